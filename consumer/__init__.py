@@ -1,0 +1,1 @@
+"""What a change becomes: planned, evaluated, chunked, embedded, written, confirmed."""
