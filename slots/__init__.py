@@ -1,0 +1,1 @@
+"""The stream: bytes in, confirmations out. Knows nothing of embeddings."""

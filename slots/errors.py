@@ -1,0 +1,70 @@
+# ruff: noqa: N818 -- an error is named for what happened
+"""Errors that say what happened, to what, and what mends it.
+
+    WalvecError                  1  unexpected
+    ├── PreconditionFailed       3  a setting, a right or an object is missing; what `check` would say
+    ├── SlotLost                 4  the slot is gone, was invalidated or cannot be used; never retried
+    │   └── SlotWedged           4  the server cannot decode what comes next; the slot must be moved past it
+    ├── SlotActive               5  another process holds the slot; waiting helps
+    ├── ConnectionLost           1  the server or the network went away; retrying helps
+    └── MalformedMessage         1  what the plugin sent is no message of wal2json's format 2
+
+The number is the process's exit code when the error ends it. No message holds row text, key values or
+secrets.
+"""
+
+from typing import ClassVar
+
+from slots.lsn import Lsn
+
+
+class WalvecError(Exception):
+    """Something failed: `what` happened, and to what; `hint` is the exact statement or setting that mends it."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, *, hint: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.what if self.hint is None else f"{self.what}; {self.hint}"
+
+
+class PreconditionFailed(WalvecError):
+    """Something that must be so before the work can start is not so."""
+
+    exit_code = 3
+
+
+class SlotLost(WalvecError):
+    """The slot does not exist, was invalidated, or cannot serve this stream: WAL that it kept may be gone."""
+
+    exit_code = 4
+
+
+class SlotWedged(SlotLost):
+    """The server cannot decode what follows `lsn`, now or later: as a rule, a row whose JSON passes 1 GB."""
+
+    def __init__(self, what: str, *, lsn: Lsn, hint: str | None = None) -> None:
+        super().__init__(what, hint=hint)
+        self.lsn = lsn
+
+
+class SlotActive(WalvecError):
+    """Another process holds the slot."""
+
+    exit_code = 5
+
+
+class ConnectionLost(WalvecError):
+    """The connection to the server ended, or could not be made. Nothing is wrong with the slot."""
+
+
+class MalformedMessage(WalvecError):
+    """A message that cannot be decoded. `lsn` is its frame's; its content is never part of the text."""
+
+    def __init__(self, what: str, *, lsn: Lsn, hint: str | None = None) -> None:
+        super().__init__(f"the message at {lsn} {what}", hint=hint)
+        self.lsn = lsn
