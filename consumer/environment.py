@@ -57,15 +57,23 @@ class Environment(PydanticBaseSettingsSource):
 
     def _vectorizers(self) -> list[Any]:
         """Copy the vectorizers that named variables may alter."""
-        given = self._document.get("vectorizer", [])
-        if text := self._environ.get(VECTORIZERS):
-            try:
-                given = json.loads(text)
-            except json.JSONDecodeError as error:
-                raise ConfigInvalid(f"{VECTORIZERS} is not JSON (character {error.pos})") from None
+        given = self._document.get("vectorizer")
         if not isinstance(given, list):
             return []  # the model says what is wrong with it
         return [dict(each) if isinstance(each, dict) else each for each in given]
+
+
+def with_vectorizers(document: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Put the vectorizers that WALVEC_VECTORIZER holds in place of the document's.
+
+    Raises ConfigInvalid when the variable is not JSON.
+    """
+    if not (text := environ.get(VECTORIZERS)):
+        return dict(document)
+    try:
+        return {**document, "vectorizer": json.loads(text)}
+    except json.JSONDecodeError as error:
+        raise ConfigInvalid(f"{VECTORIZERS} is not JSON (character {error.pos})") from None
 
 
 def spelling(name: str) -> str:
@@ -75,7 +83,7 @@ def spelling(name: str) -> str:
 
 def origin(key: KeyPath, document: Mapping[str, Any], environ: Mapping[str, str]) -> str | None:
     """Name the variable that set the key at this path, if one did."""
-    if key[0] == "vectorizer" and VECTORIZERS in environ:
+    if key[0] == "vectorizer" and environ.get(VECTORIZERS):
         return VECTORIZERS
     parts = [str(part) for part in key]
     if key[0] == "vectorizer" and len(key) > 1:
