@@ -1,0 +1,49 @@
+# What the scripts here share: where things lie, how to fail, how to be another user. Sourced, not run.
+# shellcheck shell=bash disable=SC2034  # variables for those who source this
+
+set -euo pipefail
+
+checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
+state=$checkout/.local         # all that these scripts make, but for .venv
+postgres=$state/postgres       # the private copy of PostgreSQL, laid out as under /
+clusters=$state/clusters       # one directory a cluster
+image=walvec-postgres          # where there is no apt: the image of compose/postgres
+
+say() { printf '%s\n' "$*" >&2; }
+
+die() {
+    say "walvec: $*"
+    exit 1
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# need_disk MEGABYTES: stop unless so much is free under the checkout.
+need_disk() {
+    local free
+    free=$(df -Pm "$checkout" | awk 'NR == 2 { print $4 }')
+    ((free >= $1)) || die "$checkout has $free MB free, and $1 MB are needed: free some disk space"
+}
+
+container_engine() {
+    local engine
+    for engine in docker podman; do
+        if have "$engine" && "$engine" info >/dev/null 2>&1; then
+            printf '%s' "$engine"
+            return
+        fi
+    done
+    return 1
+}
+
+# The private PostgreSQL's programs (empty when it runs in a container), and the libraries that came with it.
+shopt -s nullglob
+find_postgres() {
+    local programs=("$postgres"/usr/lib/postgresql/*/bin)
+    local libraries=("$postgres"/usr/lib/*-linux-gnu* "$postgres"/lib/*-linux-gnu*)
+    bin=${programs[0]:-}
+    if ((${#libraries[@]})); then
+        LD_LIBRARY_PATH=$(IFS=: && printf '%s' "${libraries[*]}")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+        export LD_LIBRARY_PATH
+    fi
+}
