@@ -1,6 +1,6 @@
 # apt without touching the system's: lists, cache and package state of our own, sources read from the machine's
 # configuration at the time. Sourced by postgres.sh, which says where the packages go.
-# shellcheck shell=bash disable=SC2154  # state, log: set by who sources this
+# shellcheck shell=bash disable=SC2154  # state comes from common.sh; log is set by who sources this
 
 # Debian's and Ubuntu's releases that have pgvector's source, for those that do not.
 pgvector_release() {
@@ -15,7 +15,6 @@ pgvector_release() {
 # to its mirrors stays in (proxies, certificates). As root, apt would drop to a user that may not enter here.
 apt_configure() {
     local apt=$state/apt
-    [[ -e $apt/apt.conf ]] && return
     mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/debs"
     without_postgres /var/lib/dpkg/status >"$apt/status"
     {
@@ -44,13 +43,14 @@ without_postgres() {
 private_apt() { APT_CONFIG=$state/apt/apt.conf "$@"; }
 
 apt_update() {
-    [[ -e $state/apt/updated ]] && return
-    have apt-get || die "pgvector is not installed, and there is no apt to get it with"
+    lists_fresh && return
     apt_configure
     say "reading the package lists"
     private_apt apt-get -q update >>"$log" 2>&1 || say "some package lists could not be read (see $log); going on with the rest"
     touch "$state/apt/updated"
 }
+
+lists_fresh() { [[ -n $(find "$state/apt/updated" -mmin -60 2>/dev/null) ]]; }
 
 package_exists() { [[ -n $(private_apt apt-cache madison "$1" 2>/dev/null) ]]; }
 

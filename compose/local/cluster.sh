@@ -37,9 +37,7 @@ make_password() { (umask 077 && od -An -N16 -tx1 /dev/urandom | tr -d ' \n' >"$c
 
 up() {
     "$checkout/compose/local/postgres.sh"
-    mkdir -p "$clusters"
-    exec 9>"$cluster.lock"
-    flock 9 # two runs at once: the second waits and finds it running
+    lock "$name" # two runs at once: the second waits and finds it running
     if [[ ! -e $cluster/made ]]; then
         drop
         mkdir -p "$cluster"
@@ -81,7 +79,7 @@ case $command in
         ;;
     drop)
         drop
-        rm -f "$cluster.lock"
+        rm -f "$state/$name.lock"
         ;;
     clean)
         for cluster in "$clusters"/*/; do

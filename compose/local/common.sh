@@ -25,6 +25,13 @@ need_disk() {
     ((free >= $1)) || die "$checkout has $free MB free, and $1 MB are needed: free some disk space"
 }
 
+# lock NAME: wait until no other run of these scripts holds it; kept until this one ends.
+lock() {
+    mkdir -p "$state"
+    exec 9>"$state/$1.lock"
+    flock 9
+}
+
 container_engine() {
     local engine
     for engine in docker podman; do

@@ -10,10 +10,9 @@
 
 # shellcheck source=compose/local/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-# shellcheck source=compose/local/apt.sh
-source "$(dirname "${BASH_SOURCE[0]}")/apt.sh"
-
 log=$state/postgres.log
+# shellcheck source=compose/local/apt.sh
+source "$checkout/compose/local/apt.sh"
 
 # The newest server here that has wal2json, as its version number; nothing when there is none.
 installed_version() {
@@ -48,6 +47,7 @@ fetch_packages() {
 add_pgvector() {
     local version=$1
     [[ -e $postgres/usr/share/postgresql/$version/extension/vector.control ]] && return
+    have apt-get || die "pgvector is not installed, and there is no apt to get it with"
     apt_update
     if package_exists "postgresql-$version-pgvector"; then
         say "fetching pgvector"
@@ -121,13 +121,10 @@ get_postgres() {
 }
 
 [[ -e $state/postgres.done ]] && exit 0
-mkdir -p "$state"
-exec 9>"$state/postgres.lock"
-flock 9 # two runs at once: the second waits and finds it done
+lock postgres
 [[ -e $state/postgres.done ]] && exit 0
 need_disk 600
 rm -rf "$postgres"
 : >"$log"
 get_postgres
-rm -rf "$state/apt"
 touch "$state/postgres.done"

@@ -1,0 +1,48 @@
+# Everything these targets make lies in .venv and .local; `make clean` removes it.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+LOCAL := compose/local
+BIN := .venv/bin
+
+.PHONY: help
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: venv postgres ## embed a blog and follow its edits; KEEP=1 leaves it running
+	@KEEP=$(KEEP) $(BIN)/python compose/demo.py
+
+.PHONY: test
+test: lint $(if $(WALVEC_TEST_DSN),,postgres) ## lint, types, every test with coverage; ARGS="…" goes to pytest
+	@$(BIN)/pytest --cov --cov-report=term $(ARGS)
+
+.PHONY: lint
+lint: venv ## ruff, mypy, and the direction of imports
+	@$(BIN)/ruff check --quiet --output-format concise
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+.PHONY: clean
+clean: ## stop and remove all that was made here
+	@$(LOCAL)/clean.sh
+	@rm -rf build dist htmlcov .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: lock
+lock: venv ## bring the lock files up to date with pyproject.toml; UPGRADE=1 takes the newest versions
+	@$(COMPILE) --output-file requirements.lock pyproject.toml
+	@$(COMPILE) --output-file requirements-dev.lock --constraint requirements.lock --group dev pyproject.toml
+
+# The index is whatever the machine uses; no address of it goes into a lock.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
+
+.PHONY: venv postgres
+venv:
+	@$(LOCAL)/venv.sh
+postgres:
+	@$(LOCAL)/postgres.sh
