@@ -1,4 +1,3 @@
-# ruff: noqa: N818 -- an error is named for what happened
 """Errors that say what happened, to what, and what mends it.
 
     WalvecError                  1  unexpected
@@ -19,7 +18,7 @@ from slots.lsn import Lsn
 
 
 class WalvecError(Exception):
-    """Something failed: `what` happened, and to what; `hint` is the exact statement or setting that mends it."""
+    """Something failed: `what` it was and to what; `hint`, the exact statement or setting that mends it."""
 
     exit_code: ClassVar[int] = 1
 

@@ -45,7 +45,7 @@ class Keepalive(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StandbyStatus:
-    """What this side confirms. `flush` lets the server forget all before it; the others are for monitoring."""
+    """What this side confirms. `flush` lets the server forget what is before it; the others only inform."""
 
     write: Lsn
     flush: Lsn

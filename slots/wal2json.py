@@ -97,7 +97,7 @@ class Decoder:
     """Reads payloads. Unknown fields are passed over: the plugin adds some from version to version."""
 
     def __init__(self, exact: Collection[tuple[str, str]] = ()) -> None:
-        """Keep the numbers of `exact` tables (schema, name) as PostgreSQL wrote them, where a float would not.
+        """Keep the numbers of `exact` tables (schema, name) as PostgreSQL wrote them, which floats would not.
 
         Meant for tables with a column of type numeric: scale, digits and range survive, at the price of a
         second parse of the messages concerned. A message with a number past any float's range is read so

@@ -1,0 +1,188 @@
+-- The source's catalog, its slots and publications. PostgreSQL 14 to 18: a column that some of them lack is read through
+-- to_jsonb(), which gives NULL for it.
+
+-- name: qualify_names
+-- Make format_type() and pg_get_expr() name the schema of everything that is not PostgreSQL's own.
+SET LOCAL search_path = pg_catalog
+
+-- name: relation
+-- One table by its exact name.
+SELECT
+    c.oid,
+    n.nspname AS schema,
+    c.relname AS name,
+    c.relkind::text AS kind,
+    c.relpersistence::text AS persistence,
+    c.relreplident::text AS replica_identity
+FROM pg_class AS c
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relname = %(name)s
+
+-- name: columns
+-- A table's columns in order, with the type under each domain. A type is canonical if equal values always have equal
+-- text: not so numeric (1.0 = 1.00), floats (0 = -0), char without a length, jsonb, arrays of such, and text under a
+-- collation that takes different strings for equal.
+SELECT
+    a.attname AS name,
+    a.atttypid AS type_oid,
+    base.oid AS base_type_oid,
+    format_type(a.atttypid, a.atttypmod) AS type_name,
+    a.attnotnull AS not_null,
+    a.attgenerated <> '' AS generated,
+    coalesce(co.collisdeterministic, true) AND (
+        base.typtype = 'e'
+        OR base.oid = 'bpchar'::regtype AND base.typmod <> -1
+        OR base.oid = ANY (ARRAY[
+            'bool', 'int2', 'int4', 'int8', 'oid', 'text', 'varchar', 'name', 'uuid', 'bytea',
+            'date', 'time', 'timestamp', 'timestamptz'
+        ]::regtype[])
+    ) AS canonical
+FROM pg_attribute AS a
+LEFT JOIN pg_collation AS co ON co.oid = a.attcollation
+CROSS JOIN LATERAL (
+    WITH RECURSIVE type AS (
+        SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, a.atttypmod AS typmod
+        FROM pg_type AS t
+        WHERE t.oid = a.atttypid
+        UNION ALL
+        SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, type.typtypmod
+        FROM type
+        JOIN pg_type AS t ON t.oid = type.typbasetype
+        WHERE type.typtype = 'd'
+    )
+    SELECT oid, typtype, typmod FROM type WHERE typtype <> 'd'
+) AS base
+WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attnum
+
+-- name: leaves
+-- The tables that hold a table's rows: the leaf partitions, or itself.
+SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relfilenode, c.relkind::text AS kind,
+    c.relreplident::text AS replica_identity
+FROM pg_class AS c
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.oid IN (
+    SELECT relid FROM pg_partition_tree(%(oid)s) WHERE isleaf
+    UNION ALL
+    SELECT oid FROM pg_class WHERE oid = %(oid)s AND relkind = 'r'
+)
+ORDER BY n.nspname, c.relname
+
+-- name: unique_indexes
+-- The indexes that could identify a row of these tables, deferrable ones included: unique, on columns alone, whole.
+SELECT
+    i.indrelid AS table_oid,
+    ic.relname AS name,
+    i.indisprimary AS is_primary,
+    i.indisreplident AS is_replica_identity,
+    i.indimmediate AS immediate,
+    bool_and(a.attnotnull) AS not_null,
+    array_agg(a.attname::text ORDER BY k.position) AS columns
+FROM pg_index AS i
+JOIN pg_class AS ic ON ic.oid = i.indexrelid
+CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, position)
+JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+WHERE
+    i.indrelid = ANY (%(oids)s)
+    AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+    AND k.position <= i.indnkeyatts
+GROUP BY i.indrelid, i.indexrelid, ic.relname, i.indisprimary, i.indisreplident, i.indimmediate, i.indnkeyatts
+ORDER BY i.indrelid, i.indisprimary DESC, i.indnkeyatts, ic.relname
+
+-- name: publication
+-- What a publication publishes.
+SELECT pubinsert AS insert, pubupdate AS update, pubdelete AS delete, pubtruncate AS truncate
+FROM pg_publication
+WHERE pubname = %(publication)s
+
+-- name: published_leaves
+-- Which of these tables a publication publishes, with row filter and column list, by the rules of pgoutput's
+-- get_rel_sync_entry: a partition counts as published if any ancestor is; filter and list are its own, or with
+-- publish_via_partition_root those of the topmost ancestor published; FOR ALL TABLES and TABLES IN SCHEMA have neither.
+WITH candidate AS (
+    SELECT
+        leaf.oid AS leaf,
+        ancestor.level,
+        p.pubviaroot,
+        entry.prrelid,
+        entry.prqual,
+        entry.prattrs,
+        p.puballtables OR namespace.oid IS NOT NULL AS whole,
+        p.puballtables OR namespace.oid IS NOT NULL OR entry.oid IS NOT NULL AS listed
+    FROM pg_publication AS p
+    CROSS JOIN unnest(%(oids)s::oid[]) AS leaf (oid)
+    CROSS JOIN LATERAL (
+        SELECT relid::oid, level FROM pg_partition_ancestors(leaf.oid) WITH ORDINALITY AS a (relid, level)
+        UNION
+        SELECT leaf.oid, 1
+    ) AS ancestor
+    JOIN pg_class AS c ON c.oid = ancestor.relid
+    LEFT JOIN pg_publication_rel AS entry ON entry.prpubid = p.oid AND entry.prrelid = c.oid
+    LEFT JOIN pg_publication_namespace AS namespace
+        ON namespace.pnpubid = p.oid AND namespace.pnnspid = c.relnamespace
+    WHERE p.pubname = %(publication)s
+)
+SELECT DISTINCT ON (leaf)
+    leaf,
+    CASE WHEN NOT whole THEN pg_get_expr(prqual, prrelid) END AS row_filter,
+    CASE WHEN NOT whole THEN (
+        SELECT array_agg(attname::text) FROM pg_attribute
+        WHERE attrelid = prrelid AND attnum = ANY (prattrs::int2[])
+    ) END AS columns
+FROM candidate
+WHERE leaf IN (SELECT leaf FROM candidate WHERE listed) AND CASE WHEN pubviaroot THEN listed ELSE level = 1 END
+ORDER BY leaf, level DESC
+
+-- name: published_leaves_14
+-- The same for PostgreSQL 14, which has neither row filters nor column lists nor schemas in publications.
+SELECT leaf.oid AS leaf, NULL::text AS row_filter, NULL::text[] AS columns
+FROM pg_publication AS p
+CROSS JOIN unnest(%(oids)s::oid[]) AS leaf (oid)
+WHERE p.pubname = %(publication)s AND (
+    p.puballtables OR EXISTS (
+        SELECT FROM pg_publication_rel
+        WHERE prpubid = p.oid AND (
+            prrelid = leaf.oid OR prrelid IN (SELECT relid FROM pg_partition_ancestors(leaf.oid))
+        )
+    )
+)
+
+-- name: create_publication
+-- Publish tables, with all their columns, rows and actions.
+CREATE PUBLICATION {publication} FOR TABLE {tables}
+
+-- name: add_to_publication
+-- Publish one more table.
+ALTER PUBLICATION {publication} ADD TABLE {table}
+
+-- name: publish_via_root
+-- Make row filters and column lists those of the partitioned table.
+ALTER PUBLICATION {publication} SET (publish_via_partition_root = true)
+
+-- name: drop_publication
+-- Safe to repeat.
+DROP PUBLICATION IF EXISTS {publication}
+
+-- name: identify_by_primary_key
+-- Remedy: the primary key identifies rows again.
+ALTER TABLE {table} REPLICA IDENTITY DEFAULT
+
+-- name: identify_by_index
+-- Remedy: a unique index identifies rows.
+ALTER TABLE {table} REPLICA IDENTITY USING INDEX {index}
+
+-- name: identify_by_all_columns
+-- Remedy: the log carries the whole old row.
+ALTER TABLE {table} REPLICA IDENTITY FULL
+
+-- name: add_primary_key
+-- Remedy where no index could serve; which columns, only the table's owner knows.
+ALTER TABLE {table} ADD PRIMARY KEY (...)
+
+-- name: add_immediate_index
+-- Remedy beside a deferrable key, which the log cannot use.
+CREATE UNIQUE INDEX ON {table} ({columns})
+
+-- name: make_logged
+-- Remedy: the log carries the table's changes from now on.
+ALTER TABLE {table} SET LOGGED
