@@ -27,6 +27,7 @@ Dir::State::lists "$apt/lists/";
 Dir::State::status "$apt/status";
 Dir::State::extended_states "$apt/extended_states";
 Dir::Cache "$apt/cache";
+Dir::Log "$apt";
 APT::Sandbox::User "root";
 Debug::NoLocking "true";
 Acquire::Languages "none";

@@ -64,7 +64,7 @@ build_pgvector() {
     if ! have gcc || [[ ! -e /usr/include/stdio.h ]]; then
         say "fetching a compiler to build pgvector with"
         fetch_missing "$tree/compiler" gcc libc6-dev
-        fetch_only "$tree/compiler" libc6
+        fetch_only "$tree/compiler" libc6 libgcc-s1 # here already, but the linker needs them beside the rest
         compiler=("$tree/compiler/usr/bin/gcc" "--sysroot=$tree/compiler" "-B$tree/compiler/usr/bin")
     fi
     say "building pgvector for PostgreSQL $version"

@@ -7,7 +7,8 @@
 data=$cluster/data
 find_postgres
 
-# Under a directory closed to others (/root is one) the owner gets the right to pass, if root itself can give it.
+# Under a directory closed to others (/root is one) the owner is given the right to pass. no_setuid_fixup lets
+# access(2), by which PostgreSQL looks for its own programs, count that right too.
 as_owner=()
 owner=
 find_owner() {
@@ -17,7 +18,7 @@ find_owner() {
     id -u postgres >/dev/null 2>&1 || owner=nobody
     as_owner=(setpriv "--reuid=$owner" "--regid=$(id -g "$owner")" --clear-groups)
     "${as_owner[@]}" test -x "$postgres" 2>/dev/null && return
-    as_owner+=(--inh-caps=+dac_override --ambient-caps=+dac_override)
+    as_owner+=(--inh-caps=+dac_override --ambient-caps=+dac_override --securebits=+no_setuid_fixup)
     "${as_owner[@]}" test -x "$postgres" 2>/dev/null ||
         die "the user $owner cannot enter $checkout: chmod o+x the directories above it, or move the checkout"
 }
