@@ -138,6 +138,9 @@ def init(
     dsn: Annotated[
         str | None, typer.Option("--dsn", metavar="DSN", help="The source database, to look at the tables.")
     ] = None,
+    provider: Annotated[
+        str, typer.Option("--provider", help="mistral, openai, hashing (no network, no key) or python.")
+    ] = "mistral",
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="File to write, - for stdout.")
     ] = Path("walvec.toml"),
@@ -149,9 +152,9 @@ def init(
     Where the database can be reached (--dsn, WALVEC_SOURCE__DSN or libpq's PG* variables), the tables'
     text columns are proposed as what is embedded. Nothing is changed in any database.
     """
-    from consumer.commands.init import Wanted, write
+    from consumer.commands.init import write
 
-    done(write(Wanted(tables or [], dsn, output, force=force, ask=not yes)))
+    write(tables or [], dsn=dsn, provider=provider, output=output, force=force, ask=not yes)
 
 
 @app.command(epilog=examples("walvec check", "walvec check --offline --json") + f"\n\n{EXIT_CODES}")
@@ -250,7 +253,9 @@ def _complain(error: Exception) -> int:
     if isinstance(error, WalvecError):
         what, hint, code = error.what, error.hint, error.exit_code
     elif getattr(error, "sqlstate", None) == INSUFFICIENT_PRIVILEGE:
-        what, hint, code = error.diag.message_primary, "`walvec check` lists the rights that are missing", 3
+        diagnosis = getattr(error, "diag", None)
+        what = getattr(diagnosis, "message_primary", None) or "a right is missing"
+        hint, code = "`walvec check` lists the rights that are missing", 3
     else:
         # The words of a foreign error may quote a row.
         what, hint, code = f"unexpected {type(error).__name__}", f"{TRACEBACK_VARIABLE}=1 shows where", 1

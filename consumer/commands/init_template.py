@@ -1,0 +1,74 @@
+"""The text that `walvec init` writes: every setting with its default, the rarely needed ones as comments."""
+
+FRAME = """\
+# walvec: what is embedded, where, and by which model.
+#
+# Every key can be set by a variable, which wins: [embedder] timeout is WALVEC_EMBEDDER__TIMEOUT.
+# Next: `walvec check` says what the databases still need, `walvec setup` creates what walvec owns,
+# `walvec run` keeps the vectors in step.
+
+[source]
+{dsn}
+slot = "walvec"                      # the replication slot, created by setup
+publication = "walvec"               # which tables are followed, created by setup
+# plugin = "wal2json"
+
+# [target]                           # another database for the vectors
+# dsn = "postgresql://localhost/vectors"
+
+[embedder]
+{embedder}
+# max_batch_inputs = 128             # texts in one request
+# max_batch_tokens = 16000           # tokens in one request, estimated
+# concurrency = 8                    # requests in flight
+# requests_per_second = 0            # 0: no limit
+# timeout = 30.0                     # seconds for one request
+
+# [pipeline]
+# batch_rows = 1000                  # at most so many rows are planned together
+# batch_delay = 0.005                # seconds to wait for more when idle
+# max_buffer_bytes = 67108864        # bounds the memory for changes on their way
+
+# [http]
+# listen = "127.0.0.1:9187"          # /livez /readyz /metrics; "" turns it off
+
+# [log]
+# level = "info"                     # debug, info, warning, error
+# format = "auto"                    # auto: console on a terminal, JSON otherwise
+
+{vectorizers}"""
+
+VECTORIZER = """\
+[[vectorizer]]
+name = {name}
+table = {table}
+text = {text}{remark}
+# where = "published_time IS NOT NULL"      # only rows for which this holds
+target = {target}
+# chunk = {{ size = 2000, overlap = 200 }}    # characters; or chunk = "none"
+# index = "hnsw"                            # or "none"
+# metric = "cosine"                         # cosine, l2, ip
+"""
+
+PROVIDERS = {
+    "mistral": """\
+provider = "mistral"                 # mistral, openai, hashing, python
+model = "mistral-embed"
+dimensions = 1024
+# base_url = "https://api.mistral.ai"
+# api_key_env = "MISTRAL_API_KEY"    # the variable that holds the key""",
+    "openai": """\
+provider = "openai"                  # OpenAI, or any server of its /v1/embeddings: vLLM, TEI, Ollama, LiteLLM
+model = "text-embedding-3-small"
+dimensions = 1536
+# base_url = "https://api.openai.com/v1"
+# api_key_env = "OPENAI_API_KEY"     # the variable that holds the key""",
+    "hashing": """\
+provider = "hashing"                 # no network, no key: to try walvec out; knows words, not meaning
+# model = "hashing"
+# dimensions = 384""",
+    "python": """\
+provider = "python"                  # your own function: list of texts to list of vectors
+model = "my_module:embed"
+dimensions = 384""",
+}
