@@ -127,4 +127,5 @@ need_disk 600
 rm -rf "$postgres"
 : >"$log"
 get_postgres
+rm -rf "$state/apt"
 touch "$state/postgres.done"
