@@ -1,0 +1,88 @@
+"""A row's text -> the chunks that are embedded, and the hash by which an unchanged one is known.
+
+Pure. Borders are sentences, lines and paragraphs where the size allows it, words and grapheme clusters
+where it does not (Unicode's segmentation rules, by semantic-text-splitter). The same text always gives the
+same chunks: the repeat after a crash and the update of another column are free only because of that.
+"""
+
+from hashlib import blake2b
+
+from semantic_text_splitter import TextSplitter
+
+# Characters given to the splitter at once: its time grows with the square of a run without borders.
+WINDOW = 32_768
+HASH_BYTES = 16
+
+
+class Chunker:
+    """Cuts text into chunks of at most `size` characters; neighbours share up to `overlap` of them.
+
+    `size` None: a text is one chunk, as it is. Safe to share between threads; the splitter releases the GIL.
+    """
+
+    __slots__ = ("_size", "_splitter", "_window")
+
+    def __init__(self, size: int | None = None, overlap: int = 0) -> None:
+        self._size = size
+        if size is not None:
+            self._splitter = TextSplitter(size, overlap=overlap)
+            self._window = max(WINDOW, 4 * size)
+
+    def split(self, text: str) -> list[str]:
+        """The chunks in order, without white space at their ends; [] for a blank text."""
+        stripped = text.strip()
+        if not stripped:
+            return []
+        if self._size is None:
+            return [text]
+        if len(stripped) <= self._size:
+            return [stripped]
+        return [chunk for piece in self._pieces(stripped) if (chunk := piece.strip())]
+
+    def _pieces(self, text: str) -> list[str]:
+        """Split window by window, so that the time is linear: 50 MB in one row must not take hours.
+
+        A window's last chunk was cut by the window's end and not by a border, so the next window starts
+        where that chunk did, its overlap with the chunk before it included.
+        """
+        pieces: list[str] = []
+        start = 0
+        while len(text) - start > self._window:
+            found = self._splitter.chunk_indices(text[start : start + self._window])
+            if len(found) > 1:
+                pieces += [piece for _, piece in found[:-1]]
+                start += found[-1][0]
+            else:  # white space but for one chunk
+                pieces += [piece for _, piece in found]
+                start += self._window
+        return pieces + self._splitter.chunks(text[start:])
+
+
+def split(text: str, size: int, overlap: int) -> list[str]:
+    """Cut one text; see `Chunker`, which is cheaper for many."""
+    return Chunker(size, overlap).split(text)
+
+
+class InputHasher:
+    """Hashes the whole input of an embedding: model, dimensions and text.
+
+    Equal hashes mean that the target's vector can stay. The model's length comes first, so that no two
+    different inputs run together into the same bytes.
+    """
+
+    __slots__ = ("_prefix",)
+
+    def __init__(self, model: str, dimensions: int) -> None:
+        name = model.encode()
+        self._prefix = blake2b(b"%d:%b:%d:" % (len(name), name, dimensions), digest_size=HASH_BYTES)
+
+    def __call__(self, text: str) -> bytes:
+        """The 16 bytes of `input_hash` for a chunk."""
+        state = self._prefix.copy()
+        state.update(text.encode())
+        return state.digest()
+
+
+def input_hash(model: str, dimensions: int, text: str) -> bytes:
+    """Hash one input; see `InputHasher`, which is cheaper for many."""
+    return InputHasher(model, dimensions)(text)

@@ -1,0 +1,346 @@
+"""Many texts -> their vectors, whatever the service does meanwhile. The one place that waits, retries,
+splits and blames.
+
+Everybody who needs vectors shares one Dispatcher: the service's limits are for the key, not for a table.
+What it does:
+
+- packs texts into requests as `batch` says, several in flight; a caller with much to do never holds up one
+  with little;
+- asks again without end while the service is at fault, with growing, jittered waits, Retry-After obeyed by
+  all;
+- splits a request that is too large, and remembers the limit;
+- bisects a request that is refused, down to the text, which is answered by Refused. A text is blamed only
+  when the service has been seen to take another one at the same time: a wrong setting or a broken service
+  must not park every row there is.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import uniform
+from typing import cast
+
+import stamina
+import structlog
+from stamina.instrumentation import set_on_retry_hooks
+
+from consumer.batch import Budget, estimate_tokens, halve, pack, take
+from consumer.embed import Answer, Embedder, Settings, Vector
+from consumer.embed.errors import (
+    BadAnswer,
+    BatchTooLarge,
+    EmbeddingError,
+    InputRefused,
+    Misconfigured,
+    RateLimited,
+    ServiceUnavailable,
+    Unauthorized,
+)
+from consumer.embed.pace import Pace
+from consumer.embed.vectors import check
+
+PROBE = "walvec"  # the text that any service takes
+LOG_EVERY = 10.0  # seconds between two lines about waiting
+DOUBT_AFTER = 3  # failures after which a text is suspected, where the service doesn't say that it is the text
+STRIKES = 2  # times a suspected text must fail while the probe passes, before it is refused
+
+# Seconds: the first wait and the longest, doubling from one to the other.
+WAITS: Mapping[type[EmbeddingError], tuple[float, float]] = {
+    ServiceUnavailable: (0.5, 15.0),
+    RateLimited: (0.5, 30.0),
+    BadAnswer: (1.0, 60.0),
+    InputRefused: (1.0, 60.0),  # these two come here when the probe was refused like the text
+    BatchTooLarge: (1.0, 60.0),
+    Unauthorized: (2.0, 60.0),
+    Misconfigured: (2.0, 60.0),
+}
+
+log = structlog.get_logger(__name__)
+
+# stamina's own hooks write a line and make a metric's label for every retry there ever is, and an outage
+# has thousands.
+set_on_retry_hooks(())
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """In a vector's place: the service takes other texts, but not this one. Says what it answered, never
+    the text.
+    """
+
+    error_class: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A request that failed and will be sent again in so many `seconds`."""
+
+    provider: str
+    error: EmbeddingError
+    attempt: int
+    seconds: float
+
+
+@dataclass(slots=True)
+class Usage:
+    """What was asked of the service since the start; for metrics and for showing what an update cost."""
+
+    requests: int = 0
+    failures: int = 0  # requests that brought no vectors
+    texts: int = 0  # sent, and sent again
+    tokens: int = 0  # as the service counted
+
+
+@dataclass(slots=True)
+class _Trial:
+    """The attempts at one request, and what speaks against its texts."""
+
+    texts: Sequence[str]
+    attempts: int = 0
+    strikes: int = 0
+    answered: int = 0  # answers of the service to anybody, when the last attempt began
+
+
+class _Blamed(Exception):
+    """A verdict, for `_settle` only: the service is well, and what it doesn't take is this request."""
+
+    def __init__(self, error: EmbeddingError) -> None:
+        super().__init__()
+        self.error = error
+
+
+async def ask(embedder: Embedder, texts: Sequence[str]) -> Answer:
+    """Send one request and check the answer; for whoever wants the failure rather than the wait.
+
+    Raises EmbeddingError.
+    """
+    answer = await embedder.embed(texts)
+    check(answer.vectors, len(texts), embedder.dimensions)
+    return answer
+
+
+class Dispatcher:
+    """Turns texts into vectors through one embedder. Belongs to one event loop; any number of tasks may
+    call it.
+
+    `on_retry` is called for every wait, for metrics and status; logging is done here.
+    """
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        settings: Settings,
+        *,
+        on_retry: Callable[[Waiting], None] | None = None,
+    ) -> None:
+        self.embedder = embedder
+        self.usage = Usage()
+        self.failing_since: float | None = None  # time.monotonic() of the first failure since the last answer
+        self._concurrency = settings.concurrency
+        self._places = asyncio.Semaphore(settings.concurrency)
+        self._budget = Budget(settings.max_batch_inputs, settings.max_batch_tokens)
+        self._pace = Pace(settings.requests_per_second)
+        self._on_retry = on_retry
+        self._answered = 0
+        self._logged = float("-inf")
+
+    async def embed(self, texts: Sequence[str]) -> list[Vector | Refused]:
+        """The texts' vectors, in their order; Refused for a text that the service won't take.
+
+        Waits for as long as the service is at fault. Cancelling it gives up the requests in flight. Texts
+        must not be blank.
+        """
+        job = _Job(texts, [estimate_tokens(text) for text in texts])
+        if not texts:
+            return []
+        if take(job.tokens, 0, self._budget.limits).stop == len(texts):
+            await self._work(job)
+        else:
+            # Every worker queues anew for each request, and places are given in the order of asking: so a
+            # caller has at most that many requests ahead of somebody who comes later.
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self._concurrency, len(texts))):
+                    group.create_task(self._work(job))
+        return cast("list[Vector | Refused]", job.results)
+
+    async def aclose(self) -> None:
+        """Close the embedder."""
+        await self.embedder.aclose()
+
+    async def _work(self, job: "_Job") -> None:
+        while job.next < len(job.texts):
+            async with self._places:
+                # Taken as late as here, so that limits learned meanwhile hold for it.
+                if job.next < len(job.texts):
+                    request = take(job.tokens, job.next, self._budget.limits)
+                    job.next = request.stop
+                    await self._settle(job, request)
+
+    async def _settle(self, job: "_Job", request: range) -> None:
+        """Send until each text of the request has its vector or its refusal."""
+        open_requests = [request]
+        while open_requests:
+            part = open_requests.pop()
+            try:
+                answer = await self._persist(job.texts[part.start : part.stop])
+            except _Blamed as blamed:
+                if len(part) > 1:
+                    open_requests += reversed(self._split(job, part, blamed.error))
+                else:
+                    job.results[part.start] = _refused(blamed.error)
+            else:
+                self._budget.answered(job.weight(part), answer.tokens)
+                job.results[part.start : part.stop] = answer.vectors
+
+    def _split(self, job: "_Job", part: range, error: EmbeddingError) -> Sequence[range]:
+        """Cut a request as the limits just learned allow, and in two at least."""
+        if isinstance(error, BatchTooLarge):
+            before = self._budget.limits
+            if error.of == "inputs":
+                self._budget.too_many_inputs(len(part), error.limit)
+            else:
+                self._budget.too_many_tokens(job.weight(part), error.limit, error.counted)
+            if (limits := self._budget.limits) != before:
+                log.info("embedder.limit_learned", inputs=limits.inputs, estimated_tokens=limits.tokens)
+            cuts = list(pack(job.tokens[: part.stop], self._budget.limits, part.start))
+            if len(cuts) > 1:
+                return cuts
+        return halve(part)
+
+    async def _persist(self, texts: Sequence[str]) -> Answer:
+        """Send one request until it is answered. Raises _Blamed if it is the texts that the service
+        refuses.
+        """
+        trial = _Trial(texts)
+        async for attempt in stamina.retry_context(
+            on=lambda error: self._wait_before_retry(trial, error), attempts=None, timeout=None
+        ):
+            with attempt:
+                trial.attempts += 1
+                trial.answered = self._answered
+                try:
+                    return await self._send(texts)
+                except EmbeddingError as error:
+                    if await self._is_to_blame(trial, error):
+                        raise _Blamed(error) from None
+                    raise
+        raise AssertionError("stamina gives up only when told to")
+
+    async def _send(self, texts: Sequence[str]) -> Answer:
+        """Send one request in its turn, and keep the books."""
+        while delay := self._pace.delay(time.monotonic()):  # noqa: ASYNC110 - it may have grown meanwhile
+            await asyncio.sleep(delay)
+        self._pace.started(time.monotonic())
+        self.usage.requests += 1
+        self.usage.texts += len(texts)
+        try:
+            answer = await ask(self.embedder, texts)
+        except EmbeddingError as error:
+            self.usage.failures += 1
+            if isinstance(error, RateLimited):
+                self._pace.limited(time.monotonic(), error.retry_after)
+            raise
+        self.usage.tokens += answer.tokens or 0
+        self._note_answer()
+        return answer
+
+    async def _is_to_blame(self, trial: _Trial, error: EmbeddingError) -> bool:
+        """Whether it is these texts that fail, and not whatever the service is sent."""
+        several = len(trial.texts) > 1
+        match error:
+            case BatchTooLarge() if several:
+                return True
+            case InputRefused() | BatchTooLarge():
+                # Splitting is cheap, so any answer ever is proof enough; to refuse a text takes one from
+                # meanwhile.
+                return self._answered > (0 if several else trial.answered) or await self._takes_others()
+            case RateLimited() | ServiceUnavailable(cause="network" | "overload"):
+                return False
+            case ServiceUnavailable(cause="timeout") if not several:
+                return False  # under load, longer texts fail first: no reason to give one up for good
+        if trial.attempts < DOUBT_AFTER:
+            return False
+        trial.strikes = trial.strikes + 1 if await self._takes_others() else 0
+        return trial.strikes >= (1 if several else STRIKES)
+
+    async def _takes_others(self) -> bool:
+        try:
+            await self._send([PROBE])
+        except EmbeddingError:
+            return False
+        return True
+
+    def _wait_before_retry(self, trial: _Trial, error: Exception) -> float | bool:
+        """Tell stamina how long to wait, False for errors that aren't the service's; and say so."""
+        if not isinstance(error, EmbeddingError):
+            return False
+        seconds = backoff(error, trial.attempts)
+        self._note_failure(Waiting(self.embedder.name, error, trial.attempts, seconds))
+        return seconds
+
+    def _note_failure(self, waiting: Waiting) -> None:
+        now = time.monotonic()
+        if self.failing_since is None:
+            self.failing_since = now
+        if self._on_retry is not None:
+            self._on_retry(waiting)
+        if now - self._logged < LOG_EVERY:
+            return
+        self._logged = now
+        log.warning(
+            "embedder.waiting",
+            provider=waiting.provider,
+            error=type(waiting.error).__name__,
+            what=waiting.error.what,
+            hint=waiting.error.hint,
+            attempt=waiting.attempt,
+            retry_in=round(waiting.seconds, 1),
+            failing_for=round(now - self.failing_since, 1),
+        )
+
+    def _note_answer(self) -> None:
+        self._answered += 1
+        self._pace.answered()
+        if self.failing_since is None:
+            return
+        failed_for = time.monotonic() - self.failing_since
+        self.failing_since = None
+        if failed_for >= LOG_EVERY:
+            log.info("embedder.recovered", provider=self.embedder.name, after=round(failed_for, 1))
+
+
+@dataclass(slots=True)
+class _Job:
+    """One caller's texts, their estimated tokens, and what has become of them."""
+
+    texts: Sequence[str]
+    tokens: list[int]
+    results: list[Vector | Refused | None] = field(init=False)
+    next: int = 0  # the first text that is in no request yet
+
+    def __post_init__(self) -> None:
+        self.results = [None] * len(self.texts)
+
+    def weight(self, request: range) -> int:
+        """The request's estimated tokens."""
+        return sum(self.tokens[request.start : request.stop])
+
+
+def backoff(error: EmbeddingError, attempt: int) -> float:
+    """Seconds to wait after so many failures: what the service asked for and a little more, else doubling
+    with jitter.
+    """
+    if error.retry_after is not None:
+        return error.retry_after * _between(1.0, 1.05) + _between(0.0, 0.1)
+    first, longest = WAITS[type(error)]
+    return min(longest, first * 2.0 ** min(attempt - 1, 20)) * _between(0.5, 1.0)
+
+
+def _between(low: float, high: float) -> float:
+    return uniform(low, high)  # noqa: S311 - jitter, no secret
+
+
+def _refused(error: EmbeddingError) -> Refused:
+    return Refused(type(error).__name__, error.what)

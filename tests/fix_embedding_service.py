@@ -1,0 +1,391 @@
+"""A scriptable embedding service on loopback that speaks Mistral's and OpenAI's /v1/embeddings.
+
+It runs in a thread of the test's process, so a subprocess can be pointed at it while the test scripts its
+faults and looks at what it received:
+
+    service.script(Status(429, retry_after="1"), Reset())    # the next two requests
+    service.always = Status(503)                               # every request until it is None again
+    service.refuse = "POISON"                                  # 400 for a request with such a text in it
+    assert service.texts == ["..."]                            # all that it was ever sent, in order
+"""
+
+import contextlib
+import hashlib
+import json
+import socket
+import struct
+import threading
+import time
+from array import array
+from base64 import b64encode
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Literal, Self
+
+import orjson
+import pytest
+
+from consumer.embed import Vector
+
+Support = Literal["honours", "ignores", "refuses"]
+
+
+def vector_of(text: str, dimensions: int) -> Vector:
+    """The vector that the service gives for a text: always the same, and another one for another text."""
+    numbers = array("i")
+    numbers.frombytes(hashlib.shake_128(text.encode()).digest(4 * dimensions))
+    return array("f", [number / 2**31 for number in numbers])
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """An error of the service, in the words that real ones use."""
+
+    status: int
+    message: str = "Service is unwell"
+    code: str | None = None
+    retry_after: str | None = None
+    nested: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """The connection is reset before anything is answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """Nothing is answered for so many seconds; then the connection is closed."""
+
+    seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """A right answer, after so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trickle:
+    """A right answer, so many bytes at a time, each after so many seconds."""
+
+    seconds: float = 0.05
+    size: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Spoiled:
+    """An answer with something wrong in it."""
+
+    how: Literal[
+        "count",
+        "order",
+        "index",
+        "dimensions",
+        "nan",
+        "no data",
+        "null",
+        "nothing",
+        "not json",
+        "html",
+        "huge",
+    ]
+
+
+Fault = Status | Reset | Silent | Slow | Trickle | Spoiled
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One request as it came, and the status it got; 0: it got nothing."""
+
+    inputs: tuple[str, ...]
+    body: dict[str, Any]
+    authorization: str | None
+    at: float  # time.monotonic()
+    status: int
+
+
+class EmbeddingService:
+    """The service; a context manager that starts and stops it. Attributes may be set at any time."""
+
+    def __init__(self, dimensions: int = 8) -> None:
+        self.dimensions = dimensions
+        self.latency = 0.0  # seconds, before every answer
+        self.always: Fault | None = None
+        self.refuse: str | None = None  # texts that contain it are refused
+        self.poison: Fault | None = None  # what a text with `refuse` in it gets instead of a 400
+        self.max_inputs: int | None = None
+        self.max_tokens: int | None = None  # as it counts them: characters / 4
+        self.names_limits = True  # in its refusals
+        self.key: str | None = None  # the only key it accepts
+        self.base64: Support = "honours"
+        self.own_size: Support = "honours"  # dimensions, output_dimension
+        self._script: deque[Fault | None] = deque()
+        self._received: list[Received] = []
+        self._lock = threading.Lock()
+        self._in_flight = 0
+        self.most_in_flight = 0
+        self._stopping = threading.Event()
+
+    def __enter__(self) -> Self:
+        self._server = _Server(self)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    @property
+    def root(self) -> str:
+        """The server's root: `base_url` for mistral."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    @property
+    def url(self) -> str:
+        """The API's root, which ends in /v1: `base_url` for openai."""
+        return f"{self.root}/v1"
+
+    @property
+    def requests(self) -> list[Received]:
+        """All requests, in the order in which they were answered, or left without an answer."""
+        with self._lock:
+            return list(self._received)
+
+    @property
+    def texts(self) -> list[str]:
+        """All texts it was sent, in the order of `requests`."""
+        return [text for request in self.requests for text in request.inputs]
+
+    @property
+    def embedded(self) -> list[str]:
+        """The texts whose vectors it gave."""
+        return [text for request in self.requests if request.status == 200 for text in request.inputs]
+
+    def script(self, *faults: Fault | None) -> None:
+        """Decide what becomes of the next requests, one each; None: a right answer."""
+        self._script.extend(faults)
+
+    def forget(self) -> None:
+        """Forget the requests received."""
+        with self._lock:
+            self._received.clear()
+
+    def vector(self, text: str) -> Vector:
+        """The vector it gives for a text."""
+        return vector_of(text, self.dimensions)
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[None]:
+        """Count a request as in flight."""
+        with self._lock:
+            self._in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self._in_flight)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_flight -= 1
+
+    def next_fault(self, inputs: list[str]) -> Fault | None:
+        """What becomes of this request."""
+        with self._lock:
+            scripted = self._script.popleft() if self._script else self.always
+        if scripted is not None:
+            return scripted
+        if self.refuse is not None and any(self.refuse in text for text in inputs):
+            return self.poison or Status(400, f"Input is not acceptable: {inputs[0]}", "1234")
+        return self._too_large(inputs)
+
+    def _too_large(self, inputs: list[str]) -> Fault | None:
+        if self.max_inputs is not None and len(inputs) > self.max_inputs:
+            words = f"batch size {len(inputs)} > maximum allowed batch size {self.max_inputs}"
+            unnamed = "Too many inputs in request, split into more batches."
+            return Status(400, words if self.names_limits else unnamed, "3210")
+        count = self.count(inputs)
+        if self.max_tokens is not None and count > self.max_tokens:
+            words = f"Too many tokens in batch. Max is {self.max_tokens} got {count}"
+            unnamed = "Too many tokens overall, split into more batches."
+            return Status(400, words if self.names_limits else unnamed, "3210")
+        return None
+
+    @staticmethod
+    def count(inputs: list[str]) -> int:
+        """Tokens, as this service counts them."""
+        return sum(max(1, len(text) // 4) for text in inputs)
+
+    def record(self, request: Received) -> None:
+        """Note what was received and answered."""
+        with self._lock:
+            self._received.append(request)
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, but not past the end of the service."""
+        self._stopping.wait(seconds)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(self, service: EmbeddingService) -> None:
+        self.service = service
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients go away; that is what some tests are about."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection; `_body` and `_inputs` are the request being answered."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Say nothing."""
+
+    def do_POST(self) -> None:
+        """Answer one request."""
+        self._body = orjson.loads(self.rfile.read(int(self.headers["content-length"])))
+        given = self._body.get("input", [])
+        self._inputs = [given] if isinstance(given, str) else list(given)
+        with self.server.service.serving():
+            self.server.service.pause(self.server.service.latency)
+            self._act(self._refusal() or self.server.service.next_fault(self._inputs))
+
+    def _refusal(self) -> Status | None:
+        service, key = self.server.service, self.headers["authorization"]
+        if self.path != "/v1/embeddings":
+            return Status(404, "no such path")
+        if service.key is not None and key != f"Bearer {service.key}":
+            return Status(401, f"Incorrect API key provided: {key}")
+        if service.base64 == "refuses" and "encoding_format" in self._body:
+            return Status(400, "encoding_format is not supported")
+        if service.own_size == "refuses" and self._wanted_size is not None:
+            return Status(400, 'Model "m" does not support matryoshka representation')
+        return None
+
+    def _act(self, fault: Fault | None) -> None:
+        match fault:
+            case Status():
+                self._fail(fault)
+            case Reset():
+                self._record(0)
+                # Closing with a linger of 0 sends RST.
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.close()
+                self.close_connection = True
+            case Silent(seconds):
+                self._record(0)
+                self.server.service.pause(seconds)
+                self.close_connection = True
+            case Spoiled(how):
+                self._reply(200, *self._spoiled(how))
+            case Trickle(seconds, size):
+                self._reply(200, orjson.dumps(self._embeddings()), each=seconds, size=size)
+            case Slow() | None:
+                self.server.service.pause(fault.seconds if fault else 0)
+                self._reply(200, orjson.dumps(self._embeddings()))
+
+    @property
+    def _wanted_size(self) -> int | None:
+        size = self._body.get("dimensions", self._body.get("output_dimension"))
+        return size if isinstance(size, int) else None
+
+    def _encoded(self, vector: Vector) -> object:
+        coded = self._body.get("encoding_format") == "base64" and self.server.service.base64 == "honours"
+        return b64encode(vector.tobytes()).decode() if coded else list(vector)
+
+    def _embeddings(self) -> dict[str, Any]:
+        service = self.server.service
+        size = (service.own_size == "honours" and self._wanted_size) or service.dimensions
+        data = [
+            {"object": "embedding", "index": index, "embedding": self._encoded(vector_of(text, size))}
+            for index, text in enumerate(self._inputs)
+        ]
+        count = service.count(self._inputs)
+        usage = {"prompt_tokens": count, "completion_tokens": 0, "total_tokens": count}
+        return {"id": "1", "object": "list", "model": self._body.get("model"), "data": data, "usage": usage}
+
+    def _spoiled(self, how: str) -> tuple[bytes, str]:
+        answer, size = self._embeddings(), self.server.service.dimensions
+        match how:
+            case "count":
+                answer["data"].pop()
+            case "order":
+                answer["data"].reverse()  # which is right: each carries its index
+            case "index":
+                answer["data"][0]["index"] = 7_000
+            case "dimensions":
+                answer["data"][0]["embedding"] = self._encoded(vector_of("", size + 1))
+            case "nan":
+                answer["data"][0]["embedding"] = self._encoded(array("f", [float("nan")] * size))
+            case "no data":
+                answer["data"] = []
+            case "null":
+                answer["data"][0]["embedding"] = None
+            case "html":
+                return b"<html>Welcome to the proxy</html>", "text/html"
+        body = {"nothing": b"", "not json": b'{"data": [', "huge": b" " * 4_000_000}.get(how)
+        # json and not orjson: it writes NaN, as Python's servers do.
+        return (json.dumps(answer).encode() if body is None else body), "application/json"
+
+    def _fail(self, failure: Status) -> None:
+        error = {
+            "message": failure.message,
+            "type": "invalid_request_error",
+            "param": None,
+            "code": failure.code,
+        }
+        # Mistral's errors are flat, OpenAI's nested; both providers have to read both.
+        document = {"error": error} if failure.nested else error
+        self._reply(failure.status, orjson.dumps(document), retry_after=failure.retry_after)
+
+    def _record(self, status: int) -> None:
+        """Note the request, before anything is answered: who has the answer finds it noted."""
+        received = Received(
+            tuple(self._inputs), self._body, self.headers["authorization"], time.monotonic(), status
+        )
+        self.server.service.record(received)
+
+    def _reply(
+        self,
+        status: int,
+        body: bytes,
+        kind: str = "application/json",
+        *,
+        retry_after: str | None = None,
+        each: float = 0.0,
+        size: int = 1_000_000,
+    ) -> None:
+        self._record(status)
+        try:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            if retry_after is not None:
+                self.send_header("Retry-After", retry_after)
+            self.end_headers()
+            for start in range(0, len(body), size):
+                self.server.service.pause(each)
+                self.wfile.write(body[start : start + size])
+        except OSError:  # the client is gone
+            self.close_connection = True
+
+
+@pytest.fixture
+def embedding_service() -> Iterator[EmbeddingService]:
+    """A running service of 8 dimensions."""
+    with EmbeddingService() as service:
+        yield service
