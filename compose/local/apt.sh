@@ -47,7 +47,8 @@ apt_update() {
     lists_fresh && return
     apt_configure
     say "reading the package lists"
-    private_apt apt-get -q update >>"$log" 2>&1 || say "some package lists could not be read (see $log); going on with the rest"
+    # A source that cannot be reached fails nothing here: what is needed may come from the others.
+    private_apt apt-get -q update >>"$log" 2>&1 || true
     touch "$state/apt/updated"
 }
 

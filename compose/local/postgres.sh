@@ -36,9 +36,7 @@ copy_installed() {
 }
 
 fetch_packages() {
-    apt_update
-    local version
-    version=$(newest_wal2json) || die "this machine's apt sources have no postgresql-NN-wal2json package"
+    local version=$1
     say "fetching PostgreSQL $version with wal2json"
     fetch_missing "$postgres" "postgresql-$version" "postgresql-$version-wal2json"
 }
@@ -88,8 +86,7 @@ check_runs() {
 }
 
 build_image() {
-    local engine
-    engine=$(container_engine) || return 1
+    local engine=$1
     say "building the image $image"
     "$engine" build --quiet --tag "$image" "$checkout/compose/postgres" >>"$log" 2>&1 ||
         die "the image of compose/postgres does not build: see $log"
@@ -97,32 +94,32 @@ build_image() {
     printf '%s' "$engine" >"$postgres/engine"
 }
 
-make_tree() {
-    local version=$1
-    add_pgvector "$version"
-    check_runs
-}
+allowed() { [[ ${WALVEC_POSTGRES:-$1} == "$1" ]]; }
 
 get_postgres() {
-    local wanted=${WALVEC_POSTGRES:-} version
-    case $wanted in '' | installed | packages | image) ;; *) die "WALVEC_POSTGRES=$wanted: installed, packages or image" ;; esac
-    if [[ -z $wanted || $wanted == installed ]] && version=$(installed_version); then
+    local version engine
+    if allowed installed && version=$(installed_version); then
         copy_installed "$version"
-        make_tree "$version"
-    elif [[ -z $wanted || $wanted == packages ]] && have apt-get; then
-        fetch_packages
-        find_postgres
-        make_tree "$(basename "$(dirname "$bin")")"
-    elif [[ -z $wanted || $wanted == image ]] && build_image; then
-        :
+    elif allowed packages && have apt-get && apt_update && version=$(newest_wal2json); then
+        fetch_packages "$version"
+    elif allowed image && engine=$(container_engine); then
+        build_image "$engine"
+        return
     else
-        die "no way to get a PostgreSQL with wal2json: no server with it is installed, there is no apt, and no container engine answers"
+        die "no way to a PostgreSQL with wal2json: none is installed under /usr/lib/postgresql, apt has no" \
+            "postgresql-NN-wal2json or cannot be reached (see $log), and no container engine answers"
     fi
+    add_pgvector "$version"
+    check_runs
 }
 
 [[ -e $state/postgres.done ]] && exit 0
 lock postgres
 [[ -e $state/postgres.done ]] && exit 0
+case ${WALVEC_POSTGRES:-} in
+    '' | installed | packages | image) ;;
+    *) die "WALVEC_POSTGRES=$WALVEC_POSTGRES: it takes installed, packages or image" ;;
+esac
 need_disk 600
 rm -rf "$postgres"
 : >"$log"
