@@ -42,7 +42,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A table that holds rows, and under whose name they come. A rewrite or truncate changes `relfilenode`."""
+    """A table that holds rows, which come under its name. A rewrite or truncate changes `relfilenode`."""
 
     oid: int
     schema: str

@@ -1,5 +1,5 @@
--- The source's catalog, its slots and publications. PostgreSQL 14 to 18: a column that some of them lack is read through
--- to_jsonb(), which gives NULL for it.
+-- The source's catalog, its slots and publications. PostgreSQL 14 to 18: a column that some of them lack is
+-- read through to_jsonb(), which gives NULL for it.
 
 -- name: qualify_names
 -- Make format_type() and pg_get_expr() name the schema of everything that is not PostgreSQL's own.
@@ -19,9 +19,9 @@ JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s AND c.relname = %(name)s
 
 -- name: columns
--- A table's columns in order, with the type under each domain. A type is canonical if equal values always have equal
--- text: not so numeric (1.0 = 1.00), floats (0 = -0), char without a length, jsonb, arrays of such, and text under a
--- collation that takes different strings for equal.
+-- A table's columns in order, with the type under each domain. A type is canonical if equal values always
+-- have equal text: not so numeric (1.0 = 1.00), floats (0 = -0), char without a length, jsonb, arrays of
+-- such, and text under a collation that takes different strings for equal.
 SELECT
     a.attname AS name,
     a.atttypid AS type_oid,
@@ -69,7 +69,8 @@ WHERE c.oid IN (
 ORDER BY n.nspname, c.relname
 
 -- name: unique_indexes
--- The indexes that could identify a row of these tables, deferrable ones included: unique, on columns alone, whole.
+-- The indexes that could identify a row of these tables, deferrable ones included: unique, on columns alone,
+-- whole.
 SELECT
     i.indrelid AS table_oid,
     ic.relname AS name,
@@ -97,8 +98,9 @@ WHERE pubname = %(publication)s
 
 -- name: published_leaves
 -- Which of these tables a publication publishes, with row filter and column list, by the rules of pgoutput's
--- get_rel_sync_entry: a partition counts as published if any ancestor is; filter and list are its own, or with
--- publish_via_partition_root those of the topmost ancestor published; FOR ALL TABLES and TABLES IN SCHEMA have neither.
+-- get_rel_sync_entry: a partition counts as published if any ancestor is; filter and list are its own, or
+-- with publish_via_partition_root those of the topmost ancestor published; FOR ALL TABLES and TABLES IN
+-- SCHEMA have neither.
 WITH candidate AS (
     SELECT
         leaf.oid AS leaf,
@@ -186,3 +188,43 @@ CREATE UNIQUE INDEX ON {table} ({columns})
 -- name: make_logged
 -- Remedy: the log carries the table's changes from now on.
 ALTER TABLE {table} SET LOGGED
+
+-- name: pin_session
+-- Make values in the stream look the same whatever role, database or environment set, and let nothing end the
+-- session: bytea_output because wal2json drops two bytes of anything but hex; search_path so that names in
+-- values (regclass) come with their schemas; client_min_messages because debug messages hold row data.
+-- Settings the server lacks are left out.
+SELECT set_config(s.name, pinned.setting, false)
+FROM (VALUES
+    ('datestyle', 'ISO'),
+    ('intervalstyle', 'postgres'),
+    ('timezone', 'UTC'),
+    ('bytea_output', 'hex'),
+    ('extra_float_digits', '3'),
+    ('search_path', 'pg_catalog'),
+    ('client_min_messages', 'warning'),
+    ('statement_timeout', '0'),
+    ('lock_timeout', '0'),
+    ('transaction_timeout', '0'),
+    ('idle_in_transaction_session_timeout', '0'),
+    ('idle_session_timeout', '0'),
+    ('wal_sender_timeout', %(sender_timeout)s)
+) AS pinned (name, setting)
+JOIN pg_settings AS s ON lower(s.name) = pinned.name
+
+-- name: start_replication
+-- From where the slot was last confirmed: that is what 0/0 stands for. An LSN given here would be believed.
+START_REPLICATION SLOT {slot} LOGICAL 0/0 ({options})
+
+-- name: allow_libraries
+-- Remedy: let these libraries be output plugins. Each is a string of its own; one string with commas is one
+-- name.
+ALTER SYSTEM SET output_plugin_libraries = {libraries}
+
+-- name: reload
+-- Remedy: read the configuration files again.
+SELECT pg_reload_conf()
+
+-- name: grant_replication
+-- Remedy: the right to replicate, as a superuser; providers have a role of their own to grant instead.
+ALTER ROLE CURRENT_USER REPLICATION

@@ -1,0 +1,70 @@
+"""What the server's refusals mean: SQLSTATE to error, with the operator's hint.
+
+https://www.postgresql.org/docs/current/errcodes-appendix.html
+
+A code means one thing when a stream is started and another when it ends, hence two tables. The messages
+decide nothing: the server may translate them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from psycopg import sql
+
+from slots.catalog import QUERIES, statement
+from slots.errors import ConnectionLost, PreconditionFailed, SlotActive, SlotLost, SlotWedged, WalvecError
+from slots.lsn import Lsn
+
+UNKNOWN_OPTION: Final = "22023"
+WEDGED: Final = "54000"
+
+_PASSING_CLASSES: Final = ("", "08", "53", "57")  # connection gone, resources short, operator intervened
+_ANEW: Final = "walvec slots drop, walvec setup, then walvec resync"
+
+
+def allow_libraries(libraries: Sequence[str]) -> str:
+    """Return the statements that make these libraries, and no others, output plugins."""
+    alter = statement("allow_libraries", libraries=sql.SQL(", ").join(map(sql.Literal, libraries)))
+    return f"{alter}; {QUERIES['reload']}"
+
+
+_REFUSED: Final[Mapping[str, tuple[type[WalvecError], str | None]]] = {
+    "55006": (SlotActive, None),
+    "42704": (SlotLost, "walvec setup makes a new slot, walvec resync mends what was missed"),
+    "55000": (SlotLost, _ANEW),
+    # The session began, so the role may replicate: it is the plugin that is refused.
+    "42501": (PreconditionFailed, allow_libraries(("wal2json", "pgoutput", "test_decoding"))),
+    "58P01": (PreconditionFailed, "install wal2json for the server's version"),
+    UNKNOWN_OPTION: (PreconditionFailed, "wal2json must be 2.3 or later"),
+}
+
+_ENDED: Final[Mapping[str, tuple[type[WalvecError], str | None]]] = {
+    "42704": (SlotLost, _ANEW),
+    "55000": (SlotLost, _ANEW),
+    "58P01": (SlotLost, _ANEW),  # a WAL segment is missing
+}
+
+
+def refused(slot: str, sqlstate: str, message: str) -> WalvecError:
+    """Name what keeps a stream from starting."""
+    return _error(_REFUSED, sqlstate, f'the slot "{slot}" cannot be started: {message}')
+
+
+def ended(slot: str, sqlstate: str, message: str, position: Lsn) -> WalvecError:
+    """Name what ended a running stream, whose newest frame was at `position`."""
+    what = f'the stream of slot "{slot}" ended: {message}'
+    if sqlstate == WEDGED:
+        hint = "a row is too large to decode: walvec slots advance past its transaction, then walvec resync"
+        return SlotWedged(f"{what} (after {position})", lsn=position, hint=hint)
+    return _error(_ENDED, sqlstate, what)
+
+
+def _error(
+    table: Mapping[str, tuple[type[WalvecError], str | None]], sqlstate: str, what: str
+) -> WalvecError:
+    if sqlstate in table:
+        kind, hint = table[sqlstate]
+        return kind(what, hint=hint)
+    if sqlstate[:2] in _PASSING_CLASSES:
+        return ConnectionLost(what)
+    return WalvecError(f"{what} (SQLSTATE {sqlstate})")
