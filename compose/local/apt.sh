@@ -29,7 +29,6 @@ Dir::State::extended_states "$apt/extended_states";
 Dir::Cache "$apt/cache";
 Dir::Log "$apt";
 APT::Sandbox::User "root";
-Debug::NoLocking "true";
 Acquire::Languages "none";
 CONF
     } >"$apt/apt.conf"
@@ -49,7 +48,7 @@ apt_update() {
     say "reading the package lists"
     # A source that cannot be reached fails nothing here: what is needed may come from the others.
     private_apt apt-get -q update >>"$log" 2>&1 || true
-    touch "$state/apt/updated"
+    ! package_exists dpkg || touch "$state/apt/updated"
 }
 
 lists_fresh() { [[ -n $(find "$state/apt/updated" -mmin -60 2>/dev/null) ]]; }

@@ -1,0 +1,70 @@
+"""The wheel: what is in it, and that it works where the checkout is not."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel with the locked build backend."""
+    directory = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", directory, CHECKOUT)
+    (built,) = directory.glob("walvec-*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the wheel alone into an environment of its own, and give its bin directory."""
+    environment = tmp_path_factory.mktemp("installed")
+    run(sys.executable, "-m", "venv", "--without-pip", environment)
+    run(sys.executable, "-m", "pip", "--python", environment, "install", "--no-deps", "--no-index", wheel)
+    return environment / "bin"
+
+
+def run(*command: str | Path) -> str:
+    """Run a command away from the checkout; the dependencies are those of the environment under test."""
+    # A directory on PYTHONPATH is searched, but its .pth files, which lead to the checkout, are not read.
+    dependencies = sysconfig.get_path("purelib")
+    result = subprocess.run(
+        command,
+        cwd="/",
+        env=os.environ | {"PYTHONPATH": dependencies, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def test_wheel_holds_both_packages_and_the_sql(wheel: Path) -> None:
+    """All of slots, consumer and sql is in the wheel, and nothing else of the checkout."""
+    expected = {
+        str(path.relative_to(CHECKOUT))
+        for package, suffixes in {"slots": "py", "consumer": "py", "sql": "sql"}.items()
+        for path in (CHECKOUT / package).rglob(f"*.{suffixes}")
+    } | {"slots/py.typed", "consumer/py.typed"}
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert packed == expected
+
+
+def test_installed_wheel_finds_its_sql(installed: Path) -> None:
+    """The SQL is read from beside the installed packages, without the checkout."""
+    program = "import slots, slots.queries as q; print(slots.__file__); print(len(q.load('slots.sql')) > 0)"
+    where, loaded = run(installed / "python", "-c", program).split()
+    assert (Path(where).is_relative_to(installed.parent), loaded) == (True, "True")
+
+
+def test_installed_command_runs(installed: Path) -> None:
+    """The walvec command starts from the wheel."""
+    assert "walvec" in run(installed / "walvec", "--help")
