@@ -8,6 +8,6 @@ COMPOSE = Path(__file__).parents[2] / "compose"
 
 
 def test_sample_configuration_is_valid() -> None:
-    """compose's walvec.toml passes every check of the settings."""
+    """The walvec.toml of the pair passes every check of the settings."""
     config = load(COMPOSE / "walvec/walvec.toml")
     assert [vectorizer.name for vectorizer in config.vectorizers] == ["blog"]
