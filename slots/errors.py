@@ -2,6 +2,7 @@
 
     WalvecError                  1  unexpected
     ├── PreconditionFailed       3  a setting, a right or an object is missing; what `check` would say
+    │   └── SlotBlocked          3  a new slot waits for open transactions
     ├── SlotLost                 4  the slot is gone, was invalidated or cannot be used; never retried
     │   └── SlotWedged           4  the server cannot decode what comes next; the slot must be moved past it
     ├── SlotActive               5  another process holds the slot; waiting helps
@@ -35,6 +36,10 @@ class PreconditionFailed(WalvecError):
     """Something that must be so before the work can start is not so."""
 
     exit_code = 3
+
+
+class SlotBlocked(PreconditionFailed):
+    """Creating a slot took too long: it waits for every transaction that has written and is still open."""
 
 
 class SlotLost(WalvecError):

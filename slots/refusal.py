@@ -2,8 +2,8 @@
 
 https://www.postgresql.org/docs/current/errcodes-appendix.html
 
-A code means one thing when a stream is started and another when it ends, hence two tables. The messages
-decide nothing: the server may translate them.
+A code means one thing when a stream is started, another when it ends and a third when slots are managed,
+hence three tables. The messages decide nothing: the server may translate them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +19,7 @@ UNKNOWN_OPTION: Final = "22023"
 WEDGED: Final = "54000"
 
 _PASSING_CLASSES: Final = ("", "08", "53", "57")  # connection gone, resources short, operator intervened
+DEFAULT_LIBRARIES: Final = ("pgoutput", "test_decoding")
 _ANEW: Final = "walvec slots drop, walvec setup, then walvec resync"
 
 
@@ -28,12 +29,17 @@ def allow_libraries(libraries: Sequence[str]) -> str:
     return f"{alter}; {QUERIES['reload']}"
 
 
+def grant_replication(role: str) -> str:
+    """Return the statement, a superuser's, that lets a role replicate."""
+    return statement("grant_replication", role=sql.Identifier(role))
+
+
 _REFUSED: Final[Mapping[str, tuple[type[WalvecError], str | None]]] = {
     "55006": (SlotActive, None),
     "42704": (SlotLost, "walvec setup makes a new slot, walvec resync mends what was missed"),
     "55000": (SlotLost, _ANEW),
     # The session began, so the role may replicate: it is the plugin that is refused.
-    "42501": (PreconditionFailed, allow_libraries(("wal2json", "pgoutput", "test_decoding"))),
+    "42501": (PreconditionFailed, allow_libraries(("wal2json", *DEFAULT_LIBRARIES))),
     "58P01": (PreconditionFailed, "install wal2json for the server's version"),
     UNKNOWN_OPTION: (PreconditionFailed, "wal2json must be 2.3 or later"),
 }
@@ -42,6 +48,18 @@ _ENDED: Final[Mapping[str, tuple[type[WalvecError], str | None]]] = {
     "42704": (SlotLost, _ANEW),
     "55000": (SlotLost, _ANEW),
     "58P01": (SlotLost, _ANEW),  # a WAL segment is missing
+}
+
+
+_MANAGED: Final[Mapping[str, tuple[type[WalvecError], str | None]]] = {
+    "55006": (SlotActive, "stop the process that reads it first"),
+    "42704": (PreconditionFailed, "walvec slots list names those there are"),
+    "42710": (PreconditionFailed, "walvec slots list names those there are"),
+    "42602": (PreconditionFailed, "a name is up to 63 lower-case letters, digits and underscores"),
+    "53400": (PreconditionFailed, "drop a slot that nobody uses, or raise max_replication_slots and restart"),
+    "55000": (PreconditionFailed, None),
+    "58P01": (PreconditionFailed, "install the plugin for the server's version"),
+    "22023": (PreconditionFailed, None),
 }
 
 
@@ -57,6 +75,26 @@ def ended(slot: str, sqlstate: str, message: str, position: Lsn) -> WalvecError:
         hint = "a row is too large to decode: walvec slots advance past its transaction, then walvec resync"
         return SlotWedged(f"{what} (after {position})", lsn=position, hint=hint)
     return _error(_ENDED, sqlstate, what)
+
+
+def managed(slot: str, sqlstate: str, message: str, role: str) -> WalvecError:
+    """Name what keeps a slot from being dropped, advanced or copied."""
+    what = f'nothing was done to the slot "{slot}": {message}'
+    if sqlstate == "42501":
+        return PreconditionFailed(what, hint=grant_replication(role))
+    return _error(_MANAGED, sqlstate, what)
+
+
+def not_created(slot: str, sqlstate: str, message: str, role: str, plugin: str | None) -> WalvecError:
+    """Name what keeps a slot from being created; `plugin` is None if the role may not replicate at all."""
+    what = f'the slot "{slot}" cannot be created: {message}'
+    if sqlstate == "42501":
+        # Without the right the plugin is not even looked at.
+        hint = allow_libraries((plugin, *DEFAULT_LIBRARIES)) if plugin else grant_replication(role)
+        return PreconditionFailed(what, hint=hint)
+    if sqlstate == "55000":
+        return PreconditionFailed(what, hint=f"{QUERIES['set_wal_level']}, then restart the server")
+    return _error(_MANAGED, sqlstate, what)
 
 
 def _error(

@@ -65,7 +65,8 @@ class ReplicationStream:
     ) -> None:
         """Begin where the slot was last confirmed, with at least one option.
 
-        `optional` ones are left out if the plugin does not know them. Raises SlotActive, SlotLost, PreconditionFailed (right, plugin or option), ConnectionLost.
+        `optional` ones are left out if the plugin does not know them. Raises SlotActive, SlotLost,
+        PreconditionFailed (right, plugin or option), ConnectionLost.
         """
         self._slot = slot
         try:

@@ -16,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from slots.catalog import QUERIES
 from slots.errors import ConnectionLost, PreconditionFailed
+from slots.refusal import grant_replication
 
 CLOSE_TIMEOUT: Final = 1.0  # seconds that the server is given to let go of the slot
 
@@ -218,7 +219,8 @@ def _field(result: pq.abc.PGresult | None, field: pq.DiagnosticField) -> str:
 
 def _unreachable(error: psycopg.Error) -> ConnectionLost | PreconditionFailed:
     """Tell a role that may not replicate by the text: libpq has no SQLSTATE before a session begins."""
-    text = str(error).strip()
+    text = " ".join(str(error).split())
     if "walsender" in text.lower().replace(" ", ""):
-        return PreconditionFailed(text, hint=QUERIES["grant_replication"])
+        role = error.pgconn.user.decode() if error.pgconn else ""
+        return PreconditionFailed(text, hint=grant_replication(role))
     return ConnectionLost(f"no replication connection: {text}")

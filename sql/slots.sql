@@ -227,4 +227,144 @@ SELECT pg_reload_conf()
 
 -- name: grant_replication
 -- Remedy: the right to replicate, as a superuser; providers have a role of their own to grant instead.
-ALTER ROLE CURRENT_USER REPLICATION
+ALTER ROLE {role} REPLICATION
+
+-- name: slots
+-- All slots, or the one of a name. invalidation_reason is 17's; 14 to 16 say by wal_status and conflicting
+-- that a slot is lost.
+SELECT
+    s.slot_name AS name,
+    s.plugin,
+    s.database,
+    s.active,
+    s.active_pid,
+    s.restart_lsn::text,
+    s.confirmed_flush_lsn::text,
+    s.wal_status,
+    s.safe_wal_size,
+    coalesce(
+        to_jsonb(s) ->> 'invalidation_reason',
+        CASE
+            WHEN s.wal_status = 'lost' THEN 'wal_removed'
+            WHEN (to_jsonb(s) ->> 'conflicting')::boolean THEN 'conflicting'
+        END
+    ) AS invalidation_reason,
+    pg_wal_lsn_diff(here.lsn, s.restart_lsn)::bigint AS retained_bytes,
+    pg_wal_lsn_diff(here.lsn, s.confirmed_flush_lsn)::bigint AS unconfirmed_bytes,
+    s.temporary,
+    s.two_phase,
+    (to_jsonb(s) ->> 'failover')::boolean AS failover,
+    (to_jsonb(s) ->> 'inactive_since')::timestamptz AS inactive_since
+FROM pg_replication_slots AS s
+CROSS JOIN (
+    SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END AS lsn
+) AS here
+WHERE %(name)s::text IS NULL OR s.slot_name = %(name)s
+ORDER BY s.slot_name
+
+-- name: limit_statements
+-- Cancel a statement of this transaction that takes longer.
+SELECT set_config('statement_timeout', %(milliseconds)s::text, true)
+
+-- name: create_slot
+-- Waits for every transaction that has written and is still open, in whatever database.
+SELECT lsn::text FROM pg_create_logical_replication_slot(%(name)s, %(plugin)s, %(temporary)s)
+
+-- name: blockers
+-- The transactions that a new slot waits for, the oldest first: those that hold their own id's lock, and
+-- prepared ones. What other roles' sessions are called and since when they run, only some roles may see.
+SELECT pid, application_name AS name, datname AS database, extract(epoch FROM now() - xact_start)::float8 AS age
+FROM pg_stat_activity
+WHERE pid <> pg_backend_pid() AND pid IN (
+    SELECT pid FROM pg_locks WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted
+)
+UNION ALL
+SELECT NULL, gid, database, extract(epoch FROM now() - prepared)::float8
+FROM pg_prepared_xacts
+ORDER BY age DESC NULLS LAST
+LIMIT 5
+
+-- name: end_session
+-- Remedy: the session's transaction is rolled back.
+SELECT pg_terminate_backend({pid})
+
+-- name: end_prepared
+-- Remedy, in the transaction's own database; or commit it.
+ROLLBACK PREPARED {gid}
+
+-- name: drop_slot
+-- Refused while the slot is active.
+SELECT pg_drop_replication_slot(%(name)s)
+
+-- name: flush_position
+-- The end of the WAL that is safe on disk.
+SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END)::text AS lsn
+
+-- name: advance_slot
+-- Refused while the slot is active, and backwards. Reads the WAL in between without calling the plugin.
+SELECT end_lsn::text AS lsn FROM pg_replication_slot_advance(%(name)s, %(lsn)s::pg_lsn)
+
+-- name: copy_slot
+-- The copy confirms what the original does at this moment.
+SELECT lsn::text FROM pg_copy_logical_replication_slot(%(source)s, %(name)s)
+
+-- name: may_replicate
+-- Amazon RDS and Aurora grant a role of their own in place of the attribute.
+SELECT rolsuper OR rolreplication OR EXISTS (
+    SELECT FROM pg_roles AS provider
+    WHERE provider.rolname = 'rds_replication' AND pg_has_role(r.oid, provider.oid, 'member')
+) AS allowed
+FROM pg_roles AS r
+WHERE r.rolname = current_user
+
+-- name: server_state
+-- What the preconditions depend on. output_plugin_libraries is NULL on a minor release that lacks it, and for
+-- a role that may not see it.
+SELECT
+    current_user AS role,
+    current_database() AS database,
+    current_setting('server_version') AS version,
+    current_setting('server_encoding') AS encoding,
+    current_setting('wal_level') AS wal_level,
+    current_setting('max_replication_slots')::int AS max_slots,
+    (SELECT count(*) FROM pg_replication_slots) AS slots,
+    current_setting('max_wal_senders')::int AS max_senders,
+    (SELECT count(*) FROM pg_stat_replication) AS senders,
+    current_setting('max_slot_wal_keep_size') AS keep_size,
+    (SELECT setting FROM pg_settings WHERE name = 'output_plugin_libraries') AS libraries
+
+-- name: read_rights
+-- Whether this role can read a table, and all of its rows.
+SELECT
+    has_schema_privilege(c.relnamespace, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS may_select,
+    row_security_active(c.oid) AS row_security
+FROM pg_class AS c
+WHERE c.oid = %(oid)s
+
+-- name: set_wal_level
+-- Remedy; takes effect at the next restart.
+ALTER SYSTEM SET wal_level = 'logical'
+
+-- name: set_max_slots
+-- Remedy; takes effect at the next restart.
+ALTER SYSTEM SET max_replication_slots = {number}
+
+-- name: set_max_senders
+-- Remedy; takes effect at the next restart.
+ALTER SYSTEM SET max_wal_senders = {number}
+
+-- name: set_keep_size
+-- Remedy: a slot that nobody reads is given up before the disk is full.
+ALTER SYSTEM SET max_slot_wal_keep_size = '64GB'
+
+-- name: create_utf8_database
+-- Remedy: a database's encoding is for life.
+CREATE DATABASE {database} ENCODING 'UTF8' TEMPLATE template0
+
+-- name: grant_read
+-- Remedy: what backfill and refetch read.
+GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT ON {table} TO {role}
+
+-- name: see_all_rows
+-- Remedy: the stream carries every row whatever the table's policies, and the backfill should see the same.
+ALTER ROLE {role} BYPASSRLS

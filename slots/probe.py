@@ -1,0 +1,209 @@
+"""Look at every precondition of the stream: one finding each, with the statement that mends it.
+
+What `walvec check` says of the source. It leaves nothing behind: whether the plugin can be used is tried with
+a temporary slot, dropped at once.
+"""
+
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import DictRow, dict_row
+
+from slots import manage
+from slots.catalog import QUERIES, statement
+from slots.errors import PreconditionFailed, SlotBlocked, WalvecError
+from slots.publication import exists, published
+from slots.refusal import DEFAULT_LIBRARIES, allow_libraries, grant_replication
+from slots.relation import Relation, describe, quoted
+
+Level = Literal["ok", "warning", "failed"]
+
+_OLDEST_VERSION: Final = 140000
+_TRIAL_TIME_LIMIT: Final = 1.0  # seconds for a temporary slot; the plugin is loaded before any waiting
+_RESTART: Final = "then restart the server"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One precondition. `remedy` is what mends it, where it does not hold."""
+
+    subject: str
+    level: Level
+    detail: str
+    remedy: str | None = None
+
+
+async def probe(
+    conn: psycopg.AsyncConnection[Any],
+    *,
+    slot: str,
+    plugin: str,
+    publication: str,
+    tables: Sequence[tuple[str, str]],
+) -> list[Finding]:
+    """Look at server, plugin, slot, tables (schema, name) and publication; `conn` is in autocommit.
+
+    What `walvec setup` makes is a warning where it is missing. Raises only if the connection breaks.
+    """
+    async with conn.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(QUERIES["server_state"])
+        state = await cursor.fetchone() or {}
+        await cursor.execute(QUERIES["may_replicate"])
+        state |= await cursor.fetchone() or {}
+    known = await manage.inspect(conn, slot)
+    findings = [*_server(state, conn.info.server_version, known)]
+    ready = all(finding.level != "failed" for finding in findings)
+    findings += [await _plugin(conn, plugin, state, ready=ready), _slot(slot, known, plugin, state)]
+    relations: list[Relation] = []
+    async for finding, relation in _tables(conn, tables, state["role"]):
+        findings.append(finding)
+        relations += [relation] if relation else []
+    findings += [finding async for finding in _publication(conn, publication, relations)]
+    return findings
+
+
+def _server(state: DictRow, version: int, slot: manage.Slot | None) -> Iterator[Finding]:
+    yield _found(
+        "server version", version >= _OLDEST_VERSION, state["version"], "upgrade to PostgreSQL 14 or later"
+    )
+    wal_level = state["wal_level"]
+    remedy = f"{QUERIES['set_wal_level']}, {_RESTART}"
+    yield _found("wal_level", wal_level == "logical", wal_level, remedy)
+    yield _found(
+        "replication slots",
+        slot is not None or state["slots"] < state["max_slots"],
+        f"{state['slots']} of {state['max_slots']} in use",
+        _raise_limit("set_max_slots", state["max_slots"]),
+    )
+    yield _found(
+        "WAL senders",
+        (slot is not None and slot.active) or state["senders"] < state["max_senders"],
+        f"{state['senders']} of {state['max_senders']} in use",
+        _raise_limit("set_max_senders", state["max_senders"]),
+    )
+    role, allowed = state["role"], state["allowed"]
+    detail = f"{role} {'may' if allowed else 'may not'} replicate"
+    yield _found("replication right", allowed, detail, grant_replication(role))
+    database = sql.Identifier(state["database"] + "_utf8")
+    remedy = f"{statement('create_utf8_database', database=database)}, then dump and restore into it"
+    yield _found("server encoding", state["encoding"] == "UTF8", state["encoding"], remedy)
+    yield _retention(state["keep_size"])
+
+
+def _found(subject: str, good: bool, detail: str, remedy: str) -> Finding:  # noqa: FBT001 -- the verdict
+    return Finding(subject, "ok", detail) if good else Finding(subject, "failed", detail, remedy)
+
+
+def _raise_limit(query: str, limit: int) -> str:
+    return f"{statement(query, number=sql.Literal(limit + 5))}, {_RESTART}"
+
+
+def _retention(keep_size: str) -> Finding:
+    subject = "max_slot_wal_keep_size"
+    if keep_size != "-1":
+        return Finding(subject, "ok", keep_size)
+    return Finding(
+        subject,
+        "warning",
+        "no limit: a slot that nobody reads fills the disk",
+        f"{QUERIES['set_keep_size']}; {QUERIES['reload']}",
+    )
+
+
+async def _plugin(conn: psycopg.AsyncConnection[Any], plugin: str, state: DictRow, *, ready: bool) -> Finding:
+    subject = f"output plugin {plugin}"
+    allowed = None if state["libraries"] is None else _libraries(state["libraries"])
+    # Where several were given as one string, which allows none of them, the remedy takes it apart.
+    known = [name.strip() for entry in allowed or DEFAULT_LIBRARIES for name in entry.split(",")]
+    remedy = allow_libraries(list(dict.fromkeys([plugin, *known])))
+    if allowed is not None and plugin not in allowed:
+        return Finding(subject, "failed", "not in output_plugin_libraries", remedy)
+    if not ready:
+        detail = "not tried: a slot cannot be made yet"
+        return Finding(subject, "warning", detail, "mend what failed and check again")
+    trial = f"walvec_probe_{conn.info.backend_pid}"
+    try:
+        await manage.create(conn, trial, plugin, time_limit=_TRIAL_TIME_LIMIT, temporary=True)
+    except SlotBlocked:
+        return Finding(subject, "ok", "can be loaded")
+    except WalvecError as error:
+        return Finding(subject, "failed", error.what, error.hint)
+    await manage.drop(conn, trial)
+    return Finding(subject, "ok", "can be used")
+
+
+def _libraries(setting: str) -> list[str]:
+    """Return the names in output_plugin_libraries, which SHOW gives as a list of identifiers."""
+    names = re.findall(r'"((?:[^"]|"")*)"|([^\s,"]+)', setting)
+    return [quoted_name or bare for quoted_name, bare in names]
+
+
+def _slot(name: str, slot: manage.Slot | None, plugin: str, state: DictRow) -> Finding:
+    subject = f'slot "{name}"'
+    anew = f"walvec slots drop {name}, then walvec setup and walvec resync"
+    if slot is None:
+        return Finding(subject, "warning", "there is none yet", "walvec setup")
+    if slot.plugin != plugin:
+        detail = f"uses the plugin {slot.plugin}" if slot.plugin else "is a physical slot"
+        return Finding(subject, "failed", detail, "choose another name for source.slot")
+    if slot.database != state["database"]:
+        return Finding(subject, "failed", f"belongs to the database {slot.database}", "choose another name")
+    if slot.invalidation_reason is not None:
+        return Finding(subject, "failed", f"is lost: {slot.invalidation_reason}", anew)
+    held = f"held by process {slot.active_pid}" if slot.active else "free"
+    return Finding(subject, "ok", f"{held}, keeps {slot.retained_bytes or 0} bytes of WAL")
+
+
+async def _tables(
+    conn: psycopg.AsyncConnection[Any], tables: Sequence[tuple[str, str]], role: str
+) -> AsyncIterator[tuple[Finding, Relation | None]]:
+    for schema, name in tables:
+        subject = f"table {quoted(schema, name)}"
+        try:
+            relation = await describe(conn, schema, name)
+        except PreconditionFailed as error:
+            yield Finding(subject, "failed", error.what, error.hint), None
+            continue
+        detail = f"rows are identified by {', '.join(relation.key)}"
+        yield Finding(subject, "ok", detail), relation
+        if (finding := await _readable(conn, relation, role)) is not None:
+            yield finding, None
+
+
+async def _readable(conn: psycopg.AsyncConnection[Any], relation: Relation, role: str) -> Finding | None:
+    """Say what keeps this role from reading what the stream will bring; None if nothing does."""
+    async with conn.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(QUERIES["read_rights"], {"oid": relation.oid})
+        rights = await cursor.fetchone() or {}
+    subject = f"rows of {quoted(relation.schema, relation.name)}"
+    grantee = sql.Identifier(role)
+    if not rights.get("may_select"):
+        table = sql.Identifier(relation.schema, relation.name)
+        remedy = statement("grant_read", schema=sql.Identifier(relation.schema), table=table, role=grantee)
+        return Finding(subject, "failed", f"{role} may not read them", remedy)
+    if rights["row_security"]:
+        remedy = statement("see_all_rows", role=grantee)
+        return Finding(subject, "warning", f"row security hides some from {role}", remedy)
+    return None
+
+
+async def _publication(
+    conn: psycopg.AsyncConnection[Any], publication: str, relations: Sequence[Relation]
+) -> AsyncIterator[Finding]:
+    subject = f'publication "{publication}"'
+    if not await exists(conn, publication):
+        yield Finding(subject, "warning", "there is none yet", "walvec setup")
+        return
+    yield Finding(subject, "ok", "exists")
+    for relation in relations:
+        subject = f'{quoted(relation.schema, relation.name)} in publication "{publication}"'
+        try:
+            part = await published(conn, publication, relation)
+        except PreconditionFailed as error:
+            yield Finding(subject, "failed", error.what, error.hint)
+        else:
+            yield Finding(subject, "ok", f"publishes {', '.join(sorted(part.actions))}")
