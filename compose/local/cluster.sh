@@ -19,6 +19,8 @@ name=${2:-main}
 [[ $name =~ ^[A-Za-z0-9_-]+$ ]] || die "$name is no name for a cluster: letters, digits, - and _"
 cluster=$clusters/$name
 
+[[ $command != up ]] || "$checkout/compose/local/postgres.sh"
+
 # Either file defines make_cluster, running, start, stop, postmaster, remove, and where, which sets
 # port, password and dsn.
 if [[ -e $postgres/engine ]]; then
@@ -30,13 +32,14 @@ else
 fi
 
 free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+    local python=$checkout/.venv/bin/python
+    [[ -x $python ]] || python=python3
+    "$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
 make_password() { (umask 077 && od -An -N16 -tx1 /dev/urandom | tr -d ' \n' >"$cluster/password"); }
 
 up() {
-    "$checkout/compose/local/postgres.sh"
     lock "$name" # two runs at once: the second waits and finds it running
     if [[ ! -e $cluster/made ]]; then
         drop

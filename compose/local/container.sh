@@ -11,7 +11,8 @@ make_cluster() {
         settings+=(-c "$setting")
     done
     make_password
-    "$engine" create --name "$container" --publish "127.0.0.1:$(free_port):5432" --shm-size 256m \
+    free_port >"$cluster/port" # chosen here, because the engine would choose another one at each start
+    "$engine" create --name "$container" --publish "127.0.0.1:$(<"$cluster/port"):5432" --shm-size 256m \
         --env POSTGRES_PASSWORD="$(<"$cluster/password")" "$image" "${settings[@]}" >/dev/null ||
         die "$engine cannot create the container $container"
 }
@@ -47,7 +48,7 @@ postmaster() { "$engine" inspect --format '{{.State.Pid}}' "$container"; }
 remove() { "$engine" rm --force --volumes "$container" >/dev/null 2>&1 || true; }
 
 where() {
-    port=$("$engine" port "$container" 5432/tcp | sed -n '1s/.*://p')
+    port=$(<"$cluster/port")
     password=$(<"$cluster/password")
     dsn="postgresql://postgres:$password@127.0.0.1:$port/postgres"
 }

@@ -38,13 +38,13 @@ CONF
 }
 
 make_cluster() {
-    find_postgres
     find_owner
     local socket
     socket=$(mktemp -d /tmp/walvec.XXXXXX) # its path may have 107 bytes, which a checkout's own may well use up
     printf '%s' "$socket" >"$cluster/socket"
     make_password
-    [[ -z $owner ]] || chown "$owner" "$cluster" "$cluster/password" "$socket"
+    [[ -z $owner ]] || chown "$owner" "$cluster" "$cluster/password"
+    own_socket
     "${as_owner[@]}" "$bin/initdb" --pgdata="$data" --username=postgres --encoding=UTF8 --locale=C.UTF-8 --no-sync \
         --auth-local=trust --auth-host=scram-sha-256 --pwfile="$cluster/password" >"$cluster/initdb.log" 2>&1 ||
         die "initdb fails: see $cluster/initdb.log"
@@ -58,6 +58,14 @@ make_cluster() {
     fi
 }
 
+# Make the socket's directory, again if /tmp was emptied meanwhile.
+own_socket() {
+    local socket
+    socket=$(<"$cluster/socket")
+    [[ -d $socket ]] || mkdir --mode 700 "$socket"
+    [[ -z $owner ]] || chown "$owner" "$socket"
+}
+
 pg_ctl() {
     find_owner
     "${as_owner[@]}" "$bin/pg_ctl" "$@" --pgdata="$data"
@@ -66,6 +74,8 @@ pg_ctl() {
 running() { [[ -e $cluster/made ]] && pg_ctl status >/dev/null 2>&1; }
 
 start() {
+    find_owner
+    own_socket
     pg_ctl start --log="$cluster/log" --wait --silent >&2 || die "the cluster $name does not start: see $cluster/log"
 }
 
