@@ -87,8 +87,9 @@ def _own_name(kind: str) -> str:
 def _drop_abandoned_clusters() -> None:
     """Remove what sessions that were killed left behind."""
     for path in (CHECKOUT / ".local/clusters").glob("test-*-*/"):
-        owner = path.name.split("-")[1]
-        if not Path("/proc", owner).exists():
+        try:
+            os.kill(int(path.name.split("-")[1]), 0)
+        except ProcessLookupError:
             subprocess.run([SCRIPT, "drop", path.name], check=False)
 
 

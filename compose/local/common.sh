@@ -1,4 +1,4 @@
-# What the scripts here share: where things lie, how to fail, how to be another user. Sourced, not run.
+# What the scripts here share: where things lie, how to fail, how to wait for one another. Sourced, not run.
 # shellcheck shell=bash disable=SC2034  # variables for those who source this
 
 set -euo pipefail
@@ -25,9 +25,10 @@ need_disk() {
     ((free >= $1)) || die "$checkout has $free MB free, and $1 MB are needed: free some disk space"
 }
 
-# lock NAME: wait until no other run of these scripts holds it; kept until this one ends.
+# lock NAME: wait until no other run of these scripts holds it; kept until this one ends. macOS has no flock.
 lock() {
     mkdir -p "$state"
+    have flock || return 0
     exec 9>"$state/$1.lock"
     flock 9
 }

@@ -70,7 +70,7 @@ build_pgvector() {
     find_postgres
     (
         cd "$tree/pgvector"
-        LD_LIBRARY_PATH=${LD_LIBRARY_PATH:-}:$(compiler_libraries "$tree/compiler")
+        export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(compiler_libraries "$tree/compiler")
         # OPTFLAGS: the tree may be copied to another machine. with_llvm: JIT is off here.
         make -j "$(nproc)" install PG_CONFIG="$bin/pg_config" CC="${compiler[*]}" OPTFLAGS= with_llvm=no
     ) >>"$log" 2>&1 || die "pgvector does not build: see $log"
