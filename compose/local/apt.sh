@@ -16,7 +16,6 @@ pgvector_release() {
 apt_configure() {
     local apt=$state/apt
     mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/debs"
-    without_postgres /var/lib/dpkg/status >"$apt/status"
     {
         apt-config dump | grep -E '^(APT::Architecture|APT::Default-Release|Acquire::)' || true
         cat <<CONF
@@ -24,7 +23,7 @@ Dir::Etc::main "/dev/null";
 Dir::Etc::parts "/dev/null";
 Dir::State "$apt";
 Dir::State::lists "$apt/lists/";
-Dir::State::status "$apt/status";
+Dir::State::status "/var/lib/dpkg/status";
 Dir::State::extended_states "$apt/extended_states";
 Dir::Cache "$apt/cache";
 Dir::Log "$apt";
@@ -33,11 +32,6 @@ Acquire::Languages "none";
 CONF
     } >"$apt/apt.conf"
     chmod 600 "$apt/apt.conf" # a proxy's password may stand in it
-}
-
-# The machine's installed packages but PostgreSQL's own, so that apt plans to fetch those in any case.
-without_postgres() {
-    awk 'BEGIN { RS = ""; ORS = "\n\n" } !/^Package: (postgresql|libpq)/' "$1"
 }
 
 private_apt() { APT_CONFIG=$state/apt/apt.conf "$@"; }
@@ -60,17 +54,16 @@ newest_wal2json() {
         grep -oE '[0-9]+-wal2json' | sort -n | tail -n 1 | grep -oE '^[0-9]+'
 }
 
-# fetch_missing DIR PACKAGE…: the packages and the libraries they need that this machine lacks, unpacked in DIR.
+# fetch_with_libraries DIR PACKAGE…: the packages, and what this machine lacks of what they need, unpacked in DIR.
 # Left out: what only the packages' own install scripts use, and LLVM (100 MB), which only JIT needs.
-fetch_missing() {
+fetch_with_libraries() {
     local dir=$1 plan
     shift
     plan=$(private_apt apt-get -s -q --no-install-recommends install "$@" 2>>"$log") ||
         die "apt cannot provide $*: see $log"
     # shellcheck disable=SC2046  # a package name holds no white space
-    fetch_only "$dir" $(awk '$1 == "Inst" { print $2 }' <<<"$plan" |
-        grep -E '^(postgresql-(client-)?[0-9]|lib|gcc|cpp|binutils|linux-libc-dev)' |
-        grep -vE '^lib(llvm|z3)|-perl$|^libc6$')
+    fetch_only "$dir" "$@" $(awk '$1 == "Inst" { print $2 }' <<<"$plan" |
+        grep -E '^(lib|gcc|cpp|binutils|linux-libc-dev)' | grep -vE '^lib(llvm|z3)|-perl$|^libc6$')
 }
 
 # fetch_only DIR PACKAGE…: these packages and no others.
@@ -108,10 +101,4 @@ fetch_source() {
     for archive in "$state/apt/source/${name}"_*.orig.tar.*; do
         tar -xf "$archive" -C "$dir" --strip-components 1
     done
-}
-
-# Where a compiler unpacked in DIR has its own libraries (not libc, which must be the running system's).
-compiler_libraries() {
-    local found=("$1"/usr/lib/*-linux-gnu*)
-    printf '%s' "${found[0]:-}"
 }

@@ -48,10 +48,11 @@ container_engine() {
 shopt -s nullglob
 find_postgres() {
     local programs=("$postgres"/usr/lib/postgresql/*/bin)
-    local libraries=("$postgres"/usr/lib/*-linux-gnu* "$postgres"/lib/*-linux-gnu*)
     bin=${programs[0]:-}
-    if ((${#libraries[@]})); then
-        LD_LIBRARY_PATH=$(IFS=: && printf '%s' "${libraries[*]}")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-        export LD_LIBRARY_PATH
-    fi
+    add_libraries "$postgres"/usr/lib/*-linux-gnu* "$postgres"/lib/*-linux-gnu*
+}
+
+add_libraries() {
+    local IFS=:
+    (($# == 0)) || export LD_LIBRARY_PATH="$*${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 }

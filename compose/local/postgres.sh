@@ -38,7 +38,8 @@ copy_installed() {
 fetch_packages() {
     local version=$1
     say "fetching PostgreSQL $version with wal2json"
-    fetch_missing "$postgres" "postgresql-$version" "postgresql-$version-wal2json"
+    fetch_with_libraries "$postgres" "postgresql-$version" "postgresql-client-$version" \
+        "postgresql-$version-wal2json" libpq5
 }
 
 # Put pgvector beside the private server: the release's package, or else the source of a release that has one.
@@ -58,21 +59,22 @@ add_pgvector() {
 build_pgvector() {
     local version=$1 tree=$state/build
     [[ -d $postgres/usr/include/postgresql/$version/server ]] || fetch_only "$postgres" "postgresql-server-dev-$version"
-    local compiler=(gcc)
+    local compiler=gcc
     if ! have gcc || [[ ! -e /usr/include/stdio.h ]]; then
         say "fetching a compiler to build pgvector with"
-        fetch_missing "$tree/compiler" gcc libc6-dev
-        fetch_only "$tree/compiler" libc6 libgcc-s1 # here already, but the linker needs them beside the rest
-        compiler=("$tree/compiler/usr/bin/gcc" "--sysroot=$tree/compiler" "-B$tree/compiler/usr/bin")
+        fetch_with_libraries "$tree" gcc libc6-dev
+        fetch_only "$tree" libc6 libgcc-s1 # here already, but the linker needs them beside the rest
+        compiler="gcc --sysroot=$tree -B$tree/usr/bin"
     fi
     say "building pgvector for PostgreSQL $version"
     fetch_source pgvector "$tree/pgvector"
     find_postgres
     (
         cd "$tree/pgvector"
-        export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(compiler_libraries "$tree/compiler")
+        add_libraries "$tree"/usr/lib/*-linux-gnu*
         # OPTFLAGS: the tree may be copied to another machine. with_llvm: JIT is off here.
-        make -j "$(nproc)" install PG_CONFIG="$bin/pg_config" CC="${compiler[*]}" OPTFLAGS= with_llvm=no
+        PATH=$tree/usr/bin:$PATH make -j "$(nproc)" install PG_CONFIG="$bin/pg_config" CC="$compiler" \
+            OPTFLAGS= with_llvm=no
     ) >>"$log" 2>&1 || die "pgvector does not build: see $log"
     rm -rf "$tree"
 }
