@@ -11,6 +11,8 @@ from rich.table import Table
 
 from consumer.errors import UsageInvalid
 
+PIPE_WIDTH = 1000  # columns; a table takes no more of them than it needs
+
 
 def print_json(document: Any) -> None:
     """Print one JSON document; what JSON has no form for (an LSN, a time) is printed as its text."""
@@ -20,7 +22,8 @@ def print_json(document: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
     """Print rows under their columns, or the words for none. On a pipe lines are not cut to a width."""
-    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False, markup=False)
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    console = Console(width=width, highlight=False, markup=False)
     if not rows:
         console.print(empty)
         return

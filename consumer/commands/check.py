@@ -1,0 +1,39 @@
+"""`walvec check`: every precondition, a row each."""
+
+import sys
+from collections import Counter
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.text import Text
+
+from consumer.commands.output import print_json
+from consumer.config import Config
+from consumer.preconditions import examine
+from slots.probe import Finding
+
+_STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+
+
+async def report(config: Config, *, offline: bool, as_json: bool) -> bool:
+    """Print what was found and return whether nothing failed."""
+    findings = await examine(config, offline=offline)
+    good = all(finding.level != "failed" for finding in findings)
+    if as_json:
+        print_json({"ok": good, "findings": [asdict(finding) for finding in findings]})
+    else:
+        _print(findings)
+    return good
+
+
+def _print(findings: list[Finding]) -> None:
+    """Print a line a finding, its remedy below it whole, ready to be copied."""
+    console = Console(soft_wrap=True, highlight=False, markup=False, file=sys.stdout)
+    width = max(len(finding.subject) for finding in findings)
+    for finding in findings:
+        level = Text(f"{finding.level:<8}", style=_STYLES[finding.level])
+        console.print(Text.assemble(level, f" {finding.subject:<{width}}  {finding.detail}"))
+        if finding.remedy and finding.level != "ok":
+            console.print(Text(f"{'':<9}{finding.remedy}", style="cyan"))
+    counts = Counter(finding.level for finding in findings)
+    console.print(", ".join(f"{counts[level]} {level}" for level in _STYLES if counts[level]))

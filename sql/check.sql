@@ -1,0 +1,74 @@
+-- What `walvec check` asks the target; the source's questions are in slots.sql.
+
+-- name: target_server
+-- Where the vectors go, and whether anything can be written there.
+SELECT
+    current_setting('server_version') AS version,
+    current_database() AS database,
+    current_user AS role,
+    pg_is_in_recovery() AS in_recovery,
+    has_database_privilege(current_database(), 'CREATE') AS may_create,
+    has_database_privilege(current_database(), 'TEMPORARY') AS may_create_temporary
+
+-- name: pgvector
+-- The extension as it is here and as it could be; `role_may_create` follows CREATE EXTENSION's own rule.
+SELECT
+    installed.extversion AS installed,
+    available.default_version AS available,
+    coalesce(
+        NOT v.superuser
+        OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+        OR v.trusted AND has_database_privilege(current_database(), 'CREATE'),
+        false
+    ) AS role_may_create
+FROM (SELECT 'vector'::name AS name) AS wanted
+LEFT JOIN pg_extension AS installed ON installed.extname = wanted.name
+LEFT JOIN pg_available_extensions AS available USING (name)
+LEFT JOIN pg_available_extension_versions AS v ON v.name = wanted.name AND v.version = available.default_version
+
+-- name: target_schema
+-- A schema and what this role may do in it; NULL where there is none of that name.
+SELECT
+    has_schema_privilege(n.oid, 'USAGE') AS may_use,
+    has_schema_privilege(n.oid, 'CREATE') AS may_create
+FROM pg_namespace AS n
+WHERE n.nspname = %(schema)s
+
+-- name: target_table
+-- A target that is there: its kind, and whether this role may write it and build its index.
+SELECT
+    c.relkind::text AS kind,
+    pg_has_role(c.relowner, 'USAGE') AS owned,
+    has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
+        AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE') AS may_write
+FROM pg_class AS c
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relname = %(name)s
+
+-- name: unknown_types
+-- Which of these types the target database does not have.
+SELECT name FROM unnest(%(types)s::text[]) AS name WHERE to_regtype(name) IS NULL
+
+-- name: create_schema
+-- Remedy
+CREATE SCHEMA {schema}
+
+-- name: grant_schema
+-- Remedy
+GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}
+
+-- name: grant_database
+-- Remedy
+GRANT CREATE, TEMPORARY ON DATABASE {database} TO {role}
+
+-- name: grant_table
+-- Remedy
+GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {role}
+
+-- name: change_owner
+-- Remedy
+ALTER TABLE {table} OWNER TO {role}
+
+-- name: update_extension
+-- Remedy
+ALTER EXTENSION vector UPDATE

@@ -1,0 +1,103 @@
+import re
+import tomllib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumer.commands.init import Column, Proposal, render
+from consumer.config import Config, TableName
+from consumer.sections import Vectorizer
+
+BLOG = TableName("public", "blog")
+TITLE, CONTENTS = Column("title", "title", not_null=True), Column("contents", "contents", not_null=True)
+NOTE = Column("Note", '"Note"', not_null=False)
+
+
+def vectorizers(text: str) -> tuple[Vectorizer, ...]:
+    """Read the file's text back."""
+    return Config(**tomllib.loads(text)).vectorizers
+
+
+def written(*columns: Column, dsn: str | None = None, provider: str = "mistral") -> str:
+    """Write the file for one table."""
+    return render([Proposal(BLOG, columns, columns)], dsn=dsn, provider=provider)
+
+
+@pytest.mark.parametrize("provider", ["mistral", "openai", "hashing", "python"])
+def test_the_file_is_valid_for_every_provider(provider: str) -> None:
+    """What init writes, load takes."""
+    config = Config(**tomllib.loads(written(TITLE, provider=provider)))
+    assert config.embedder.provider == provider
+
+
+@pytest.mark.parametrize("provider", ["mistral", "openai", "hashing"])
+def test_the_remarks_are_the_defaults(provider: str) -> None:
+    """With every remark made a setting, nothing changes: they name keys that exist, and their defaults."""
+    text = written(TITLE, provider=provider)
+    spoken = re.sub(r"^# (?=\[|[a-z_]+ = )", "", text, flags=re.MULTILINE)
+    silent = Config(**tomllib.loads(text)).model_dump()
+    said = Config(**_without(tomllib.loads(spoken), "dsn", "where")).model_dump()
+    silent["embedder"]["base_url"] = said["embedder"]["base_url"]  # absent means the provider's own
+    assert said == silent
+
+
+def _without(document: Any, *keys: str) -> Any:
+    """Take out the keys whose remark is an example rather than a default."""
+    if isinstance(document, dict):
+        return {key: _without(value, *keys) for key, value in document.items() if key not in keys}
+    return [_without(item, *keys) for item in document] if isinstance(document, list) else document
+
+
+@pytest.mark.parametrize(
+    ("columns", "expression"),
+    [
+        ([TITLE], "title"),
+        ([TITLE, CONTENTS], r"title || E'\n\n' || contents"),
+        ([TITLE, NOTE], r"""concat_ws(E'\n\n', title, "Note")"""),
+    ],
+)
+def test_columns_become_an_expression(columns: list[Column], expression: str) -> None:
+    """NULL in one column does not make the whole text NULL."""
+    assert vectorizers(written(*columns))[0].text == expression
+
+
+def test_without_a_look_the_place_is_marked() -> None:
+    """Nobody takes the placeholder for a proposal."""
+    assert "<- write your columns here" in written()
+
+
+def test_a_password_is_not_written() -> None:
+    """The file may be checked in."""
+    text = written(TITLE, dsn="postgresql://u:hunter2@h/db")
+    assert "hunter2" not in text
+    assert "WALVEC_SOURCE__DSN" in text
+
+
+def test_a_dsn_without_one_is() -> None:
+    """It spares the next question."""
+    assert Config(**tomllib.loads(written(TITLE, dsn="host=h"))).source_dsn == "host=h"
+
+
+def test_no_table() -> None:
+    """The frame alone is valid, too."""
+    assert vectorizers(render([], dsn=None, provider="mistral")) == ()
+
+
+@given(
+    st.lists(
+        st.builds(
+            TableName,
+            st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=15),
+            st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=15),
+        ),
+        unique=True,
+        max_size=3,
+    )
+)
+def test_any_table_can_be_written(tables: list[TableName]) -> None:
+    """Names come back as they went in, whatever their characters."""
+    text = render([Proposal(table) for table in tables], dsn=None, provider="hashing")
+    document = tomllib.loads(text)
+    assert [TableName.parse(each["table"]) for each in document.get("vectorizer", [])] == tables

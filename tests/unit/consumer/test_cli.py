@@ -1,0 +1,177 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from consumer.cli import app
+
+CHECKOUT = Path(__file__).parents[3]
+COMMANDS = ["init", "check", "slots"]
+SLOTS_COMMANDS = ["list", "create", "drop", "copy", "advance"]
+
+VALID = """
+[embedder]
+provider = "hashing"
+[[vectorizer]]
+name = "blog"
+table = "public.blog"
+text = "title"
+target = "public.blog_embedding"
+"""
+
+
+def walvec(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as its users do, in a process of its own."""
+    inherited = {name: text for name, text in os.environ.items() if not name.startswith(("WALVEC_", "PG"))}
+    return subprocess.run(
+        [sys.executable, "-c", "from consumer.cli import main; main()", *words],
+        cwd=cwd,
+        env={**inherited, "PYTHONPATH": str(CHECKOUT), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> CliRunner:
+    """A runner within this process, in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+    return CliRunner()
+
+
+class TestHelp:
+    """What the command teaches without a database."""
+
+    @pytest.mark.parametrize("words", [[], ["-h"], ["--help"]])
+    def test_lists_every_command_and_exit_code(self, runner: CliRunner, words: list[str]) -> None:
+        """The first page shows the way and what the numbers mean."""
+        output = runner.invoke(app, words).output
+        assert all(f"  {command} " in output for command in COMMANDS)
+        assert all(f"\n    {code}  " in output for code in range(6))
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_every_command_has_examples(self, runner: CliRunner, command: str) -> None:
+        """Help that teaches shows a line to type; `slots` leaves that to its own commands."""
+        output = runner.invoke(app, [command, "--help"]).output
+        assert f"walvec {command}" in output.replace("Usage: ", "")
+
+    @pytest.mark.parametrize("command", SLOTS_COMMANDS)
+    def test_every_slots_command_has_examples(self, runner: CliRunner, command: str) -> None:
+        """Each of them too."""
+        output = runner.invoke(app, ["slots", command, "--help"]).output
+        assert f"Examples:\n    walvec slots {command}" in output
+
+    @pytest.mark.parametrize("word", ["--help", "--version"])
+    def test_answers_at_once(self, tmp_path: Path, word: str) -> None:
+        """Nothing heavy is imported for it: the best of three is within 0.35 s."""
+        times = []
+        for _ in range(3):
+            began = time.perf_counter()
+            assert walvec(word, cwd=tmp_path).returncode == 0
+            times.append(time.perf_counter() - began)
+        assert min(times) < 0.35
+
+    def test_version(self, tmp_path: Path) -> None:
+        """The version is one line."""
+        assert walvec("--version", cwd=tmp_path).stdout.startswith("walvec")
+
+
+class TestExitCodes:
+    """Errors are a line or two on stderr and the number of the contract."""
+
+    def test_no_settings(self, tmp_path: Path) -> None:
+        """Two lines: what, and what to do."""
+        result = walvec("check", cwd=tmp_path)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr == (
+            "walvec: walvec.toml does not exist\n"
+            "  `walvec init SCHEMA.TABLE` writes one; --config names another\n"
+        )
+
+    @pytest.mark.parametrize("words", [["chekc"], ["check", "--ofline"], ["slots", "drop"]])
+    def test_a_wrong_command_line(self, tmp_path: Path, words: list[str]) -> None:
+        """Usage is 2."""
+        assert walvec(*words, cwd=tmp_path).returncode == 2
+
+    def test_wrong_settings(self, tmp_path: Path) -> None:
+        """The key is named; the secret isn't."""
+        (tmp_path / "walvec.toml").write_text('[source]\ndsn = "hunter2"\nslot = 3\n')
+        result = walvec("slots", "list", cwd=tmp_path)
+        assert result.returncode == 2
+        assert "[source] slot must be a string" in result.stderr
+        assert "hunter2" not in result.stderr
+
+    @pytest.mark.parametrize("words", [["--config", "x", "check"], ["check", "--config", "x"]])
+    def test_the_settings_file_may_be_named_before_and_behind(self, tmp_path: Path, words: list[str]) -> None:
+        """Both places are natural."""
+        assert "walvec: x does not exist" in walvec(*words, cwd=tmp_path).stderr
+
+    def test_the_settings_file_may_be_named_by_a_variable(self, tmp_path: Path) -> None:
+        """WALVEC_CONFIG is for containers."""
+        assert "walvec: y does not exist" in walvec("check", cwd=tmp_path, WALVEC_CONFIG="y").stderr
+
+    def test_an_unexpected_error_keeps_its_words(self, tmp_path: Path) -> None:
+        """Foreign words may quote a row; the traceback is there on request."""
+        program = (
+            "import consumer.cli as cli\n"
+            "def fail(path): raise ValueError('hunter2')\n"
+            "cli.settings = fail\n"
+            "cli.main()"
+        )
+        for variable, shown in (("", False), ("1", True)):
+            result = subprocess.run(
+                [sys.executable, "-c", program, "check"],
+                env={**os.environ, "PYTHONPATH": str(CHECKOUT), "WALVEC_TRACEBACK": variable},
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert result.returncode == 1
+            assert "walvec: unexpected ValueError\n  WALVEC_TRACEBACK=1 shows where\n" in result.stderr
+            assert ("hunter2" in result.stderr) is shown
+
+    def test_a_database_that_is_away(self, tmp_path: Path) -> None:
+        """Somebody else's failure is said in a line, with no traceback."""
+        (tmp_path / "walvec.toml").write_text('[source]\ndsn = "host=127.0.0.1 port=1"\n')
+        result = walvec("slots", "list", cwd=tmp_path)
+        assert result.returncode == 1
+        assert result.stderr.startswith("walvec: the source database cannot be reached: ")
+        assert "Traceback" not in result.stderr
+
+
+class TestInit:
+    """`walvec init` where no database is at hand."""
+
+    def test_writes_a_file_that_loads(self, tmp_path: Path) -> None:
+        """The next command takes it as it is."""
+        result = walvec("init", "app.post", "page", cwd=tmp_path, PGHOST="127.0.0.1", PGPORT="1")
+        assert result.returncode == 0
+        assert "not looked at the tables" in result.stderr
+        text = (tmp_path / "walvec.toml").read_text()
+        assert 'table = "app.post"' in text
+        assert 'target = "public.page_embedding"' in text
+
+    def test_keeps_what_is_there(self, tmp_path: Path) -> None:
+        """Nobody's settings are overwritten unasked."""
+        (tmp_path / "walvec.toml").write_text("# mine")
+        result = walvec("init", cwd=tmp_path)
+        assert (result.returncode, (tmp_path / "walvec.toml").read_text()) == (2, "# mine")
+        assert "--force overwrites it" in result.stderr
+
+    def test_overwrites_when_told(self, tmp_path: Path) -> None:
+        """--force is the word."""
+        (tmp_path / "walvec.toml").write_text("# mine")
+        assert walvec("init", "--force", cwd=tmp_path).returncode == 0
+        assert "# mine" not in (tmp_path / "walvec.toml").read_text()
+
+    def test_refuses_what_is_no_table_name(self, tmp_path: Path) -> None:
+        """Before anything is written."""
+        result = walvec("init", "a.b.c", cwd=tmp_path)
+        assert (result.returncode, list(tmp_path.iterdir())) == (2, [])
