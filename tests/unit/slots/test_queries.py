@@ -1,0 +1,39 @@
+from pathlib import Path
+
+import pytest
+
+from slots import queries
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give an empty folder in place of sql/."""
+    monkeypatch.setattr(queries, "_FOLDER", tmp_path)
+    queries.load.cache_clear()
+    return tmp_path
+
+
+def test_names_each_statement(folder: Path) -> None:
+    """A block runs from its name to the next; comments before the statement and its semicolon go."""
+    (folder / "two.sql").write_text(
+        "-- About the file.\n\n-- name: one\n-- 100 % {sure}.\nSELECT 1;\n\n"
+        "-- name: two\n\nSELECT\n    -- inner\n    2\n"
+    )
+    assert queries.load("two.sql") == {"one": "SELECT 1", "two": "SELECT\n    -- inner\n    2"}
+
+
+@pytest.mark.parametrize(
+    "text", ["-- name: a\nSELECT 1\n-- name: a\nSELECT 2\n", "-- name: a\n-- only a comment\n"]
+)
+def test_refuses_a_file_that_says_too_much_or_nothing(folder: Path, text: str) -> None:
+    """A name that stands twice would hide a statement; a block without one is a slip."""
+    (folder / "bad.sql").write_text(text)
+    with pytest.raises(ValueError, match=r"sql/bad\.sql: a"):
+        queries.load("bad.sql")
+
+
+def test_every_file_of_the_project_loads() -> None:
+    """All SQL of the project is in form, and each statement is there to be found."""
+    queries.load.cache_clear()
+    files = [path.name for path in queries._FOLDER.glob("*.sql")]
+    assert all(queries.load(file) for file in files)
