@@ -3,36 +3,21 @@
 Nothing heavy is imported before a command is known: `walvec --help` and `--version` answer at once.
 """
 
-import asyncio
 import os
 import sys
 import traceback
-from collections.abc import Coroutine
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
+from consumer.cli_slots import app as slots_app
+from consumer.options import EXIT_CODES, ConfigPath, Json, Timeout, Yes, done, examples, settings
 from slots.errors import WalvecError
-
-if TYPE_CHECKING:
-    from consumer.config import Config
-
-T = TypeVar("T")
 
 TRACEBACK_VARIABLE = "WALVEC_TRACEBACK"  # the same in consumer.logs
 INSUFFICIENT_PRIVILEGE = "42501"  # SQLSTATE
-
-EXIT_CODES = """\b
-Exit codes:
-  0  done
-  1  unexpected; WALVEC_TRACEBACK=1 shows where
-  2  the command line or the settings are wrong
-  3  a precondition fails: `walvec check` says which, and what mends it
-  4  the slot is lost or was invalidated
-  5  another process holds the slot
-"""
 
 START = """\b
 To start:
@@ -53,47 +38,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-slots_app = typer.Typer(
-    help="Look after the replication slots of the source, by hand and guarded.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
 app.add_typer(slots_app, name="slots")
-
-
-def examples(*lines: str) -> str:
-    """Lay out a command's examples for the end of its help."""
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
-
-
-def _own_or_global(context: typer.Context, path: Path | None) -> Path | None:
-    """Take --config from behind the command or, without one, from before it."""
-    return path or context.find_root().params.get("config")
-
-
-ConfigPath = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", "-c", metavar="FILE", help="Settings file [walvec.toml].", callback=_own_or_global
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
-
-
-def settings(path: Path | None) -> "Config":
-    """Read the settings and start the log."""
-    from consumer import logs
-    from consumer.config import load
-
-    config = load(path)
-    logs.set_up(config.log)
-    return config
-
-
-def done(work: Coroutine[object, object, T]) -> T:
-    """Run a command's work to its end."""
-    return asyncio.run(work)
 
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001 -- Typer's callback
@@ -174,68 +119,105 @@ def check(
         raise typer.Exit(3)
 
 
-SlotName = Annotated[str, typer.Argument(metavar="SLOT", help="The slot's name.")]
+@app.command(epilog=examples("walvec setup", "walvec setup --timeout 600") + f"\n\n{EXIT_CODES}")
+def setup(
+    *,
+    timeout: Timeout = 60.0,
+    config: ConfigPath = None,
+) -> None:
+    """Create publication, slot, schema walvec and the target tables, as far as they are missing. Safe to
+    repeat.
+
+    A slot can only be created once every write transaction that is open now has ended.
+    """
+    from consumer.commands import setup
+
+    done(setup.setup(settings(config), time_limit=timeout))
 
 
-@slots_app.command("list", epilog=examples("walvec slots list", "walvec slots list --json"))
-def slots_list(*, config: ConfigPath = None, as_json: Json = False) -> None:
-    """List the server's slots: who reads them, and how much WAL they keep back."""
-    from consumer.commands import slots
+@app.command(epilog=examples("walvec run", "walvec run --once", "walvec run --no-wait") + f"\n\n{EXIT_CODES}")
+def run(
+    *,
+    once: Annotated[
+        bool,
+        typer.Option("--once", help="End once all that is committed in the source now is embedded."),
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait while another process holds the slot, or exit 5.")
+    ] = True,
+    give_up_after: Annotated[
+        float | None,
+        typer.Option(
+            "--give-up-after", min=0, metavar="SECONDS", help="End after failing for so long [never]."
+        ),
+    ] = None,
+    config: ConfigPath = None,
+) -> None:
+    """Keep the target in step with the source, until SIGTERM or SIGINT.
 
-    done(slots.show(settings(config), as_json=as_json))
+    What is in flight then is finished within 30 seconds; a second signal ends at once. Neither loses
+    anything.
+    """
+    from consumer.supervise import supervise
+
+    done(supervise(settings(config), once=once, wait=wait, give_up_after=give_up_after))
 
 
-@slots_app.command(
-    "create", epilog=examples("walvec slots create", "walvec slots create spare --timeout 600")
+@app.command(epilog=examples("walvec status", "walvec status --json"))
+def status(*, config: ConfigPath = None, as_json: Json = False) -> None:
+    """Show how far everything is: lag, WAL kept, backfills, dead letters. Needs no running process."""
+    from consumer.commands import status
+
+    done(status.status(settings(config), as_json=as_json))
+
+
+@app.command(
+    epilog=examples(
+        'walvec search blog "how do I raise an exception"', "walvec search blog loops -k 3 --json"
+    )
 )
-def slots_create(
+def search(
     *,
-    slot: Annotated[str | None, typer.Argument(metavar="SLOT", help="Its name [the configured one].")] = None,
-    timeout: Annotated[
-        float,
-        typer.Option("--timeout", min=1, metavar="SECONDS", help="How long to wait for open transactions."),
-    ] = 60.0,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The vectorizer.")],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for, in words.")],
+    limit: Annotated[int, typer.Option("-k", min=1, max=1000, metavar="COUNT", help="How many chunks.")] = 5,
+    config: ConfigPath = None,
+    as_json: Json = False,
+) -> None:
+    """Find the chunks nearest to a question, with their rows' keys and distances."""
+    from consumer.commands import search
+
+    done(search.search(settings(config), name, query, limit=limit, as_json=as_json))
+
+
+@app.command(epilog=examples("walvec backfill blog"))
+def backfill(
+    *,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The vectorizer.")],
     config: ConfigPath = None,
 ) -> None:
-    """Create a slot. Waits until every write transaction that is open now has ended."""
-    from consumer.commands import slots
+    """Read every row again, from the first key: after a change of expression or model, say.
 
-    done(slots.create(settings(config), slot, timeout))
+    A text that did not change keeps its vectors and costs no call to the service.
+    """
+    from consumer.commands import backfill
 
-
-@slots_app.command("drop", epilog=examples("walvec slots drop spare", "walvec slots drop spare --yes"))
-def slots_drop(*, slot: SlotName, yes: Yes = False, config: ConfigPath = None) -> None:
-    """Drop a slot that nobody reads. Changes that only it still keeps are lost to its reader."""
-    from consumer.commands import slots
-
-    done(slots.drop(settings(config), slot, sure=yes))
+    done(backfill.restart(settings(config), name))
 
 
-@slots_app.command("copy", epilog=examples("walvec slots copy walvec walvec_before_upgrade"))
-def slots_copy(
+@app.command(epilog=examples("walvec teardown", "walvec teardown --tables --yes"))
+def teardown(
     *,
-    slot: SlotName,
-    new: Annotated[str, typer.Argument(metavar="NEW", help="The copy's name.")],
-    config: ConfigPath = None,
-) -> None:
-    """Copy a slot: the copy begins where the other one stands now."""
-    from consumer.commands import slots
-
-    done(slots.copy(settings(config), slot, new))
-
-
-@slots_app.command("advance", epilog=examples("walvec slots advance walvec 16/B374D848"))
-def slots_advance(
-    *,
-    slot: SlotName,
-    lsn: Annotated[str, typer.Argument(metavar="LSN", help="Where to go on reading, as in 16/B374D848.")],
+    tables: Annotated[
+        bool, typer.Option("--tables", help="Drop the target tables and schema walvec too.")
+    ] = False,
     yes: Yes = False,
     config: ConfigPath = None,
 ) -> None:
-    """Move a slot past changes that its reader shall never see. There is no way back."""
-    from consumer.commands import slots
+    """Drop slot and publication. The source's tables are not touched."""
+    from consumer.commands import teardown
 
-    done(slots.advance(settings(config), slot, lsn, sure=yes))
+    done(teardown.teardown(settings(config), tables=tables, sure=yes))
 
 
 def main() -> None:

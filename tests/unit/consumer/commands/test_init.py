@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumer.commands import init
 from consumer.commands.init import Column, Proposal, render
 from consumer.config import Config, TableName
 from consumer.sections import Vectorizer
@@ -61,6 +62,22 @@ def _without(document: Any, *keys: str) -> Any:
 def test_columns_become_an_expression(columns: list[Column], expression: str) -> None:
     """NULL in one column does not make the whole text NULL."""
     assert vectorizers(written(*columns))[0].text == expression
+
+
+def test_the_operator_chooses(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The proposal is the default; a name that is not there is asked for again."""
+    answers = iter(["contents, mood", "contents"])
+    asked = []
+
+    def prompt(words: str, **options: object) -> str:
+        asked.append((words, options["default"]))
+        return next(answers)
+
+    monkeypatch.setattr(init.typer, "prompt", prompt)
+    chosen = init._asked(Proposal(BLOG, (TITLE,), (TITLE, CONTENTS)))
+    assert chosen.columns == (CONTENTS,)
+    assert asked == [("columns to embed", "title")] * 2
+    assert "not among them: mood" in capsys.readouterr().err
 
 
 def test_without_a_look_the_place_is_marked() -> None:
