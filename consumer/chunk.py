@@ -5,12 +5,18 @@ where it does not (Unicode's segmentation rules, by semantic-text-splitter). The
 same chunks: the repeat after a crash and the update of another column are free only because of that.
 """
 
+import re
 from hashlib import blake2b
 
 from semantic_text_splitter import TextSplitter
 
-# Characters given to the splitter at once: its time grows with the square of a run without borders.
-WINDOW = 32_768
+# The splitter's time grows with the square of what it is given: seconds for 30,000 characters of Chinese
+# without punctuation, minutes for as much white space in blank lines. So it is given a few chunks' worth at
+# a time.
+WINDOW_CHUNKS = 4
+WINDOW_MIN = 1_024  # characters
+_GAP = re.compile(r"\s{200,}")  # a border, whatever lies around it
+
 HASH_BYTES = 16
 
 
@@ -26,7 +32,7 @@ class Chunker:
         self._size = size
         if size is not None:
             self._splitter = TextSplitter(size, overlap=overlap)
-            self._window = max(WINDOW, 4 * size)
+            self._window = max(WINDOW_MIN, WINDOW_CHUNKS * size)
 
     def split(self, text: str) -> list[str]:
         """The chunks in order, without white space at their ends; [] for a blank text."""
@@ -37,7 +43,8 @@ class Chunker:
             return [text]
         if len(stripped) <= self._size:
             return [stripped]
-        return [chunk for piece in self._pieces(stripped) if (chunk := piece.strip())]
+        sections = _GAP.split(stripped)
+        return [chunk for section in sections for piece in self._pieces(section) if (chunk := piece.strip())]
 
     def _pieces(self, text: str) -> list[str]:
         """Split window by window, so that the time is linear: 50 MB in one row must not take hours.

@@ -3,6 +3,10 @@
     WalvecError
     ├── ConfigInvalid       2  the settings don't fit
     ├── UsageInvalid        2  the command line asks for what cannot be done, or leaves open what is meant
+    ├── EvaluationFailed    1  an expression fails on a row
+    ├── BackfillRestarted   1  a backfill has been told to begin again
+    ├── CatalogChanged      1  a table or the publication is no longer as it was bound; bind again
+    ├── EmbeddingError         consumer.embed.errors
     └── …                      slots.errors: the stream's own
 
 The number is the process's exit code when the error ends it.
@@ -10,7 +14,14 @@ The number is the process's exit code when the error ends it.
 
 from slots.errors import WalvecError
 
-__all__ = ["ConfigInvalid", "UsageInvalid", "WalvecError"]
+__all__ = [
+    "BackfillRestarted",
+    "CatalogChanged",
+    "ConfigInvalid",
+    "EvaluationFailed",
+    "UsageInvalid",
+    "WalvecError",
+]
 
 
 class ConfigInvalid(WalvecError):
@@ -23,3 +34,28 @@ class UsageInvalid(WalvecError):
     """An argument or option is impossible, or one is missing that would make the command safe."""
 
     exit_code = 2
+
+
+class EvaluationFailed(WalvecError):
+    """An expression fails on at least one of the rows it was evaluated on. Says the kind of failure, not the
+    row.
+    """
+
+    def __init__(self, vectorizer: str, sqlstate: str, kind: str) -> None:
+        super().__init__(
+            f'vectorizer "{vectorizer}": text or where fails on a row: {kind} (SQLSTATE {sqlstate})',
+            hint="let the expression bear that row: NULLIF, CASE, coalesce",
+        )
+        self.sqlstate = sqlstate
+        self.kind = kind
+
+
+class BackfillRestarted(WalvecError):
+    """The backfill of a vectorizer was told to begin again while this part of it was on its way."""
+
+    def __init__(self, vectorizer: str) -> None:
+        super().__init__(f'vectorizer "{vectorizer}": the backfill begins again')
+
+
+class CatalogChanged(WalvecError):
+    """A table, a publication or what a vectorizer makes of them has changed since it was bound."""

@@ -30,6 +30,10 @@ class Published:
     leaves: tuple[Leaf, ...]  # the relation's leaves that are published; the others' rows stay out
 
 
+class NotPublished(PreconditionFailed):
+    """The publication is there and the table is not in it."""
+
+
 async def exists(conn: psycopg.AsyncConnection[Any], publication: str) -> bool:
     """Whether there is a publication of that name."""
     cursor = await conn.execute(QUERIES["publication"], {"publication": publication})
@@ -39,7 +43,7 @@ async def exists(conn: psycopg.AsyncConnection[Any], publication: str) -> bool:
 async def published(conn: psycopg.AsyncConnection[Any], publication: str, relation: Relation) -> Published:
     """Read what the publication lets through of a table.
 
-    Raises PreconditionFailed if there is no such publication, if it does not publish the table, or if
+    Raises PreconditionFailed if there is no such publication, NotPublished if the table is not in it, or if
     partitions of one table are published with different row filters or column lists.
     """
     # A partitioned table that has no leaf yet is looked up by its own name.
@@ -112,9 +116,9 @@ def _missing(publication: str, relation: Relation) -> PreconditionFailed:
     return PreconditionFailed(f'there is no publication "{publication}"', hint=hint)
 
 
-def _unpublished(publication: str, relation: Relation) -> PreconditionFailed:
+def _unpublished(publication: str, relation: Relation) -> NotPublished:
     table = sql.Identifier(relation.schema, relation.name)
-    return PreconditionFailed(
+    return NotPublished(
         f'the publication "{publication}" does not publish {quoted(relation.schema, relation.name)}',
         hint=statement("add_to_publication", publication=sql.Identifier(publication), table=table),
     )

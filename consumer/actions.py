@@ -1,0 +1,57 @@
+"""What a change asks of the target.
+
+Actions are kept by key, the newest one only: `dict[Key, Action]`. A key is the text of the key columns as
+PostgreSQL's output functions give it, in the key's order.
+"""
+
+from dataclasses import dataclass
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Upsert:
+    """The row is as its image says: a JSON object of the columns that the expressions use."""
+
+    image: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refetch:
+    """The row has changed, but the stream does not carry all of it: read it by key, under the visibility
+    rule.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The row was read from the source. `text` is what to embed; None if it has no embedding, or no longer
+    exists.
+    """
+
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """The row is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Truncate:
+    """Every row is gone: all chunks of the vectorizer, and the actions before it."""
+
+
+Action = Upsert | Refetch | Found | Delete
+
+DELETE = Delete()
+REFETCH = Refetch()
+TRUNCATE = Truncate()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One piece of a row's text, as it is embedded; `input_hash` covers model, dimensions and text."""
+
+    text: str
+    input_hash: bytes

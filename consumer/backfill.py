@@ -1,0 +1,149 @@
+"""Existing rows as one more source of actions, interleaved with the stream.
+
+A backfill goes through phases, and each step's progress is committed with what it read:
+
+    rows    the source is read in key order, in short transactions
+    sweep   the target's keys are looked up in the source: those that it lost without a word in the stream go
+    index   the vector index is built, beside everything else
+    done
+
+No step holds a snapshot longer than its read, and the stream never waits for one: a step notes what the
+stream touches while it reads, and leaves these keys to the stream. (Watermarks, as in DBLog,
+https://arxiv.org/abs/2010.12597. The visibility rule takes the place of its watermark table.)
+"""
+
+import asyncio
+
+import structlog
+
+from consumer.actions import REFETCH, Action, Found, Key
+from consumer.budget import Budget
+from consumer.database import Connection
+from consumer.errors import EvaluationFailed
+from consumer.evaluate import Source
+from consumer.failpoint import failpoint
+from consumer.index import build_index
+from consumer.lane import Lane, Segment
+from consumer.metadata import Phase, VectorizerState
+from consumer.target import TargetTable
+from consumer.write import Progress, Writer
+
+_log = structlog.get_logger(__name__)
+
+Step = tuple[dict[Key, Action], Progress]
+
+
+class Backfill:
+    """One vectorizer's backfill, from where it stands to its end; and again whenever keys are to be swept."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        state: VectorizerState,
+        source: Source,
+        table: TargetTable,
+        target: Connection,
+        *,
+        rows: int,
+        size: int,
+    ) -> None:
+        """Read at most `rows` rows, or about `size` characters, at a time; `target` is its own session."""
+        self._lane = lane
+        self._state = state
+        self._source = source
+        self._table = table
+        self._target = target
+        self._rows, self._size = rows, size
+        self.phase: Phase = state.phase
+        self._last_key = state.resume_after
+        self._sweeps = state.sweeps
+        self._turns = 0  # how often `sweep` has turned the phase round
+        self._wanted = asyncio.Event()
+        self._placed: Segment | None = None
+        lane.on_sweep = self.sweep
+
+    async def begin(self, writer: Writer) -> None:
+        """Save what is about to be read, if nothing has been read yet."""
+        if self.phase != "rows" or self._last_key is not None:
+            return
+        self._sweeps = not await self._table.is_empty(self._target)
+        estimate = await self._source.estimate(self._lane.binding)
+        await writer.begin_backfill(self._state, self._lane.binding.state(), estimate, sweeps=self._sweeps)
+        _log.info("backfill begins", vectorizer=self._lane.name, rows_estimated=estimate)
+
+    async def run(self, budget: Budget) -> None:
+        """Work whenever there is something left to do, for ever."""
+        while True:
+            self._wanted.clear()
+            while self.phase != "done":
+                await self._lane.room()
+                await budget.room()
+                turns = self._turns
+                self._lane.watch()
+                actions, progress = await self._step()
+                failpoint("backfill-read")
+                if turns == self._turns:
+                    self._place(actions, progress)
+            await self._wanted.wait()
+
+    def sweep(self) -> None:
+        """Look the target's keys up once more: after the rows if these are being read, from the first
+        otherwise.
+        """
+        self._sweeps = True
+        if self.phase != "rows":
+            self.phase, self._last_key = "sweep", None
+            self._turns += 1
+            self._wanted.set()
+
+    async def _step(self) -> Step:
+        """Do the next piece of the present phase."""
+        match self.phase:
+            case "rows":
+                return await self._read_rows()
+            case "sweep":
+                return await self._look_up_target()
+            case _:
+                if self._placed:
+                    await self._placed.committed.wait()
+                await build_index(self._table, self._target, self._lane.binding.vectorizer.index)
+                return {}, Progress(self._state.generation, "done", None, 0)
+
+    def _place(self, actions: dict[Key, Action], progress: Progress) -> None:
+        """Hand a step over, unless a truncate makes it void: the step is taken again then."""
+        if placed := self._lane.place(actions, progress):
+            self._placed = placed
+            self.phase, self._last_key = progress.phase, progress.last_key
+            if self.phase == "done":
+                _log.info("backfill ends", vectorizer=self._lane.name)
+
+    async def _read_rows(self) -> Step:
+        """Read the next rows by key, with their texts."""
+        binding = self._lane.binding
+        try:
+            found = await self._source.after(binding, self._last_key, rows=self._rows, size=self._size)
+        except EvaluationFailed:
+            # Some row here is bad. Which one is found out, and parked, on the way every bad row goes.
+            keys = await self._source.keys_after(binding, self._last_key, rows=self._rows)
+            return dict.fromkeys(keys, REFETCH), self._progress(keys, complete=len(keys) < self._rows)
+        actions: dict[Key, Action] = {key: Found(text) for key, text in found.texts.items()}
+        return actions, self._progress(list(found.texts), complete=found.complete)
+
+    async def _look_up_target(self) -> Step:
+        """Look the next keys of the target up in the source."""
+        keys = await self._table.keys_after(self._target, self._last_key, rows=self._rows)
+        progress = self._progress(keys, complete=len(keys) < self._rows)
+        if not keys:
+            return {}, progress
+        try:
+            texts = await self._source.by_key(self._lane.binding, keys)
+        except EvaluationFailed:
+            return dict.fromkeys(keys, REFETCH), progress
+        return {key: Found(text) for key, text in texts.items()}, progress
+
+    def _progress(self, keys: list[Key], *, complete: bool) -> Progress:
+        rows = len(keys) if self.phase == "rows" else 0
+        if not complete:
+            return Progress(self._state.generation, self.phase, keys[-1], rows)
+        following: Phase = "sweep" if self.phase == "rows" and self._sweeps else "index"
+        return Progress(self._state.generation, following, None, rows)

@@ -1,0 +1,217 @@
+"""A vectorizer held against the catalog: what its table is, which columns it uses, the SQL that reads it.
+
+Everything that depends on how the source's tables are made is worked out here, once, before the stream
+starts; the stages after it work by what a `Binding` says.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import LiteralString, cast
+
+import psycopg
+from psycopg import sql
+
+from consumer.config import Vectorizer
+from consumer.database import Connection
+from consumer.errors import ConfigInvalid
+from consumer.plan import RowShape
+from slots.errors import PreconditionFailed
+from slots.publication import Published, published
+from slots.queries import load
+from slots.relation import Column, Relation, describe
+
+_QUERIES = load("source.sql")
+
+_NUMERIC, _FLOAT4, _FLOAT8 = 1700, 700, 701
+_BYTEA = 17
+_JSON, _JSONB = 114, 3802
+_COMPOSED = {"chunk_seq", "chunk", "embedding", "input_hash", "embedded_at"}
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A vectorizer and the table it is bound to."""
+
+    vectorizer: Vectorizer
+    relation: Relation
+    published: Published
+    used: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The vectorizer's name, which is its lane's too."""
+        return self.vectorizer.name
+
+    @property
+    def key(self) -> tuple[Column, ...]:
+        """The columns that identify a row, in the key's order."""
+        columns = {column.name: column for column in self.relation.columns}
+        return tuple(columns[name] for name in self.relation.key)
+
+    @property
+    def tables(self) -> tuple[tuple[str, str], ...]:
+        """The tables whose changes arrive in the stream: the table, or its published partitions."""
+        return tuple((leaf.schema, leaf.name) for leaf in self.published.leaves)
+
+    @property
+    def needs_exact_numbers(self) -> bool:
+        """Whether a number read as a float could lose something: scale, digits, or the text of a key."""
+        key = set(self.relation.key)
+        return any(
+            column.base_type_oid == _NUMERIC
+            and (column.name in key or column.name in self.used)
+            or column.base_type_oid in (_FLOAT4, _FLOAT8)
+            and column.name in key
+            for column in self.relation.columns
+        )
+
+    def shape(self) -> RowShape:
+        """Return what the planner needs to know."""
+        columns = self.relation.columns
+        return RowShape(
+            key=self.relation.key,
+            used=self.used,
+            published=self.published.actions,
+            # A domain's values pass through the plugin's default branch: quoted, whole.
+            bytea=frozenset(column.name for column in columns if column.type_oid == _BYTEA),
+            json=frozenset(column.name for column in columns if column.base_type_oid in (_JSON, _JSONB)),
+            lossy_null=frozenset(
+                column.name for column in columns if column.type_oid in (_NUMERIC, _FLOAT4, _FLOAT8)
+            ),
+        )
+
+    def state(self) -> dict[str, object]:
+        """Describe what a full read of the table covered; where this differs, rows may have come or gone
+        silently.
+
+        The files are part of it: a rewrite by ALTER TABLE makes new ones, and no event tells of its rows.
+        """
+        return {
+            "oid": self.relation.oid,
+            "key": list(self.relation.key),
+            "columns": [
+                [column.name, column.type_name]
+                for column in self.relation.columns
+                if column.name in self.used
+            ],
+            "files": sorted([leaf.oid, leaf.relfilenode] for leaf in self.published.leaves),
+            "row_filter": self.published.row_filter,
+            "published": sorted(self.published.actions),
+        }
+
+    def definition(self) -> tuple[object, ...]:
+        """Return what the running stages rest on: with another one, they have to be made anew."""
+        relation, listing = self.relation, self.published
+        return relation.columns, relation.key, self.tables, listing.row_filter, listing.actions, self.used
+
+
+async def bind(connection: Connection, vectorizer: Vectorizer, publication: str) -> Binding:
+    """Look a vectorizer's table up and prove that its expressions can be evaluated on what is published.
+
+    Raises PreconditionFailed where table, replica identity or publication do not allow it, ConfigInvalid
+    where an expression does not parse.
+    """
+    relation = await describe(connection, *vectorizer.table)
+    return await bind_to(connection, vectorizer, relation, await published(connection, publication, relation))
+
+
+async def bind_to(
+    connection: Connection, vectorizer: Vectorizer, relation: Relation, listing: Published
+) -> Binding:
+    """Bind a vectorizer to a table as it is described and published; raises as `bind` does."""
+    binding = Binding(vectorizer, relation, listing, ())
+    used = await _used_columns(connection, binding)
+    _refuse_unpublished(binding, used)
+    _refuse_taken_names(binding)
+    return Binding(vectorizer, relation, listing, used)
+
+
+async def _used_columns(connection: Connection, binding: Binding) -> tuple[str, ...]:
+    """Ask the planner which columns the expressions use, in the table's order."""
+    every = tuple(column.name for column in binding.relation.columns)
+    try:
+        await connection.execute(evaluation(binding), {"images": "[]"})
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise PreconditionFailed(
+            f'vectorizer "{binding.name}": {error.diag.message_primary}',
+            hint=f"GRANT USAGE ON SCHEMA and SELECT ON {binding.vectorizer.table} to walvec's role on the source",
+        ) from error
+    except psycopg.Error as error:
+        if isinstance(error, psycopg.OperationalError):
+            raise
+        raise ConfigInvalid(
+            f'vectorizer "{binding.name}": PostgreSQL does not take its expressions: {error.diag.message_primary}',
+            hint=f"[[vectorizer]] text and where are SQL expressions over a row of {binding.vectorizer.table}",
+        ) from error
+    try:
+        cursor = await connection.execute(source_query(binding, "used_columns"))
+    except psycopg.ProgrammingError:
+        return every  # the row as a whole is an argument, as in f(blog): every column counts
+    ((plans,),) = await cursor.fetchall()
+    outputs = _function_scan(plans[0]["Plan"])
+    if len(outputs) != len(every):
+        return every
+    return tuple(name for name, output in zip(every, outputs, strict=True) if not output.startswith("NULL::"))
+
+
+def _function_scan(plan: Mapping[str, object]) -> list[str]:
+    """Find the innermost scan's output list, one expression a column of the table."""
+    while "Plans" in plan:
+        plan = cast("list[Mapping[str, object]]", plan["Plans"])[0]
+    return cast("list[str]", plan.get("Output", []))
+
+
+def _refuse_unpublished(binding: Binding, used: tuple[str, ...]) -> None:
+    listed = binding.published.columns
+    if listed is None:
+        return
+    missing = sorted({*used, *binding.relation.key} - listed)
+    if missing:
+        raise PreconditionFailed(
+            f'vectorizer "{binding.name}" uses {", ".join(missing)}, which the publication\'s column list leaves out',
+            hint=f"ALTER PUBLICATION … SET TABLE {binding.vectorizer.table} with these columns, or without a list",
+        )
+
+
+def _refuse_taken_names(binding: Binding) -> None:
+    taken = sorted(_COMPOSED & set(binding.relation.key))
+    if taken:
+        raise PreconditionFailed(
+            f'vectorizer "{binding.name}": the key column {taken[0]} has the name of a column of the target table',
+            hint=f"give {binding.vectorizer.table} a replica identity without it: ALTER TABLE … REPLICA IDENTITY USING INDEX …",
+        )
+
+
+def source_query(binding: Binding, name: str, **more: sql.Composable) -> sql.Composed:
+    """Fill one of the named statements over the source with the vectorizer's table, key and expressions."""
+    table = binding.vectorizer.table
+    return sql.SQL(_QUERIES[name]).format(
+        table=sql.Identifier(*table),
+        alias=sql.Identifier(table.name),
+        only=sql.SQL("ONLY" if binding.relation.kind == "r" else ""),
+        key=sql.SQL(", ").join(sql.Identifier(table.name, column.name) for column in binding.key),
+        embed=_embed(binding),
+        **more,
+    )
+
+
+def evaluation(binding: Binding) -> sql.Composed:
+    """Return the statement that evaluates the expressions on row images."""
+    return source_query(binding, "evaluate_images")
+
+
+def _embed(binding: Binding) -> sql.Composed:
+    """Compose the expression whose value is what to embed."""
+    vectorizer = binding.vectorizer
+    return sql.SQL(_QUERIES["embed_expression"]).format(
+        filter=_expression(binding.published.row_filter or "true"),
+        where=_expression(vectorizer.where or "true"),
+        text=_expression(vectorizer.text),
+    )
+
+
+def _expression(text: str) -> sql.SQL:
+    """Take an expression of the configuration or the catalog as SQL: its author may say anything a SELECT
+    may.
+    """
+    return sql.SQL(cast("LiteralString", text.replace("%", "%%")))

@@ -1,0 +1,74 @@
+"""`walvec search NAME QUERY`: the nearest chunks, with their rows' keys and distances."""
+
+from typing import Any
+
+from psycopg.rows import dict_row
+
+from consumer.bind import bind
+from consumer.commands.backfill import find
+from consumer.commands.output import print_json, print_table
+from consumer.config import Config
+from consumer.database import connect_source, connect_target
+from consumer.embed import open_embedder
+from consumer.embed.dispatch import ask
+from consumer.errors import UsageInvalid
+from consumer.target import TargetTable, register_vectors
+
+_EXCERPT = 90  # characters of a chunk that a table shows
+
+
+async def search(config: Config, name: str, query: str, *, limit: int, as_json: bool) -> None:
+    """Print the chunks nearest to the query, nearest first.
+
+    Raises UsageInvalid for a name that is not configured or a blank query, EmbeddingError where the service
+    fails.
+    """
+    vectorizer = find(config, name)
+    if not query.strip():
+        raise UsageInvalid("the query is blank")
+    embedder = open_embedder(config.embedder)
+    try:
+        (vector,) = (await ask(embedder, [query])).vectors
+    finally:
+        await embedder.aclose()
+    async with await connect_source(config, role="search") as source:
+        table = TargetTable(
+            await bind(source, vectorizer, config.source.publication), config.embedder.dimensions
+        )
+    async with await connect_target(config, role="search") as target:
+        await register_vectors(target)
+        await table.require(target)
+        cursor = target.cursor(row_factory=dict_row)
+        await cursor.execute(table.compose("search"), {"query": vector, "limit": limit})
+        rows = await cursor.fetchall()
+    keys = [column.name for column in table.key]
+    if as_json:
+        print_json([_document(row, keys) for row in rows])
+    else:
+        print_table(
+            ("distance", *keys, "chunk", "text"),
+            [
+                (
+                    f"{row['distance']:.4f}",
+                    *(row[key] for key in keys),
+                    row["chunk_seq"],
+                    _excerpt(row["chunk"]),
+                )
+                for row in rows
+            ],
+            empty="nothing is embedded yet; `walvec status` says how far the backfill is",
+        )
+
+
+def _document(row: dict[str, Any], keys: list[str]) -> dict[str, Any]:
+    return {
+        "key": {key: row[key] for key in keys},
+        "chunk_seq": row["chunk_seq"],
+        "distance": row["distance"],
+        "chunk": row["chunk"],
+    }
+
+
+def _excerpt(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= _EXCERPT else flat[: _EXCERPT - 1] + "…"

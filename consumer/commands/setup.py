@@ -1,0 +1,135 @@
+"""`walvec setup`: publication, slot, schema and target tables, in an order that a crash anywhere leaves
+repeatable.
+
+The publication comes before the slot, because a slot decodes with the catalog of its time; the slot comes
+before the first checkpoint, which says where it begins; the backfill, which `run` does, covers everything
+before that.
+"""
+
+import typer
+
+from consumer import metadata
+from consumer.attach import require_fingerprint, source_position
+from consumer.bind import bind
+from consumer.config import Config, fingerprint
+from consumer.database import Connection, connect_source, connect_source_for_changes, connect_target
+from consumer.failpoint import failpoint
+from consumer.target import TargetTable, register_vectors
+from slots import manage, publication
+from slots.errors import PreconditionFailed, SlotLost
+from slots.lsn import Lsn
+from slots.queries import load
+from slots.relation import Relation, describe
+
+
+async def setup(config: Config, *, time_limit: float) -> None:
+    """Create what is missing; safe to repeat. Waits for open write transactions up to `time_limit` seconds.
+
+    Raises PreconditionFailed with the statement that mends it, SlotLost where slot and checkpoint do not fit.
+    """
+    async with (
+        await connect_source_for_changes(config) as source,
+        await connect_target(config, role="setup") as target,
+    ):
+        relations = [await describe(source, *vectorizer.table) for vectorizer in config.vectorizers]
+        await _publish(config, source, relations)
+        failpoint("setup-publication")
+        await _prepare_target(target)
+        await _create_slot(config, source, target, time_limit)
+        failpoint("setup-checkpoint")
+        await _create_targets(config, target)
+    _say("set up; run: walvec run")
+
+
+async def _publish(config: Config, source: Connection, relations: list[Relation]) -> None:
+    """Let the publication hold every table. One without a usable replica identity was refused before."""
+    name = config.source.publication
+    if not await publication.exists(source, name):
+        await publication.create(source, name, relations)
+        _say(f"created publication {name}")
+        return
+    for relation in relations:
+        try:
+            await publication.published(source, name, relation)
+        except publication.NotPublished:
+            await publication.add_table(source, name, relation)
+            _say(f"added {relation.schema}.{relation.name} to publication {name}")
+
+
+async def _prepare_target(target: Connection) -> None:
+    import psycopg
+
+    try:
+        await register_vectors(target)
+    except PreconditionFailed:
+        try:
+            await target.execute(load("target.sql")["create_extension"])
+        except psycopg.Error as error:
+            raise PreconditionFailed(
+                f"extension vector cannot be created in the target: {error.diag.message_primary}",
+                hint="install pgvector on the server; then, as a superuser: CREATE EXTENSION vector",
+            ) from error
+        _say("created extension vector")
+    for version in await metadata.migrate(target):
+        _say(f"created schema walvec, version {version}")
+
+
+async def _create_slot(config: Config, source: Connection, target: Connection, time_limit: float) -> None:
+    """Make the slot and its first checkpoint, which belong together."""
+    name = config.source.slot
+    checkpoint = await metadata.load_checkpoint(target, name)
+    slot = await manage.inspect(source, name)
+    if slot is None and checkpoint is not None:
+        raise SlotLost(
+            f'slot "{name}" is gone; changes since {checkpoint.lsn} are missing', hint="run: walvec resync"
+        )
+    if slot is None:
+        await manage.create(source, name, config.source.plugin, time_limit=time_limit)
+        _say(f"created slot {name}")
+        slot = await manage.inspect(source, name)
+    failpoint("setup-slot")
+    if slot is None or slot.confirmed_flush_lsn is None:
+        raise PreconditionFailed(
+            f'slot "{name}" is no logical slot', hint="set [source] slot to another name"
+        )
+    if slot.plugin != config.source.plugin:
+        raise PreconditionFailed(
+            f'slot "{name}" is of plugin {slot.plugin}',
+            hint="set [source] slot to another name, or drop that slot",
+        )
+    if checkpoint is None:
+        await _begin(config, source, target, slot.confirmed_flush_lsn)
+
+
+async def _begin(config: Config, source: Connection, target: Connection, lsn: Lsn) -> None:
+    """Save the first checkpoint. Whatever was embedded under an earlier one is compared again."""
+    name = config.source.slot
+    system_identifier, _ = await source_position(source)
+    async with target.transaction():
+        for state in (await metadata.load_vectorizers(target)).values():
+            if state.slot == name:
+                await metadata.restart_backfill(target, state.name, name, state.fingerprint)
+        await metadata.begin_checkpoint(target, name, system_identifier, lsn)
+
+
+async def _create_targets(config: Config, target: Connection) -> None:
+    known = await metadata.load_vectorizers(target)
+    async with await connect_source(config, role="setup") as source:
+        for vectorizer in config.vectorizers:
+            binding = await bind(source, vectorizer, config.source.publication)
+            wanted = fingerprint(vectorizer, config.embedder)
+            if vectorizer.name in known:
+                require_fingerprint(known[vectorizer.name], vectorizer.name, config.source.slot, wanted)
+            async with target.transaction():
+                table = TargetTable(binding, config.embedder.dimensions)
+                if not await table.columns(target):
+                    _say(f"created table {vectorizer.target}")
+                await table.create(target)
+                if vectorizer.name not in known:
+                    await metadata.add_vectorizer(target, vectorizer.name, config.source.slot, wanted)
+                    _say(f"added vectorizer {vectorizer.name}; its existing rows are embedded by: walvec run")
+            failpoint("setup-target")
+
+
+def _say(words: str) -> None:
+    typer.echo(words)

@@ -1,0 +1,183 @@
+"""`walvec status`: how far everything is, from the databases alone."""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from consumer import metadata
+from consumer.commands.output import byte_size, print_json, print_table
+from consumer.config import Config, TableName
+from consumer.database import Connection, connect_source, connect_target
+from consumer.metadata import VectorizerState
+from slots.queries import load
+
+_QUERIES = load("status.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class SlotStatus:
+    """The slot and its reader."""
+
+    name: str
+    exists: bool
+    active: bool  # a stream is attached
+    writer: bool  # a process holds the fence in the target
+    wal_status: str | None
+    confirmed_lsn: str | None
+    checkpoint_lsn: str | None
+    source_lsn: str
+    lag_bytes: int | None
+    lag_seconds: float | None  # since the checkpoint last moved, while there is WAL behind it
+    retained_bytes: int | None
+    safe_wal_bytes: int | None  # that may still be written before the slot is lost; None: no limit is set
+
+
+@dataclass(frozen=True, slots=True)
+class VectorizerStatus:
+    """One vectorizer and its target."""
+
+    name: str
+    source_table: str
+    target_table: str
+    phase: str
+    paused: str | None
+    rows_done: int  # by the backfill
+    rows_estimated: int | None
+    rows_per_second: float | None  # of the backfill
+    seconds_left: float | None
+    embedded_rows: int | None
+    embedded_chunks: int | None
+    dead_letters: int
+
+
+async def status(config: Config, *, as_json: bool) -> None:
+    """Print slot and vectorizers.
+
+    Raises PreconditionFailed where nothing is set up.
+    """
+    async with (
+        await connect_source(config, role="status") as source,
+        await connect_target(config, role="status") as target,
+    ):
+        await metadata.require_schema(target)
+        slot = await _slot(config, source, target)
+        states = (await metadata.load_vectorizers(target)).values()
+        parked = await metadata.count_parked(target)
+        vectorizers = [
+            await _vectorizer(state, target, parked.get(state.name, 0))
+            for state in states
+            if state.slot == slot.name
+        ]
+    if as_json:
+        print_json({"slot": asdict(slot), "vectorizers": [asdict(each) for each in vectorizers]})
+    else:
+        _show(slot, vectorizers)
+
+
+async def _slot(config: Config, source: Connection, target: Connection) -> SlotStatus:
+    name = config.source.slot
+    cursor = source.cursor(row_factory=dict_row)
+    await cursor.execute(_QUERIES["slot_progress"], {"slot": name})
+    row: dict[str, Any] = await cursor.fetchone() or {}
+    age = await (await target.execute(_QUERIES["checkpoint_age"], {"slot": name})).fetchone()
+    fenced = await (await target.execute(_QUERIES["writer_is_there"], {"slot": name})).fetchone()
+    lag = row["lag_bytes"]
+    return SlotStatus(
+        name=name,
+        exists=row["wal_status"] is not None or row["confirmed_flush_lsn"] is not None,
+        active=row["active"],
+        writer=fenced == (True,),
+        wal_status=row["wal_status"],
+        confirmed_lsn=row["confirmed_flush_lsn"],
+        checkpoint_lsn=age[0] if age else None,
+        source_lsn=row["position"],
+        lag_bytes=lag,
+        lag_seconds=None if lag is None or age is None else (round(age[1], 1) if lag > 0 else 0.0),
+        retained_bytes=row["retained_bytes"],
+        safe_wal_bytes=row["safe_wal_size"],
+    )
+
+
+async def _vectorizer(state: VectorizerState, target: Connection, dead_letters: int) -> VectorizerStatus:
+    rows, chunks = await _coverage(state.target_table, target)
+    seconds = ((state.finished_at or datetime.now(UTC)) - state.started_at).total_seconds()
+    rate = state.rows_done / seconds if state.rows_done and seconds else None
+    left = None
+    if state.phase == "rows" and rate and state.rows_estimated is not None:
+        left = max(state.rows_estimated - state.rows_done, 0) / rate
+    return VectorizerStatus(
+        name=state.name,
+        source_table=state.source_table,
+        target_table=state.target_table,
+        phase=state.phase,
+        paused=state.paused,
+        rows_done=state.rows_done,
+        rows_estimated=state.rows_estimated,
+        rows_per_second=round(rate, 1) if rate else None,
+        seconds_left=round(left, 1) if left is not None else None,
+        embedded_rows=rows,
+        embedded_chunks=chunks,
+        dead_letters=dead_letters,
+    )
+
+
+async def _coverage(table: str, target: Connection) -> tuple[int | None, int | None]:
+    name = sql.Identifier(*TableName.parse(table))
+    try:
+        cursor = await target.execute(sql.SQL(load("target.sql")["coverage"]).format(target=name))
+    except psycopg.errors.UndefinedTable:
+        return None, None
+    ((rows, chunks),) = await cursor.fetchall()
+    return rows, chunks
+
+
+def _show(slot: SlotStatus, vectorizers: list[VectorizerStatus]) -> None:
+    behind = (
+        "unknown" if slot.lag_bytes is None else f"{byte_size(slot.lag_bytes)}, {slot.lag_seconds or 0:.0f} s"
+    )
+    print_table(
+        ("slot", "process", "WAL kept", "behind", "checkpoint"),
+        [(slot.name, _process(slot), byte_size(slot.retained_bytes), behind, slot.checkpoint_lsn or "none")],
+        empty="",
+    )
+    print_table(
+        ("vectorizer", "table", "target", "state", "rows", "chunks", "parked"),
+        [
+            (
+                each.name,
+                each.source_table,
+                each.target_table,
+                _state(each),
+                each.embedded_rows,
+                each.embedded_chunks,
+                each.dead_letters,
+            )
+            for each in vectorizers
+        ],
+        empty="no vectorizer is set up",
+    )
+
+
+def _process(slot: SlotStatus) -> str:
+    if not slot.exists:
+        return "slot does not exist"
+    if slot.wal_status == "lost":
+        return "slot is lost"
+    return "streaming" if slot.active else ("starting" if slot.writer else "not running")
+
+
+def _state(each: VectorizerStatus) -> str:
+    if each.paused:
+        return f"paused: {each.paused}"
+    if each.phase == "rows":
+        share = (
+            f"{each.rows_done:,} of about {each.rows_estimated:,} rows"
+            if each.rows_estimated is not None
+            else "waiting"
+        )
+        return f"backfill: {share}"
+    return {"sweep": "backfill: sweeping", "index": "building the index", "done": "in step"}[each.phase]

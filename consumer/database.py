@@ -1,0 +1,127 @@
+"""Connections to the two databases, with the settings that walvec's guarantees rest on.
+
+Every session prints values the way the replication session does (PostgreSQL documentation, "Client Connection
+Defaults"), so that a key read here and one from the stream are the same text.
+"""
+
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.types.json import Jsonb
+
+from consumer.config import Config
+from slots.errors import ConnectionLost, PreconditionFailed
+from slots.queries import load
+
+Connection = psycopg.AsyncConnection[Any]
+
+_QUERIES = load("session.sql")
+
+# Same printed form of every value as in the stream; nothing of the server's defaults may end a session that
+# waits.
+_PINNED = {
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "3",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+}
+
+# Reads only; one snapshot a transaction; a row-level policy that would hide rows from us is an error, not a
+# silence.
+_SOURCE = {
+    "default_transaction_read_only": "on",
+    "default_transaction_isolation": "repeatable read",
+    "row_security": "off",
+}
+
+# A lock that somebody holds on the target is waited for again and again, not for ever in one statement.
+_TARGET = {"default_transaction_isolation": "read committed", "lock_timeout": "10s"}
+
+# Notices a dead peer within about 30 s where the operating system would take hours.
+_KEEPALIVES = {
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "4",
+    "tcp_user_timeout": "30000",
+}
+
+
+async def connect_source(config: Config, *, role: str) -> Connection:
+    """Open a read-only autocommit session on the source.
+
+    Raises ConnectionLost where the server does not answer, PreconditionFailed where it refuses.
+    """
+    connection = await _connect("source", config.source_dsn, role)
+    await _pin(connection, _SOURCE)
+    return connection
+
+
+async def connect_target(config: Config, *, role: str) -> Connection:
+    """Open an autocommit session on the target whose commits are durable when they return.
+
+    Raises ConnectionLost where the server does not answer, PreconditionFailed where it refuses.
+    """
+    connection = await _connect("target", config.target_dsn, role)
+    await _pin(connection, _TARGET)
+    # The checkpoint must survive a crash of the server before the slot is told of it.
+    await connection.execute(_QUERIES["durable_commits"])
+    return connection
+
+
+async def connect_source_for_changes(config: Config) -> Connection:
+    """Open an ordinary autocommit session on the source, for commands that create or drop a slot or a
+    publication.
+    """
+    connection = await _connect("source", config.source_dsn, "setup")
+    await _pin(connection, {})
+    return connection
+
+
+def conninfo(dsn: str, role: str) -> str:
+    """Complete a connection string with keepalives and a name that operators see in `pg_stat_activity`."""
+    given = conninfo_to_dict(dsn)
+    defaults = {**_KEEPALIVES, "connect_timeout": "10", "application_name": f"walvec {role}"}
+    return make_conninfo("", **{**defaults, **given})
+
+
+async def _connect(which: str, dsn: str, role: str) -> Connection:
+    try:
+        return await psycopg.AsyncConnection.connect(conninfo(dsn, role), autocommit=True)
+    except psycopg.ProgrammingError as error:
+        raise PreconditionFailed(f"the {which} DSN cannot be read", hint=f"look at [{which}] dsn") from error
+    except psycopg.OperationalError as error:
+        raise connection_error(which, error) from error
+
+
+def connection_error(which: str, error: psycopg.OperationalError) -> ConnectionLost | PreconditionFailed:
+    """Tell a server that is away (wait for it) from one that says no (say what it says)."""
+    message = str(error).strip().splitlines()[-1].removeprefix("connection failed: ")
+    if any(words in message for words in _REFUSALS):
+        return PreconditionFailed(
+            f"the {which} database refuses the connection: {message}", hint=f"look at [{which}] dsn"
+        )
+    return ConnectionLost(f"the {which} database cannot be reached: {message}")
+
+
+_REFUSALS = (
+    "authentication failed",
+    "no password supplied",
+    "no pg_hba.conf entry",
+    "pg_hba.conf rejects",
+    "does not exist",
+    "is not permitted to log in",
+    "permission denied for database",
+    "does not support SSL",
+    "certificate",
+)
+
+
+async def _pin(connection: Connection, settings: dict[str, str]) -> None:
+    await connection.execute(_QUERIES["pin"], {"settings": Jsonb(_PINNED | settings)})
+    connection.prepare_threshold = 2  # most statements come back thousands of times

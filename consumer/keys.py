@@ -1,0 +1,67 @@
+"""Keys in SQL: typed columns on one side, text on ours, whatever their number and types.
+
+A statement about many keys takes one text array a key column, `%(k0)s, %(k1)s, …`, unnests them to columns
+`k0, k1, …` and casts these to the columns' types.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import LiteralString, cast
+
+from psycopg import sql
+
+from consumer.actions import Key
+from slots.relation import Column
+
+_COMMA = sql.SQL(", ")
+
+
+def type_name(column: Column) -> sql.SQL:
+    """Return the column's type as PostgreSQL spells it."""
+    return sql.SQL(cast("LiteralString", column.type_name))
+
+
+def columns(key: Sequence[Column], alias: str) -> sql.Composed:
+    """`alias.id, alias.part`: the key's columns themselves."""
+    return _COMMA.join(sql.Identifier(alias, column.name) for column in key)
+
+
+def names(key: Sequence[Column]) -> sql.Composed:
+    """`k0, k1`: the key's columns as text."""
+    return _COMMA.join(sql.Identifier(f"k{i}") for i in range(len(key)))
+
+
+def arrays(key: Sequence[Column]) -> sql.Composed:
+    """`%(k0)s::text[], %(k1)s::text[]`: one parameter a key column."""
+    return _COMMA.join(sql.SQL("{}::text[]").format(sql.Placeholder(f"k{i}")) for i in range(len(key)))
+
+
+def values(key: Sequence[Column]) -> sql.Composed:
+    """`%(k0)s::bigint, %(k1)s::text`: one key."""
+    return _COMMA.join(
+        sql.SQL("{}::text::{}").format(sql.Placeholder(f"k{i}"), type_name(column))
+        for i, column in enumerate(key)
+    )
+
+
+def casts(key: Sequence[Column], alias: str) -> sql.Composed:
+    """`alias.k0::bigint, alias.k1::text`: the key's columns, back in their types."""
+    return _COMMA.join(
+        sql.SQL("{}::{}").format(sql.Identifier(alias, f"k{i}"), type_name(column))
+        for i, column in enumerate(key)
+    )
+
+
+def equal(key: Sequence[Column], table: str, text: str) -> sql.Composed:
+    """`(table.id, …) = (text.k0::bigint, …)`: the join of a table to unnested or staged keys."""
+    return sql.SQL("({}) = ({})").format(columns(key, table), casts(key, text))
+
+
+def parameters(keys: Iterable[Key], key: Sequence[Column]) -> dict[str, list[str]]:
+    """Return the arrays for `arrays`, all as long as `keys`."""
+    transposed = list(zip(*keys, strict=True)) or [()] * len(key)
+    return {f"k{i}": list(part) for i, part in enumerate(transposed)}
+
+
+def parameter(key: Key) -> dict[str, str]:
+    """Return the parameters for `values`."""
+    return {f"k{i}": part for i, part in enumerate(key)}

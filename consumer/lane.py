@@ -1,0 +1,258 @@
+"""One vectorizer's way from actions to committed vectors, in order.
+
+Actions arrive in WAL order and gather in segments. A segment is prepared (evaluated, chunked, embedded) while
+earlier ones still are, and committed after them. The rules that keep the order by key:
+
+- Within a segment the newest action on a key is the only one.
+- A segment is not begun while an earlier one that shares a key with it, or a truncate, is in flight.
+- What the backfill read enters at the lane's tail, less the keys that the stream touched since the read
+began.
+
+Pushing is synchronous, so whoever holds the event loop sees one order.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from consumer.actions import Action, Found, Key, Upsert
+from consumer.bind import Binding
+from consumer.budget import Budget
+from consumer.write import Batch, Progress
+from slots.ack import Ledger, Span
+
+_ACTION_BYTES = 400  # what an action costs in memory besides its image or text: dict entry, key, objects
+
+Prepare = Callable[["Segment"], Awaitable[Batch]]
+Commit = Callable[["Lane", Batch], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How a lane gathers its work."""
+
+    rows: int  # at most so many in a segment
+    size: int  # bytes after which a segment is full
+    delay: float  # seconds to wait for more while other work is in flight
+    depth: int  # at most so many segments in flight
+
+
+class Segment:
+    """Actions that are worked off together, the newest one of each key.
+
+    It grows at the tail of its lane until it is sealed: it is full, has begun, or something else follows it.
+    """
+
+    __slots__ = (
+        "actions",
+        "begun",
+        "committed",
+        "progress",
+        "sealed",
+        "size",
+        "span",
+        "sweep",
+        "truncate",
+        "waited",
+    )
+
+    def __init__(self, span: Span) -> None:
+        """Begin empty; `span` is its place in the ledger."""
+        self.span = span
+        self.actions: dict[Key, Action] = {}
+        self.truncate = False  # of all rows, before the actions
+        self.sweep = False  # keys may be gone that no action names
+        self.progress: Progress | None = None  # of the backfill that read the actions
+        self.size = 0  # bytes, roughly
+        self.sealed = False
+        self.waited = False  # for more, long enough
+        self.begun = asyncio.Event()
+        self.committed = asyncio.Event()
+
+    def add(self, key: Key, action: Action) -> int:
+        """Let an action supersede what was planned for its key; return the bytes it takes."""
+        size = _ACTION_BYTES
+        if isinstance(action, Upsert):
+            size += len(action.image)
+        elif isinstance(action, Found):
+            size += len(action.text or "")
+        self.actions[key] = action
+        self.size += size
+        return size
+
+    def clear(self) -> None:
+        """Let a Truncate supersede all that was planned."""
+        self.actions.clear()
+        self.truncate = True
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """A segment in flight."""
+
+    segment: Segment
+    batch: asyncio.Task[Batch]
+
+
+class Lane:
+    """The ordered work of one vectorizer."""
+
+    def __init__(self, binding: Binding, ledger: Ledger, budget: Budget, limits: Limits) -> None:
+        """Make an empty lane; `ledger` and `budget` are shared with the other lanes."""
+        self.binding = binding
+        self.name = binding.name
+        self._ledger = ledger
+        self._budget = budget
+        self._limits = limits
+        self._queue: deque[Segment] = deque()
+        self._flight: deque[_Job] = deque()
+        self._owners: dict[Key, _Job] = {}  # the newest segment in flight that has an action on the key
+        self._changed = asyncio.Event()
+        self._touched: set[Key] | None = None
+        self._truncated = False
+        self._closing = False
+        self.on_sweep: Callable[[], None] = lambda: None
+
+    # -- In: from the stream and the backfill, synchronously
+    # ----------------------------------------------------------
+
+    def push(self, key: Key, action: Action) -> None:
+        """Let an action of the stream join the tail."""
+        if self._touched is not None:
+            self._touched.add(key)
+        segment = self._tail()
+        self._budget.take(segment.add(key, action))
+        if len(segment.actions) >= self._limits.rows or segment.size >= self._limits.size:
+            segment.sealed = True
+
+    def truncate(self) -> None:
+        """Let a Truncate supersede what is at the tail."""
+        self._truncated = True
+        self._tail().clear()
+
+    def sweep(self) -> None:
+        """Let the target's keys be looked up in the source, from this point of the stream on."""
+        self._tail().sweep = True
+        self.on_sweep()
+
+    def watch(self) -> None:
+        """Note from here on which keys the stream touches: a read of the source begins."""
+        self._touched = set()
+        self._truncated = False
+
+    def place(self, actions: dict[Key, Action], progress: Progress) -> Segment | None:
+        """Let what was read since `watch` join the tail, less what the stream has touched since.
+
+        Returns its segment; None, with nothing placed, if a truncate came between: the read is to be taken
+        again.
+        """
+        touched, self._touched = self._touched or set(), None
+        if self._truncated:
+            return None
+        if self._queue:
+            self._queue[-1].sealed = True
+        segment = self._tail()
+        segment.progress = progress
+        segment.sealed = True
+        for key, action in actions.items():
+            if key not in touched:
+                self._budget.take(segment.add(key, action))
+        return segment
+
+    def _tail(self) -> Segment:
+        """Return the segment that still grows, a new one where there is none."""
+        if not self._queue or self._queue[-1].sealed:
+            self._queue.append(Segment(self._ledger.open(self.name)))
+            self._changed.set()
+        return self._queue[-1]
+
+    # -- Out: prepared side by side, committed in order
+    # ---------------------------------------------------------------
+
+    async def run(self, tasks: asyncio.TaskGroup, prepare: Prepare, commit: Commit) -> None:
+        """Work off what arrives, for ever; or until nothing is in flight, once `close` was called.
+
+        A failure of either callable ends the lane.
+        """
+        feed = tasks.create_task(self._feed(tasks, prepare), name=f"{self.name}: feed")
+        try:
+            while not (self._closing and not self._flight):
+                if self._flight:
+                    await self._finish(self._flight[0], commit)
+                else:
+                    await self._change()
+        finally:
+            feed.cancel()
+
+    def close(self) -> None:
+        """Begin nothing more. What is not begun stays with the slot."""
+        self._closing = True
+        self._changed.set()
+
+    @property
+    def waiting(self) -> int:
+        """How many segments are not begun."""
+        return len(self._queue)
+
+    async def room(self) -> None:
+        """Wait until at most one segment waits to be begun, so that a backfill does not run ahead."""
+        while len(self._queue) > 1:
+            await self._queue[0].begun.wait()
+
+    async def _change(self) -> None:
+        """Wait until something arrives, is committed, or the lane closes. To be asked in a loop, by any
+        number.
+        """
+        self._changed.clear()
+        await self._changed.wait()
+
+    async def _feed(self, tasks: asyncio.TaskGroup, prepare: Prepare) -> None:
+        while True:
+            segment = await self._next()
+            if self._closing:
+                return
+            self._queue.popleft()
+            segment.sealed = True
+            segment.begun.set()
+            job = _Job(segment, tasks.create_task(prepare(segment), name=f"{self.name}: prepare"))
+            self._flight.append(job)
+            self._owners.update(dict.fromkeys(segment.actions, job))
+            self._changed.set()
+
+    async def _next(self) -> Segment:
+        """Return the oldest segment once it may begin."""
+        while True:
+            while not self._queue or len(self._flight) >= self._limits.depth:
+                await self._change()
+            segment = self._queue[0]
+            if blocker := self._blocker(segment):
+                await blocker.segment.committed.wait()
+            elif segment.sealed or not self._flight or segment.waited:
+                return segment
+            else:
+                segment.waited = True
+                await asyncio.sleep(self._limits.delay)
+
+    def _blocker(self, segment: Segment) -> _Job | None:
+        """Find the newest job in flight that has to be committed before the segment may begin."""
+        if not self._flight:
+            return None
+        if segment.truncate or not self.binding.relation.key_is_canonical:
+            return self._flight[-1]
+        for job in reversed(self._flight):
+            if job.segment.truncate:
+                return job
+        owners = self._owners.keys() & segment.actions.keys()
+        return max((self._owners[key] for key in owners), key=self._flight.index, default=None)
+
+    async def _finish(self, job: _Job, commit: Commit) -> None:
+        """Commit the oldest job and make room."""
+        await commit(self, await job.batch)
+        self._flight.popleft()
+        for key in job.segment.actions:
+            if self._owners.get(key) is job:
+                del self._owners[key]
+        self._budget.give(job.segment.size)
+        job.segment.committed.set()
+        self._changed.set()

@@ -1,0 +1,187 @@
+"""walvec's own tables in the target database: checkpoint, vectorizers, migrations.
+
+What must stand in one transaction with the vectors is written by `write`; this module holds the rest, and the
+shapes.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, LiteralString, cast
+
+import psycopg
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+import slots
+from consumer.actions import Key
+from consumer.database import Connection
+from slots.errors import PreconditionFailed
+from slots.lsn import Lsn
+from slots.queries import load
+
+_QUERIES = load("metadata.sql")
+_MIGRATIONS = Path(slots.__file__).parent.parent / "sql" / "migrations"
+
+Phase = Literal["rows", "sweep", "index", "done"]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Through where everything is embedded, on which server, and what was decoded but not visible then."""
+
+    system_identifier: int
+    lsn: Lsn
+    unseen_xids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VectorizerState:
+    """What `walvec.vectorizer` says of one vectorizer."""
+
+    name: str
+    slot: str
+    source_table: str
+    target_table: str
+    fingerprint: dict[str, str]
+    source_state: dict[str, Any]
+    lsn: str | None
+    phase: Phase
+    generation: int
+    last_key: list[str] | None
+    rows_done: int
+    rows_estimated: int | None
+    started_at: datetime
+    finished_at: datetime | None
+    sweeps: bool
+    paused: str | None
+
+    @property
+    def applied(self) -> Lsn:
+        """How far its changes are applied where that is past the checkpoint; 0 otherwise."""
+        return Lsn.parse(self.lsn) if self.lsn else Lsn(0)
+
+    @property
+    def resume_after(self) -> Key | None:
+        """The last key of the phase that is done."""
+        return tuple(self.last_key) if self.last_key is not None else None
+
+
+async def migrate(connection: Connection) -> list[int]:
+    """Create walvec's schema or bring it up to date; return the versions applied now."""
+    done = []
+    async with connection.transaction():
+        await connection.execute(_QUERIES["create_schema"])
+        await connection.execute(_QUERIES["create_migration_table"])
+        applied = await _applied(connection)
+        for version, statements in _migrations():
+            if version not in applied:
+                await connection.execute(statements)
+                await connection.execute(_QUERIES["record_migration"], {"version": version})
+                done.append(version)
+    return done
+
+
+async def require_schema(connection: Connection) -> None:
+    """Raise PreconditionFailed unless walvec's schema is there and is this version's."""
+    try:
+        cursor = await connection.execute(_QUERIES["migration_table_exists"])
+        applied = await _applied(connection) if await cursor.fetchone() == (True,) else set()
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise PreconditionFailed(
+            "walvec's role may not use schema walvec in the target database",
+            hint="GRANT USAGE ON SCHEMA walvec and ALL ON ALL TABLES IN SCHEMA walvec to it",
+        ) from error
+    known = {version for version, _ in _migrations()}
+    if known - applied:
+        raise PreconditionFailed(
+            "walvec's tables in the target database are missing or of an older version",
+            hint="run: walvec setup",
+        )
+    if applied - known:
+        raise PreconditionFailed(
+            "walvec's tables in the target database are of a newer version than this program",
+            hint="upgrade walvec: pip install --upgrade walvec",
+        )
+
+
+async def load_checkpoint(connection: Connection, slot: str) -> Checkpoint | None:
+    """Return the slot's checkpoint, None before its first."""
+    cursor = await connection.execute(_QUERIES["load_checkpoint"], {"slot": slot})
+    row = await cursor.fetchone()
+    return Checkpoint(row[0], Lsn.parse(row[1]), tuple(row[2])) if row else None
+
+
+async def begin_checkpoint(connection: Connection, slot: str, system_identifier: int, lsn: Lsn) -> None:
+    """Save where a new slot begins, unless it has a checkpoint already."""
+    values = {"slot": slot, "system_identifier": system_identifier, "lsn": str(lsn)}
+    await connection.execute(_QUERIES["begin_checkpoint"], values)
+
+
+async def delete_checkpoint(connection: Connection, slot: str) -> None:
+    """Forget a slot that has been dropped."""
+    await connection.execute(_QUERIES["delete_checkpoint"], {"slot": slot})
+
+
+async def load_vectorizers(connection: Connection) -> dict[str, VectorizerState]:
+    """Return every vectorizer the target knows, of whichever slot, by name."""
+    cursor = connection.cursor(row_factory=class_row(VectorizerState))
+    await cursor.execute(_QUERIES["load_vectorizers"])
+    return {state.name: state for state in await cursor.fetchall()}
+
+
+async def load_generations(connection: Connection, slot: str) -> dict[str, int]:
+    """Return how often each of the slot's vectorizers has begun from its first key."""
+    cursor = await connection.execute(_QUERIES["load_generations"], {"slot": slot})
+    return dict(await cursor.fetchall())
+
+
+async def add_vectorizer(
+    connection: Connection, name: str, slot: str, fingerprint: Mapping[str, str]
+) -> None:
+    """Register a vectorizer whose backfill has yet to begin."""
+    await connection.execute(
+        _QUERIES["add_vectorizer"],
+        {
+            "name": name,
+            "slot": slot,
+            "source_table": fingerprint["table"],
+            "target_table": fingerprint["target"],
+            "fingerprint": Jsonb(fingerprint),
+        },
+    )
+
+
+async def restart_backfill(
+    connection: Connection, name: str, slot: str, fingerprint: Mapping[str, str]
+) -> int:
+    """Let a vectorizer begin again from the first key; return its new generation."""
+    cursor = await connection.execute(
+        _QUERIES["restart_backfill"],
+        {"name": name, "slot": slot, "source_table": fingerprint["table"], "fingerprint": Jsonb(fingerprint)},
+    )
+    row = await cursor.fetchone()
+    return cast("int", row[0]) if row else 0
+
+
+async def remove_vectorizer(connection: Connection, name: str) -> None:
+    """Forget a vectorizer and what was parked for it."""
+    await connection.execute(_QUERIES["remove_vectorizer"], {"name": name})
+
+
+async def count_parked(connection: Connection) -> dict[str, int]:
+    """Return the number of dead letters by vectorizer."""
+    cursor = await connection.execute(_QUERIES["count_parked"])
+    return dict(await cursor.fetchall())
+
+
+async def _applied(connection: Connection) -> set[int]:
+    cursor = await connection.execute(_QUERIES["applied_migrations"])
+    return {version for (version,) in await cursor.fetchall()}
+
+
+def _migrations() -> Iterator[tuple[int, LiteralString]]:
+    """Yield version and statements of every migration, oldest first. They ship with the package."""
+    for path in sorted(_MIGRATIONS.glob("*.sql")):
+        yield int(path.stem.split("_")[0]), cast("LiteralString", path.read_text(encoding="utf-8"))

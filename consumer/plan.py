@@ -1,0 +1,97 @@
+"""What a change asks of one vectorizer: changes in, actions by key out.
+
+The stage between the stream and PostgreSQL's evaluation of the expressions. It looks at columns only to tell
+which row a change is about and whether the stream carries all that the expressions need; where it does not,
+or could not carry it exactly, the row is read again.
+
+Pure: values in, values out.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from consumer.actions import DELETE, REFETCH, Action, Key, Upsert
+from slots.wal2json import Change, Value
+
+
+class Unidentified(Exception):
+    """A change does not carry the key columns: the replica identity was another one when it was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowShape:
+    """What planning needs to know about a vectorizer's table."""
+
+    key: tuple[str, ...]
+    used: tuple[str, ...]  # the columns that the expressions use
+    published: frozenset[str]  # of insert, update, delete, truncate
+    bytea: frozenset[str]  # columns, domains resolved, that wal2json gives as bare hex
+    json: frozenset[str]  # columns that must not be quoted a second time
+    lossy_null: frozenset[str]  # columns where wal2json's null may stand for NaN or infinity
+
+
+def plan(change: Change, shape: RowShape) -> Iterator[tuple[Key, Action]]:
+    """Yield the actions of one change, in order. A change of key is a Delete and an Upsert.
+
+    Raises Unidentified where the change does not carry the key.
+    """
+    if change.kind not in shape.published:
+        return
+    if change.kind == "delete":
+        yield _key(shape, change.identity, change.columns), DELETE
+        return
+    key = _key(shape, change.columns, change.identity)
+    if change.kind == "update":
+        old = _key(shape, change.identity, change.columns)
+        if old != key:
+            yield old, DELETE
+    yield key, _upsert(change, shape)
+
+
+def _key(shape: RowShape, first: Mapping[str, Value], second: Mapping[str, Value]) -> Key:
+    """Return the key's text; a column that is missing in `first` (an unchanged one) is taken from `second`."""
+    return tuple(_key_text(name, first.get(name, second.get(name)), shape) for name in shape.key)
+
+
+def _key_text(name: str, value: Value, shape: RowShape) -> str:
+    if isinstance(value, str):
+        return f"\\x{value}" if name in shape.bytea else value
+    if isinstance(value, bool):
+        return "t" if value else "f"
+    if value is None:
+        raise Unidentified
+    return str(value)
+
+
+def _upsert(change: Change, shape: RowShape) -> Action:
+    """Return the row image as JSON that PostgreSQL reads back exactly, or Refetch where there is no such
+    image.
+    """
+    columns, identity = change.columns, change.identity
+    image: dict[str, object] = {}
+    for name in shape.used:
+        value = columns.get(name)
+        if value is None and name not in columns:
+            if name not in identity:
+                return REFETCH
+            value = identity[
+                name
+            ]  # an unchanged TOAST value: the old one, where the replica identity carries it
+        if value is None:
+            if name in shape.lossy_null:
+                return REFETCH
+        elif isinstance(value, str):
+            if name in shape.bytea:
+                image[name] = f"\\x{value}"
+                continue
+            if name in shape.json:
+                if value != value.strip():
+                    return (
+                        REFETCH  # a json column keeps outer white space, a JSON value inside another does not
+                    )
+                image[name] = orjson.Fragment(value)
+                continue
+        image[name] = value
+    return Upsert(orjson.dumps(image))

@@ -1,0 +1,99 @@
+"""What to do about a failure: try again, or stop and say why. One table for all of them.
+
+A failure of a single row never comes here: it is parked on its way (`prepare`). A failing embedding service
+does not either: `embed.dispatch` waits for it without end.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import psycopg
+
+from consumer.errors import BackfillRestarted, CatalogChanged, EvaluationFailed, WalvecError
+from slots.errors import ConnectionLost, MalformedMessage, PreconditionFailed, SlotActive
+
+Verdict = Literal["retry", "stop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What to do about a kind of failure, and what to tell the operator while it lasts."""
+
+    verdict: Verdict
+    hint: str | None = None
+
+
+# The first class that fits decides. Retrying means: attach anew, from the checkpoint.
+_ERRORS: tuple[tuple[type[BaseException], Rule], ...] = (
+    (ConnectionLost, Rule("retry", "waiting for the server; nothing is lost, the slot keeps the changes")),
+    (SlotActive, Rule("retry", "another process holds the slot; this one takes over when it lets go")),
+    (CatalogChanged, Rule("retry")),
+    (BackfillRestarted, Rule("retry")),
+    (
+        MalformedMessage,
+        Rule("stop", "report this with the LSN; `walvec slots advance` gets past it, with what it skips"),
+    ),
+    (EvaluationFailed, Rule("retry")),
+    (WalvecError, Rule("stop")),
+    (OSError, Rule("retry")),
+)
+
+# SQLSTATEs, by class or in full, the longest first. What is not here is a fault of ours: stop and show it.
+_SQLSTATES: dict[str, Rule] = {
+    "08": Rule("retry", "the connection broke"),
+    "57": Rule("retry", "the server ended the session or is starting up"),
+    "53100": Rule("retry", "the disk of the server is full: make room"),
+    "53": Rule("retry", "the server is short of memory, disk or connections"),
+    "58": Rule("retry", "the server's file system fails"),
+    "40": Rule("retry", "another transaction was in the way"),
+    "55P03": Rule("retry", "somebody holds a lock on the target table: look at pg_locks"),
+    "55006": Rule("retry", "an object is in use"),
+    "25006": Rule("retry", "the database is read-only: a standby, or default_transaction_read_only"),
+    "23502": Rule("retry", "the target was changed by somebody else; the batch is prepared again"),
+    "42P01": Rule("retry", "a table is gone; it is looked up again"),
+    "42703": Rule("retry", "a column is gone; it is looked up again"),
+    "42704": Rule("retry", "a type or another object is gone; it is looked up again"),
+    "42501": Rule("stop", "walvec's role lacks a right; `walvec check` says which"),
+}
+
+
+def rule_for(error: BaseException) -> Rule:
+    """Return what to do about a failure."""
+    if isinstance(error, psycopg.Error):
+        return _rule_for_sqlstate(error)
+    return next((rule for kind, rule in _ERRORS if isinstance(error, kind)), Rule("stop"))
+
+
+def _rule_for_sqlstate(error: psycopg.Error) -> Rule:
+    state = error.sqlstate
+    if state is None:  # libpq's own: the connection is gone
+        return (
+            Rule("retry", "the connection broke")
+            if isinstance(error, psycopg.OperationalError)
+            else Rule("stop")
+        )
+    return _SQLSTATES.get(state) or _SQLSTATES.get(state[:2]) or Rule("stop")
+
+
+def worst(error: BaseException) -> BaseException:
+    """Return what decides of a group of failures: one that must stop, or else the first."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    members = [worst(member) for member in error.exceptions]
+    return next((member for member in members if rule_for(member).verdict == "stop"), members[0])
+
+
+def explain(error: BaseException) -> WalvecError | None:
+    """Return the error a user is shown for a failure that stops the process; None for one that is a fault of
+    ours.
+
+    A server's message may quote a row, so only its kind is passed on.
+    """
+    if isinstance(error, WalvecError):
+        return error
+    if isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] in ("42", "25", "28", "3D"):
+        return PreconditionFailed(
+            f"the database refuses: {type(error).__name__} (SQLSTATE {error.sqlstate})",
+            hint=rule_for(error).hint,
+        )
+    return None

@@ -1,0 +1,166 @@
+"""From a segment's actions to the batch that its transaction writes.
+
+Evaluate, chunk, hash, compare with what the target holds, and embed only what is new. Segments of one lane
+are prepared side by side; none of them shares a key with another, so what the target holds for a key does not
+change meanwhile.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+
+from consumer.actions import Chunk, Delete, Found, Key, Refetch, Upsert
+from consumer.bind import Binding
+from consumer.chunk import Chunker, InputHasher
+from consumer.database import Connection
+from consumer.embed import Vector
+from consumer.embed.dispatch import Dispatcher, Refused
+from consumer.errors import EvaluationFailed
+from consumer.evaluate import Source, Text
+from consumer.failpoint import failpoint
+from consumer.lane import Segment
+from consumer.target import TargetTable
+from consumer.write import Batch, Parked
+
+_IN_A_THREAD = 65_536  # characters in a segment from which chunking would hold up the event loop
+
+Item = TypeVar("Item")
+
+
+class Preparer:
+    """Prepares one vectorizer's segments."""
+
+    def __init__(
+        self,
+        binding: Binding,
+        source: Source,
+        table: TargetTable,
+        lookups: Connection,
+        dispatcher: Dispatcher,
+        hasher: InputHasher,
+    ) -> None:
+        """Read the source through `source` and the target through `lookups`; embed through `dispatcher`."""
+        self._binding = binding
+        self._source = source
+        self._table = table
+        self._lookups = lookups
+        self._dispatcher = dispatcher
+        self._hasher = hasher
+        chunk = binding.vectorizer.chunk
+        self._chunker = Chunker() if chunk == "none" else Chunker(chunk.size, chunk.overlap)
+
+    async def __call__(self, segment: Segment) -> Batch:
+        """Return what to write for a segment."""
+        failpoint("after-plan")
+        batch = Batch(truncate=segment.truncate, progress=segment.progress, sweep=segment.sweep)
+        texts = await self._texts(segment, batch)
+        rows = await self._chunk(texts)
+        batch.gone.extend(key for key, chunks in rows.items() if not chunks)
+        rows = {key: chunks for key, chunks in rows.items() if chunks}
+        held = {} if segment.truncate else await self._table.existing(self._lookups, list(rows))
+        for key, chunks in rows.items():
+            _compare(key, chunks, held.get(key, {}), batch)
+        await self._embed(batch)
+        parked = {row.key for row in batch.parked}
+        batch.settled = [key for key in segment.actions if key not in parked]
+        failpoint("after-embed")
+        return batch
+
+    # -- Evaluate -----------------------------------------------------------------------------------------------------
+
+    async def _texts(self, segment: Segment, batch: Batch) -> dict[Key, Text]:
+        """Return every row's text. Rows on which an expression fails are parked instead."""
+        texts: dict[Key, Text] = {}
+        images: dict[Key, bytes] = {}
+        refetch: list[Key] = []
+        for key, action in segment.actions.items():
+            match action:
+                case Upsert(image):
+                    images[key] = image
+                case Refetch():
+                    refetch.append(key)
+                case Found(text):
+                    texts[key] = text
+                case Delete():
+                    texts[key] = None
+        if images:
+            evaluated = await _isolate(list(images.values()), self._evaluate)
+            for key, text in zip(images, evaluated, strict=True):
+                # The row may have been made under an older definition of the table: what it is now decides.
+                refetch.append(key) if isinstance(text, EvaluationFailed) else texts.update({key: text})
+        if refetch:
+            for key, text in zip(refetch, await _isolate(refetch, self._refetch), strict=True):
+                if isinstance(text, EvaluationFailed):
+                    batch.parked.append(Parked(key, "evaluate", f"{text.kind} ({text.sqlstate})", text.what))
+                    batch.gone.append(key)
+                else:
+                    texts[key] = text
+        return texts
+
+    async def _evaluate(self, images: Sequence[bytes]) -> Sequence[Text]:
+        return await self._source.evaluate(self._binding, images)
+
+    async def _refetch(self, keys: Sequence[Key]) -> Sequence[Text]:
+        texts = await self._source.by_key(self._binding, keys)
+        return [texts[key] for key in keys]
+
+    # -- Chunk and hash -----------------------------------------------------------------------------------------------
+
+    async def _chunk(self, texts: Mapping[Key, Text]) -> dict[Key, list[Chunk]]:
+        if sum(len(text) for text in texts.values() if text) > _IN_A_THREAD:
+            return await asyncio.to_thread(self._chunk_all, texts)
+        return self._chunk_all(texts)
+
+    def _chunk_all(self, texts: Mapping[Key, Text]) -> dict[Key, list[Chunk]]:
+        split, hash_input = self._chunker.split, self._hasher
+        return {
+            key: [Chunk(piece, hash_input(piece)) for piece in split(text)] if text else []
+            for key, text in texts.items()
+        }
+
+    # -- Embed --------------------------------------------------------------------------------------------------------
+
+    async def _embed(self, batch: Batch) -> None:
+        """Give every new chunk its vector; park the rows whose text the service refuses."""
+        new = {chunk.input_hash: chunk.text for _, _, chunk, vector in batch.chunks if vector is NEW}
+        if not new:
+            return
+        failpoint("before-embed")
+        answers = dict(zip(new, await self._dispatcher.embed(list(new.values())), strict=True))
+        placed, refused = [], {}
+        for key, chunk_seq, chunk, vector in batch.chunks:
+            answer = answers[chunk.input_hash] if vector is NEW else vector
+            if isinstance(answer, Refused):
+                refused[key] = answer
+            placed.append((key, chunk_seq, chunk, answer))
+        batch.embedded = len(new)
+        batch.chunks = [row for row in placed if row[0] not in refused]
+        for key, refusal in refused.items():
+            batch.parked.append(Parked(key, "embed", refusal.error_class, refusal.message))
+            batch.gone.append(key)
+
+
+NEW: Vector = Vector("f")  # in place of a vector that is still to be made
+
+
+def _compare(key: Key, chunks: Sequence[Chunk], held: Mapping[int, bytes], batch: Batch) -> None:
+    """Add what differs between a row's chunks and those that the target holds, by `chunk_seq`, to the batch."""
+    hashes = set(held.values())
+    for chunk_seq, chunk in enumerate(chunks):
+        if held.get(chunk_seq) != chunk.input_hash:
+            batch.chunks.append((key, chunk_seq, chunk, None if chunk.input_hash in hashes else NEW))
+    if held and max(held) >= len(chunks):
+        batch.surplus.append((key, len(chunks)))
+
+
+async def _isolate(
+    items: Sequence[Item], evaluate: Callable[[Sequence[Item]], Awaitable[Sequence[Text]]]
+) -> list[Text | EvaluationFailed]:
+    """Evaluate all items at once and, where that fails, in halves, until only those that fail are left out."""
+    try:
+        return list(await evaluate(items))
+    except EvaluationFailed as error:
+        if len(items) == 1:
+            return [error]
+    middle = len(items) // 2
+    return await _isolate(items[:middle], evaluate) + await _isolate(items[middle:], evaluate)

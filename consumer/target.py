@@ -1,0 +1,208 @@
+"""The target table of a vectorizer: its shape, and the statements that read and write it.
+
+Key columns keep the source's names, order and types; everything else is the same for every vectorizer. Every
+method takes the session to work in: the writer's for what belongs to a transaction, another one for look-ups.
+"""
+
+import hashlib
+import struct
+import sys
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import LiteralString, cast
+
+from pgvector.psycopg import register_vector_async
+from psycopg import sql
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
+from psycopg.types import TypeInfo
+
+from consumer import keys as key_sql
+from consumer.actions import Chunk, Key
+from consumer.bind import Binding
+from consumer.config import TableName
+from consumer.database import Connection
+from consumer.embed import Vector
+from slots.errors import PreconditionFailed
+from slots.queries import load
+
+_QUERIES = load("target.sql")
+
+MAX_VECTOR_DIMENSIONS = 2_000  # that hnsw indexes as vector; past it the column is halfvec
+
+_OPERATORS = {"cosine": ("<=>", "cosine_ops"), "l2": ("<->", "l2_ops"), "ip": ("<#>", "ip_ops")}
+
+
+class TargetTable:
+    """One vectorizer's target table."""
+
+    def __init__(self, binding: Binding, dimensions: int) -> None:
+        """Describe the table for a bound vectorizer and a model of so many dimensions."""
+        self.name: TableName = binding.vectorizer.target
+        self.key = binding.key
+        self._kind: LiteralString = "vector" if dimensions <= MAX_VECTOR_DIMENSIONS else "halfvec"
+        self.vector_type = f"{self._kind}({dimensions})"
+        self.operator, operators = _OPERATORS[binding.vectorizer.metric]
+        self._operator_class = f"{self._kind}_{operators}"
+        digest = hashlib.blake2b(binding.name.encode(), digest_size=8).hexdigest()
+        self._staging = sql.Identifier(f"walvec_staging_{digest}")
+        self.index = TableName(self.name.schema, index_name(self.name.name))
+
+    def compose(self, name: str) -> sql.Composed:
+        """Fill one of the named statements over the target."""
+        return sql.SQL(_QUERIES[name]).format(
+            target=sql.Identifier(*self.name),
+            index=sql.Identifier(self.index.name) if name == "create_index" else sql.Identifier(*self.index),
+            operator_class=_sql(self._operator_class),
+            operator=_sql(self.operator),
+            vector=_sql(self.vector_type),
+            staging=self._staging,
+            staged_columns=self._columns((f"k{i}", "text") for i in range(len(self.key))),
+            key_columns=self._columns((column.name, column.type_name) for column in self.key),
+            key=_comma(sql.Identifier(column.name) for column in self.key),
+            cast_key=key_sql.casts(self.key, "s"),
+            held_key=key_sql.equal(self.key, "o", "s"),
+            gone_key=key_sql.equal(self.key, "t", "gone"),
+            wanted_key=key_sql.equal(self.key, "t", "wanted"),
+            after=key_sql.values(self.key),
+            arrays=key_sql.arrays(self.key),
+            names=key_sql.names(self.key),
+        )
+
+    @staticmethod
+    def _columns(pairs: Iterable[tuple[str, str]]) -> sql.Composed:
+        return _comma(
+            sql.SQL("{} {} NOT NULL").format(sql.Identifier(name), _sql(kind)) for name, kind in pairs
+        )
+
+    # -- Reading ------------------------------------------------------------------------------------------------------
+
+    async def existing(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, dict[int, bytes]]:
+        """Return, for each key that has any, its chunks' input hashes by `chunk_seq`."""
+        found: dict[Key, dict[int, bytes]] = {}
+        if keys:
+            cursor = connection.cursor(binary=True)
+            await cursor.execute(self.compose("existing_chunks"), key_sql.parameters(keys, self.key))
+            for position, chunk_seq, input_hash in await cursor.fetchall():
+                found.setdefault(keys[position - 1], {})[chunk_seq] = input_hash
+        return found
+
+    async def is_empty(self, connection: Connection) -> bool:
+        """Whether no row has an embedding."""
+        cursor = await connection.execute(self.compose("target_is_empty"))
+        return await cursor.fetchone() == (True,)
+
+    async def keys_after(self, connection: Connection, key: Key | None, *, rows: int) -> list[Key]:
+        """Return the keys that follow `key`, in the target's order."""
+        name = "target_keys_from_start" if key is None else "target_keys_after"
+        cursor = await connection.execute(self.compose(name), {**key_sql.parameter(key or ()), "limit": rows})
+        return [tuple(found) for found in await cursor.fetchall()]
+
+    async def columns(self, connection: Connection) -> list[tuple[str, str]]:
+        """Return the table's columns and types as they are; none if there is no such table."""
+        name = sql.Identifier(*self.name).as_string(connection)
+        cursor = await connection.execute(_QUERIES["target_columns"], {"target": name})
+        return await cursor.fetchall()
+
+    def expected_columns(self) -> list[tuple[str, str]]:
+        """Return the columns and types the table must have."""
+        return [
+            *((column.name, column.type_name) for column in self.key),
+            ("chunk_seq", "integer"),
+            ("chunk", "text"),
+            ("embedding", self.vector_type),
+            ("input_hash", "bytea"),
+            ("embedded_at", "timestamp with time zone"),
+        ]
+
+    # -- Writing ------------------------------------------------------------------------------------------------------
+
+    async def create(self, connection: Connection) -> None:
+        """Create the table unless it is there.
+
+        Raises PreconditionFailed where another table has its name.
+        """
+        await connection.execute(self.compose("create_target"))
+        await self.require(connection)
+
+    async def require(self, connection: Connection) -> None:
+        """Raise PreconditionFailed unless the table is there and has the expected columns."""
+        found = dict(await self.columns(connection))
+        if not found:
+            raise PreconditionFailed(f"the target table {self.name} does not exist", hint="run: walvec setup")
+        for name, kind in self.expected_columns():
+            if found.get(name) != kind and found.get(name, "").split(".")[-1] != kind.split(".")[-1]:
+                raise PreconditionFailed(
+                    f"the target table {self.name} should have a column {name} {kind} and has {found.get(name, 'none')}",
+                    hint="name another target, or drop the table and run: walvec setup",
+                )
+
+    async def create_staging(self, connection: Connection) -> None:
+        """Make the session's staging table."""
+        await connection.execute(self.compose("create_staging"))
+
+    async def delete_all(self, connection: Connection) -> None:
+        """Delete every row's chunks."""
+        await connection.execute(self.compose("delete_all_chunks"))
+
+    async def delete(self, connection: Connection, keys: Sequence[Key], first: Sequence[int]) -> None:
+        """Delete each key's chunks from the given `chunk_seq` on."""
+        parameters = key_sql.parameters(keys, self.key) | {"first": list(first)}
+        await connection.execute(self.compose("delete_chunks"), parameters)
+
+    async def upsert(
+        self, connection: Connection, chunks: Iterable[tuple[Key, int, Chunk, Vector | None]]
+    ) -> None:
+        """Put chunks in their places; one without a vector keeps or moves the target's own for the same hash.
+
+        Raises psycopg's NotNullViolation where the target no longer holds that vector.
+        """
+        async with connection.cursor().copy(self.compose("fill_staging")) as copy:
+            copy.set_types([*["text"] * len(self.key), "int4", "text", "vector", "bytea"])
+            for key, chunk_seq, chunk, vector in chunks:
+                await copy.write_row((*key, chunk_seq, chunk.text, vector, chunk.input_hash))
+        await connection.execute(self.compose("upsert_chunks"))
+
+
+def index_name(table: str) -> str:
+    """Return the name of a table's vector index, within PostgreSQL's 63 bytes."""
+    suffix = "_embedding_idx"
+    if len(table.encode()) + len(suffix) > 63:
+        digest = hashlib.blake2b(table.encode(), digest_size=4).hexdigest()
+        table = table.encode()[: 63 - len(suffix) - 9].decode(errors="ignore") + "_" + digest
+    return table + suffix
+
+
+async def register_vectors(connection: Connection) -> None:
+    """Teach a session to take `array('f')` as pgvector's binary form.
+
+    Raises PreconditionFailed where the extension is missing.
+    """
+    info = await TypeInfo.fetch(connection, "vector")
+    if info is None:
+        raise PreconditionFailed(
+            "the target database has no extension vector",
+            hint="run there, as a superuser: CREATE EXTENSION vector",
+        )
+    await register_vector_async(connection)
+    connection.adapters.register_dumper(array, type("VectorDumper", (_VectorDumper,), {"oid": info.oid}))
+
+
+class _VectorDumper(Dumper):
+    """pgvector's wire format: dimensions and zero, 16 bits each, then float32, all big-endian."""
+
+    format = Format.BINARY
+
+    def dump(self, obj: Vector) -> bytes:
+        if sys.byteorder == "little":
+            obj = obj[:]
+            obj.byteswap()
+        return struct.pack(">HH", len(obj), 0) + obj.tobytes()
+
+
+def _sql(text: str) -> sql.SQL:
+    return sql.SQL(cast("LiteralString", text))
+
+
+def _comma(parts: Iterable[sql.Composable]) -> sql.Composed:
+    return sql.SQL(", ").join(parts)

@@ -1,0 +1,176 @@
+"""Vectors into the target, together with the checkpoint that they allow.
+
+One session writes, and that session holds the advisory lock that fences a second process: whoever has lost
+the lock has lost the connection that could have written. All that a batch changes (chunks, dead letters,
+backfill progress, how far the stream is applied) is one transaction.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import repeat
+
+from psycopg.types.json import Jsonb
+
+from consumer.actions import Chunk, Key
+from consumer.database import Connection
+from consumer.embed import Vector
+from consumer.errors import BackfillRestarted
+from consumer.metadata import Phase, VectorizerState
+from consumer.target import TargetTable
+from slots.lsn import Lsn
+from slots.queries import load
+
+_QUERIES = load("metadata.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A row that cannot be embedded, for the dead letters. Says nothing of the row's content."""
+
+    key: Key
+    stage: str
+    error_class: str
+    error_message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a backfill is, once the rows it comes with are written."""
+
+    generation: int
+    phase: Phase
+    last_key: Key | None
+    rows: int  # read since the last progress
+
+
+@dataclass(slots=True)
+class Batch:
+    """All that one transaction changes for one vectorizer."""
+
+    truncate: bool = False
+    gone: list[Key] = field(default_factory=list)  # rows without an embedding
+    surplus: list[tuple[Key, int]] = field(
+        default_factory=list
+    )  # rows of fewer chunks than before, and how many now
+    chunks: list[tuple[Key, int, Chunk, Vector | None]] = field(
+        default_factory=list
+    )  # as TargetTable.upsert takes
+    parked: list[Parked] = field(default_factory=list)
+    settled: list[Key] = field(default_factory=list)  # rows whose dead letters are superseded
+    progress: Progress | None = None
+    embedded: int = 0  # texts that were sent to be embedded
+    sweep: bool = False  # look the target's keys up in the source from now on
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far the stream is applied once a batch is committed."""
+
+    applied: Lsn  # by this vectorizer
+    checkpoint: Lsn  # by all of them
+    unseen_xids: Sequence[int]
+
+
+class Writer:
+    """The session that writes. Its caller makes sure that only one transaction is open at a time."""
+
+    def __init__(self, connection: Connection, slot: str, checkpoint: Lsn) -> None:
+        """Write through `connection` for `slot`, whose saved checkpoint is given."""
+        self._connection = connection
+        self._slot = slot
+        self._checkpoint = checkpoint
+
+    async def write(self, name: str, table: TargetTable, batch: Batch, position: Position) -> None:
+        """Commit a batch of the vectorizer `name`, with its position.
+
+        Raises BackfillRestarted where the batch is of a backfill that has been told to begin again; psycopg's
+        errors.
+        """
+        async with self._connection.transaction():
+            await self._write_chunks(table, batch)
+            await self._write_dead_letters(name, batch, position)
+            if batch.sweep:
+                await self._connection.execute(_QUERIES["request_sweep"], {"name": name})
+            if batch.progress:
+                await self._save_progress(name, batch.progress)
+            await self._save_position(name, position)
+        self._checkpoint = max(self._checkpoint, position.checkpoint)
+
+    async def begin_backfill(
+        self, state: VectorizerState, source_state: Mapping[str, object], rows: int, *, sweeps: bool
+    ) -> None:
+        """Commit what a backfill is about to read in full: the table's state and its estimated rows."""
+        values = {
+            "name": state.name,
+            "generation": state.generation,
+            "source_state": Jsonb(source_state),
+            "rows_estimated": rows,
+            "sweeps": sweeps,
+        }
+        await self._connection.execute(_QUERIES["begin_backfill"], values)
+
+    async def save(self, checkpoint: Lsn, unseen_xids: Sequence[int]) -> int | None:
+        """Commit a checkpoint by itself, for progress without actions; return the transaction's id, 32 bits."""
+        xid = await self._save_checkpoint(checkpoint, unseen_xids)
+        self._checkpoint = max(self._checkpoint, checkpoint)
+        return xid
+
+    async def _write_chunks(self, table: TargetTable, batch: Batch) -> None:
+        """Delete rows first: a key and its like (1.0 and 1.00) may go and come in one batch.
+
+        The surplus goes last: its vectors may have moved.
+        """
+        if batch.truncate:
+            await table.delete_all(self._connection)
+        if batch.gone:
+            await table.delete(self._connection, batch.gone, list(repeat(0, len(batch.gone))))
+        if batch.chunks:
+            await table.upsert(self._connection, batch.chunks)
+        if batch.surplus:
+            keys, counts = zip(*batch.surplus, strict=True)
+            await table.delete(self._connection, keys, counts)
+
+    async def _write_dead_letters(self, name: str, batch: Batch, position: Position) -> None:
+        if batch.settled or batch.truncate:
+            values = {"vectorizer": name, "all": batch.truncate, "keys": Jsonb(batch.settled)}
+            await self._connection.execute(_QUERIES["unpark"], values)
+        for parked in batch.parked:
+            await self._connection.execute(
+                _QUERIES["park"],
+                {
+                    "vectorizer": name,
+                    "key": list(parked.key),
+                    "lsn": str(position.applied),
+                    "stage": parked.stage,
+                    "error_class": parked.error_class,
+                    "error_message": parked.error_message,
+                },
+            )
+
+    async def _save_progress(self, name: str, progress: Progress) -> None:
+        cursor = await self._connection.execute(
+            _QUERIES["save_backfill"],
+            {
+                "name": name,
+                "generation": progress.generation,
+                "phase": progress.phase,
+                "last_key": list(progress.last_key) if progress.last_key is not None else None,
+                "rows": progress.rows,
+            },
+        )
+        if cursor.rowcount == 0:
+            raise BackfillRestarted(name)
+
+    async def _save_position(self, name: str, position: Position) -> None:
+        if position.applied > position.checkpoint:
+            await self._connection.execute(
+                _QUERIES["save_applied"], {"name": name, "lsn": str(position.applied)}
+            )
+        if position.checkpoint > self._checkpoint:
+            await self._save_checkpoint(position.checkpoint, position.unseen_xids)
+
+    async def _save_checkpoint(self, lsn: Lsn, unseen_xids: Sequence[int]) -> int | None:
+        values = {"slot": self._slot, "lsn": str(lsn), "unseen_xids": list(unseen_xids)}
+        cursor = await self._connection.execute(_QUERIES["save_checkpoint"], values)
+        row = await cursor.fetchone()
+        return row[0] if row else None

@@ -1,0 +1,114 @@
+-- walvec's own tables in the target database.
+
+-- name: create_schema
+CREATE SCHEMA IF NOT EXISTS walvec
+
+-- name: create_migration_table
+CREATE TABLE IF NOT EXISTS walvec.migration (
+    version    integer     PRIMARY KEY,
+    applied_at timestamptz NOT NULL DEFAULT now()
+)
+
+-- name: migration_table_exists
+SELECT to_regclass('walvec.migration') IS NOT NULL
+
+-- name: applied_migrations
+SELECT version FROM walvec.migration
+
+-- name: record_migration
+INSERT INTO walvec.migration (version) VALUES (%(version)s)
+
+-- name: load_checkpoint
+SELECT system_identifier, lsn::text, unseen_xids FROM walvec.checkpoint WHERE slot = %(slot)s
+
+-- name: begin_checkpoint
+-- A new slot's first checkpoint: where the slot begins. Everything before it is the backfill's.
+INSERT INTO walvec.checkpoint (slot, system_identifier, lsn)
+VALUES (%(slot)s, %(system_identifier)s, %(lsn)s)
+ON CONFLICT (slot) DO NOTHING
+
+-- name: save_checkpoint
+-- Stands in the transaction that commits the last action it covers.
+UPDATE walvec.checkpoint SET lsn = %(lsn)s, unseen_xids = %(unseen_xids)s, updated_at = now()
+WHERE slot = %(slot)s AND lsn <= %(lsn)s
+RETURNING mod(pg_current_xact_id()::text::numeric, 4294967296)::bigint
+
+-- name: delete_checkpoint
+DELETE FROM walvec.checkpoint WHERE slot = %(slot)s
+
+-- name: load_vectorizers
+SELECT name, slot, source_table, target_table, fingerprint, source_state, lsn::text, phase, generation, last_key,
+    rows_done, rows_estimated, started_at, finished_at, sweeps, paused
+FROM walvec.vectorizer
+ORDER BY name
+
+-- name: load_generations
+SELECT name, generation FROM walvec.vectorizer WHERE slot = %(slot)s
+
+-- name: add_vectorizer
+INSERT INTO walvec.vectorizer (name, slot, source_table, target_table, fingerprint)
+VALUES (%(name)s, %(slot)s, %(source_table)s, %(target_table)s, %(fingerprint)s)
+
+-- name: restart_backfill
+-- Begin again from the first key, under the given description.
+UPDATE walvec.vectorizer SET
+    phase = 'rows', generation = generation + 1, last_key = NULL, rows_done = 0, rows_estimated = NULL,
+    started_at = now(), finished_at = NULL, paused = NULL, slot = %(slot)s, source_table = %(source_table)s,
+    fingerprint = %(fingerprint)s, source_state = '{}'
+WHERE name = %(name)s
+RETURNING generation
+
+-- name: begin_backfill
+-- What is about to be read in full, and how large it is.
+UPDATE walvec.vectorizer SET source_state = %(source_state)s, rows_estimated = %(rows_estimated)s,
+    sweeps = %(sweeps)s
+WHERE name = %(name)s AND generation = %(generation)s
+
+-- name: save_backfill
+-- Stands in the transaction that writes the rows it covers. No row: the backfill was asked to begin again.
+UPDATE walvec.vectorizer SET phase = %(phase)s, last_key = %(last_key)s, rows_done = rows_done + %(rows)s,
+    finished_at = CASE WHEN %(phase)s = 'done' THEN now() END
+WHERE name = %(name)s AND generation = %(generation)s
+
+-- name: request_sweep
+-- Keys may have gone from the source without a word in the stream: look the target's up, after the rows if these are
+-- being read.
+UPDATE walvec.vectorizer SET sweeps = true, finished_at = NULL,
+    phase = CASE phase WHEN 'rows' THEN 'rows' ELSE 'sweep' END,
+    last_key = CASE phase WHEN 'rows' THEN last_key END
+WHERE name = %(name)s
+
+-- name: save_applied
+-- How far one vectorizer is ahead of the checkpoint, which waits for another one.
+UPDATE walvec.vectorizer SET lsn = %(lsn)s WHERE name = %(name)s
+
+-- name: remove_vectorizer
+DELETE FROM walvec.vectorizer WHERE name = %(name)s
+
+-- name: park
+INSERT INTO walvec.dead_letter (vectorizer, key, lsn, stage, error_class, error_message)
+VALUES (%(vectorizer)s, %(key)s, %(lsn)s, %(stage)s, %(error_class)s, %(error_message)s)
+ON CONFLICT (vectorizer, key) DO UPDATE SET lsn = EXCLUDED.lsn, stage = EXCLUDED.stage,
+    error_class = EXCLUDED.error_class, error_message = EXCLUDED.error_message,
+    attempts = dead_letter.attempts + 1, last_at = now()
+
+-- name: unpark
+-- A later change of a row supersedes what was parked.
+DELETE FROM walvec.dead_letter
+WHERE vectorizer = %(vectorizer)s AND (%(all)s OR key = ANY (
+    SELECT ARRAY(SELECT jsonb_array_elements_text(keys.value))
+    FROM jsonb_array_elements(%(keys)s::jsonb) AS keys
+))
+
+-- name: count_parked
+SELECT vectorizer, count(*) FROM walvec.dead_letter GROUP BY vectorizer
+
+-- name: try_fence
+-- One writer: the lock lives and dies with the session that writes.
+SELECT pg_try_advisory_lock(hashtext('walvec'), hashtext(%(slot)s))
+
+-- name: schema_is_unused
+SELECT NOT EXISTS (SELECT FROM walvec.checkpoint) AND NOT EXISTS (SELECT FROM walvec.vectorizer)
+
+-- name: drop_schema
+DROP SCHEMA walvec CASCADE

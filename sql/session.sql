@@ -1,0 +1,11 @@
+-- Settings of walvec's own sessions.
+
+-- name: pin
+-- A setting that this server's version does not have is none that could be wrong.
+SELECT set_config(s.name, wanted.value, false)
+FROM jsonb_each_text(%(settings)s::jsonb) AS wanted
+JOIN pg_settings AS s ON s.name = wanted.key
+
+-- name: durable_commits
+-- `off` would let a crash of the server forget a checkpoint that the slot was already told of.
+SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'

@@ -1,0 +1,107 @@
+-- The target tables: what is written, and what is looked up on the way.
+-- {key} are the key's columns, {staged_key} the same as text in the staging table, {cast_key} these cast to their types.
+
+-- name: create_target
+CREATE TABLE IF NOT EXISTS {target} (
+    {key_columns},
+    chunk_seq    integer     NOT NULL,
+    chunk        text        NOT NULL,
+    embedding    {vector}    NOT NULL,
+    input_hash   bytea       NOT NULL,
+    embedded_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY ({key}, chunk_seq)
+)
+
+-- name: create_extension
+CREATE EXTENSION IF NOT EXISTS vector
+
+-- name: target_columns
+-- The target's columns as they are. No row: there is no such table.
+SELECT a.attname, format_type(a.atttypid, a.atttypmod)
+FROM pg_attribute AS a
+WHERE a.attrelid = to_regclass(%(target)s) AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attnum
+
+-- name: change_vector_type
+-- Vectors of another model are no good to anyone: the table is emptied with the change, never mixed.
+ALTER TABLE {target} ALTER COLUMN embedding TYPE {vector} USING NULL::{vector}
+
+-- name: empty_target
+TRUNCATE {target}
+
+-- name: drop_target
+DROP TABLE IF EXISTS {target}
+
+-- name: create_staging
+-- Rows on their way in, in the writer's session. A vector that is null stays the one the target holds for that hash.
+CREATE TEMPORARY TABLE IF NOT EXISTS {staging} (
+    {staged_columns},
+    chunk_seq  integer NOT NULL,
+    chunk      text    NOT NULL,
+    embedding  vector,
+    input_hash bytea   NOT NULL
+) ON COMMIT DELETE ROWS
+
+-- name: fill_staging
+COPY {staging} FROM STDIN (FORMAT binary)
+
+-- name: upsert_chunks
+-- Reads the target as it was before the statement, so a vector can move from one chunk_seq to another.
+INSERT INTO {target} AS t ({key}, chunk_seq, chunk, embedding, input_hash, embedded_at)
+SELECT {cast_key}, s.chunk_seq, s.chunk, coalesce(s.embedding::{vector}, held.embedding), s.input_hash,
+    coalesce(held.embedded_at, now())
+FROM {staging} AS s
+LEFT JOIN LATERAL (
+    SELECT o.embedding, o.embedded_at FROM {target} AS o
+    WHERE s.embedding IS NULL AND {held_key} AND o.input_hash = s.input_hash
+    LIMIT 1
+) AS held ON true
+ON CONFLICT ({key}, chunk_seq) DO UPDATE SET
+    chunk = EXCLUDED.chunk, embedding = EXCLUDED.embedding, input_hash = EXCLUDED.input_hash,
+    embedded_at = EXCLUDED.embedded_at
+
+-- name: delete_chunks
+-- Delete a key's chunks from a sequence number on: 0 for all of them, otherwise the surplus of a text grown shorter.
+DELETE FROM {target} AS t USING unnest({arrays}, %(first)s::integer[]) AS gone ({names}, first)
+WHERE {gone_key} AND t.chunk_seq >= gone.first
+
+-- name: delete_all_chunks
+DELETE FROM {target}
+
+-- name: existing_chunks
+-- What the target holds for these keys: the position of the key in the list, then its chunks' hashes.
+SELECT wanted.position::integer, t.chunk_seq, t.input_hash
+FROM unnest({arrays}) WITH ORDINALITY AS wanted ({names}, position)
+JOIN {target} AS t ON {wanted_key}
+ORDER BY wanted.position, t.chunk_seq
+
+-- name: target_keys_from_start
+SELECT DISTINCT {key} FROM {target} AS t ORDER BY {key} LIMIT %(limit)s
+
+-- name: target_keys_after
+SELECT DISTINCT {key} FROM {target} AS t WHERE ({key}) > ({after}) ORDER BY {key} LIMIT %(limit)s
+
+-- name: target_is_empty
+SELECT NOT EXISTS (SELECT FROM {target})
+
+-- name: index_state
+-- Whether a valid index of the given name stands on the target; an invalid one is what a crash left of its building.
+SELECT i.indisvalid FROM pg_index AS i
+WHERE i.indrelid = %(target)s::regclass AND i.indexrelid = to_regclass(%(index)s)
+
+-- name: create_index
+CREATE INDEX CONCURRENTLY {index} ON {target} USING hnsw (embedding {operator_class})
+
+-- name: drop_index
+DROP INDEX IF EXISTS {index}
+
+-- name: search
+-- Nearest chunks first. `embedding <=> query` and its like are what the index serves.
+SELECT {key}, chunk_seq, chunk, embedding {operator} %(query)s::{vector} AS distance
+FROM {target} AS t
+ORDER BY embedding {operator} %(query)s::{vector}
+LIMIT %(limit)s
+
+-- name: coverage
+-- How many rows have an embedding, in how many chunks.
+SELECT count(*) FILTER (WHERE chunk_seq = 0) AS rows, count(*) AS chunks FROM {target}
