@@ -29,6 +29,9 @@ import pytest
 
 from consumer.embed import Vector
 
+# vLLM's words.
+_ONE_SIZE = 'Model "m" does not support matryoshka representation, changing output dimensions will not help'
+
 Support = Literal["honours", "ignores", "refuses"]
 
 
@@ -122,6 +125,7 @@ class EmbeddingService:
         self.max_inputs: int | None = None
         self.max_tokens: int | None = None  # as it counts them: characters / 4
         self.names_limits = True  # in its refusals
+        self.per_second: float | None = None  # requests it takes; 429 without Retry-After for the others
         self.key: str | None = None  # the only key it accepts
         self.base64: Support = "honours"
         self.own_size: Support = "honours"  # dimensions, output_dimension
@@ -129,6 +133,7 @@ class EmbeddingService:
         self._received: list[Received] = []
         self._lock = threading.Lock()
         self._in_flight = 0
+        self._free_at = 0.0  # time.monotonic() when per_second lets the next request pass
         self.most_in_flight = 0
         self._stopping = threading.Event()
 
@@ -201,9 +206,21 @@ class EmbeddingService:
             scripted = self._script.popleft() if self._script else self.always
         if scripted is not None:
             return scripted
+        if self._too_fast():
+            return Status(429, "Requests rate limit exceeded", "1300")
         if self.refuse is not None and any(self.refuse in text for text in inputs):
             return self.poison or Status(400, f"Input is not acceptable: {inputs[0]}", "1234")
         return self._too_large(inputs)
+
+    def _too_fast(self) -> bool:
+        if self.per_second is None:
+            return False
+        with self._lock:
+            now = time.monotonic()
+            if now < self._free_at:
+                return True
+            self._free_at = now + 1 / self.per_second
+            return False
 
     def _too_large(self, inputs: list[str]) -> Fault | None:
         if self.max_inputs is not None and len(inputs) > self.max_inputs:
@@ -273,7 +290,7 @@ class _Handler(BaseHTTPRequestHandler):
         if service.base64 == "refuses" and "encoding_format" in self._body:
             return Status(400, "encoding_format is not supported")
         if service.own_size == "refuses" and self._wanted_size is not None:
-            return Status(400, 'Model "m" does not support matryoshka representation')
+            return Status(400, _ONE_SIZE)
         return None
 
     def _act(self, fault: Fault | None) -> None:

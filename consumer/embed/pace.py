@@ -6,9 +6,10 @@ number leaves finding it to us.
 """
 
 PACE_FIRST = 0.1  # seconds between requests after the first 429
-PACE_MAX = 10.0
-PACE_GONE = 0.01  # a learned pace quicker than this is none
-RECOVERY = 0.9  # what an answer leaves of a learned pace
+PACE_MAX = 2.0  # a service that wants fewer still makes requests wait one by one, by refusing them again
+PACE_GONE = 0.02  # a learned pace quicker than this is none
+SLOWER = 1.5  # what a 429 makes of a learned pace
+FASTER = 0.8  # and what an answer does: it stands still where about every third request is refused
 
 
 class Pace:
@@ -38,15 +39,15 @@ class Pace:
 
     def answered(self) -> None:
         """Note an answer: go a little faster again."""
-        self._learned *= RECOVERY
+        self._learned *= FASTER
         if self._learned < PACE_GONE:
             self._learned = 0.0
 
     def limited(self, now: float, retry_after: float | None) -> None:
-        """Note a 429. Requests in flight together get it together: the pace halves once for all of them."""
+        """Note a 429. Requests in flight together get it together: it slows down once for all of them."""
         if retry_after is not None:
             self._resume = max(self._resume, now + retry_after)
         elif now - self._slowed >= self._learned or not self._learned:
-            self._learned = min(max(2 * self._learned, PACE_FIRST), PACE_MAX)
+            self._learned = min(max(SLOWER * self._learned, PACE_FIRST), PACE_MAX)
             self._slowed = now
             self._next = max(self._next, now + self._learned)

@@ -1,0 +1,325 @@
+"""Everything a service can do to us, over real connections: what comes back is the vectors, or a refusal
+that is one.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from consumer.embed import open_embedder
+from consumer.embed.dispatch import PROBE, WAITS, Dispatcher, Refused, Waiting, backoff
+from consumer.embed.errors import EmbeddingError, RateLimited, ServiceUnavailable
+from tests.fix_embedding_service import EmbeddingService, Fault, Reset, Silent, Slow, Spoiled, Status, Trickle
+
+TEXTS = [f"text number {number}" for number in range(40)]
+
+Open = Callable[..., Dispatcher]
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for hundredths of a second where a real process waits for seconds."""
+    monkeypatch.setattr("consumer.embed.dispatch.WAITS", dict.fromkeys(WAITS, (0.01, 0.05)))
+
+
+@pytest.fixture
+async def connect(embedding_service: EmbeddingService) -> AsyncIterator[Open]:
+    """Open a Dispatcher on the service, with other settings if given; closed in the end."""
+    opened: list[Dispatcher] = []
+
+    def open_it(on_retry: Callable[[Waiting], None] | None = None, **settings: Any) -> Dispatcher:
+        section = SimpleNamespace(
+            provider="openai",
+            model="m",
+            dimensions=8,
+            base_url=embedding_service.url,
+            api_key_env=None,
+            max_batch_inputs=10,
+            max_batch_tokens=1000,
+            concurrency=4,
+            requests_per_second=0.0,
+            timeout=5.0,
+        )
+        vars(section).update(settings)
+        opened.append(Dispatcher(open_embedder(section), section, on_retry=on_retry))
+        return opened[-1]
+
+    yield open_it
+    for dispatcher in opened:
+        await dispatcher.aclose()
+
+
+async def test_many_texts_are_packed_sent_side_by_side_and_put_back_in_order(
+    connect: Open, embedding_service: EmbeddingService
+) -> None:
+    """Each text is sent once; as many requests as allowed are in flight, and none is larger than allowed."""
+    embedding_service.latency = 0.05
+    texts = [f"text number {number}" for number in range(95)]
+    dispatcher = connect()
+    assert await dispatcher.embed(texts) == [embedding_service.vector(text) for text in texts]
+    assert sorted(embedding_service.texts) == sorted(texts)
+    assert max(len(request.inputs) for request in embedding_service.requests) == 10
+    assert embedding_service.most_in_flight == 4
+    assert (dispatcher.usage.requests, dispatcher.usage.texts, dispatcher.usage.failures) == (10, 95, 0)
+
+
+async def test_nothing_to_embed_asks_nothing(connect: Open, embedding_service: EmbeddingService) -> None:
+    """An update that changes no text costs no request."""
+    assert await connect().embed([]) == []
+    assert embedding_service.requests == []
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [Status(500)] * 2,
+        [Status(502), Status(503), Status(504), Status(529)],
+        [Reset(), Reset(), Reset()],
+        [Status(429), Status(429)],
+        [Status(401), Status(403), Status(402)],
+        [Status(404)],
+        [Spoiled("count"), Spoiled("dimensions")],
+        [Spoiled("nan"), Spoiled("no data")],
+        [Spoiled("nothing"), Spoiled("not json"), Spoiled("html")],
+        [Spoiled("index"), Spoiled("order")],
+        [Status(503), Reset(), Spoiled("null"), Slow(0.05), Status(429, retry_after="0")],
+    ],
+    ids=str,
+)
+async def test_faults_that_pass_are_waited_out(
+    connect: Open, embedding_service: EmbeddingService, faults: list[Fault]
+) -> None:
+    """Each text has its vector in the end, in its place."""
+    embedding_service.script(*faults)
+    dispatcher = connect(concurrency=1)
+    assert await dispatcher.embed(TEXTS) == [embedding_service.vector(text) for text in TEXTS]
+    assert dispatcher.failing_since is None
+
+
+@pytest.mark.parametrize("fault", [Silent(), Trickle(seconds=0.02)])
+async def test_time_outs_are_waited_out(
+    connect: Open, embedding_service: EmbeddingService, fault: Fault
+) -> None:
+    """A service that falls silent, or nearly, is asked again."""
+    embedding_service.script(fault)
+    dispatcher = connect(timeout=0.2)
+    assert await dispatcher.embed(TEXTS) == [embedding_service.vector(text) for text in TEXTS]
+
+
+@pytest.mark.parametrize(
+    "fault", [Status(503), Status(500), Reset(), Spoiled("nan"), Status(401), Status(400)]
+)
+async def test_an_outage_ends_without_a_text_lost_or_blamed(
+    connect: Open, embedding_service: EmbeddingService, fault: Fault
+) -> None:
+    """However long everything fails, and however: nothing is refused, and it goes on by itself."""
+    embedding_service.always = fault
+    waits: list[Waiting] = []
+    dispatcher = connect(waits.append)
+    work = asyncio.create_task(dispatcher.embed(TEXTS))
+    async with asyncio.timeout(10):
+        while len(waits) < 60:  # noqa: ASYNC110 - simple enough
+            await asyncio.sleep(0.01)
+    assert dispatcher.failing_since is not None
+    assert embedding_service.most_in_flight <= 4
+    embedding_service.always = None
+    async with asyncio.timeout(10):
+        assert await work == [embedding_service.vector(text) for text in TEXTS]
+
+
+@pytest.mark.parametrize("kind", ["seconds", "date"])
+async def test_retry_after_is_obeyed_by_all(
+    connect: Open, embedding_service: EmbeddingService, kind: str
+) -> None:
+    """In the meantime nobody asks; requests that were in flight already don't count."""
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
+    embedding_service.script(Status(429, retry_after="1" if kind == "seconds" else date))
+    dispatcher = connect(concurrency=2)
+    await dispatcher.embed(TEXTS[:1])
+    first, second = embedding_service.requests
+    assert second.at - first.at >= 0.9
+
+
+async def test_requests_per_second_are_kept(connect: Open, embedding_service: EmbeddingService) -> None:
+    """However many may be in flight."""
+    await connect(requests_per_second=20, max_batch_inputs=5).embed(TEXTS)
+    times = [request.at for request in embedding_service.requests]
+    assert len(times) == 8
+    assert times[-1] - times[0] >= 0.3
+
+
+async def test_a_service_that_limits_the_rate_is_drained(
+    connect: Open, embedding_service: EmbeddingService
+) -> None:
+    """429 without a number: a pace is found at which most requests pass, and everything gets through."""
+    embedding_service.per_second = 20
+    texts = [f"text number {number}" for number in range(400)]
+    assert await connect().embed(texts) == [embedding_service.vector(text) for text in texts]
+    assert [request.status for request in embedding_service.requests].count(429) < 40
+
+
+@pytest.mark.parametrize("names_limits", [True, False])
+async def test_too_many_inputs_are_split_and_the_limit_is_learned(
+    connect: Open,
+    embedding_service: EmbeddingService,
+    names_limits: bool,  # noqa: FBT001
+) -> None:
+    """The second time, nothing is refused."""
+    embedding_service.max_inputs, embedding_service.names_limits = 3, names_limits
+    dispatcher = connect()
+    assert await dispatcher.embed(TEXTS) == [embedding_service.vector(text) for text in TEXTS]
+    embedding_service.forget()
+    assert await dispatcher.embed(TEXTS) == [embedding_service.vector(text) for text in TEXTS]
+    assert {request.status for request in embedding_service.requests} == {200}
+    assert max(len(request.inputs) for request in embedding_service.requests) >= 2
+
+
+@pytest.mark.parametrize("names_limits", [True, False])
+async def test_too_many_tokens_are_split_and_the_limit_is_learned(
+    connect: Open,
+    embedding_service: EmbeddingService,
+    names_limits: bool,  # noqa: FBT001
+) -> None:
+    """The second time, nothing is refused."""
+    embedding_service.max_tokens, embedding_service.names_limits = 130, names_limits
+    texts = [f"{number:03} " * 40 for number in range(40)]
+    dispatcher = connect(max_batch_tokens=100_000)
+    assert await dispatcher.embed(texts) == [embedding_service.vector(text) for text in texts]
+    await dispatcher.embed(texts)
+    embedding_service.forget()
+    assert await dispatcher.embed(texts) == [embedding_service.vector(text) for text in texts]
+    assert {request.status for request in embedding_service.requests} == {200}
+    assert max(len(request.inputs) for request in embedding_service.requests) >= 2
+
+
+async def test_one_text_larger_than_any_request_is_refused_alone(
+    connect: Open, embedding_service: EmbeddingService
+) -> None:
+    """The others don't suffer, and the limits learned stay sensible."""
+    embedding_service.max_tokens = 300
+    texts = [*TEXTS[:5], "endless " * 1000, *TEXTS[5:]]
+    dispatcher = connect(max_batch_tokens=300)
+    results = await dispatcher.embed(texts)
+    assert [position for position, result in enumerate(results) if isinstance(result, Refused)] == [5]
+    embedding_service.forget()
+    await dispatcher.embed(TEXTS)
+    assert len(embedding_service.requests) <= 6
+
+
+@pytest.mark.parametrize(
+    "poison", [None, Status(422), Status(500), Status(403), Spoiled("nan"), Spoiled("no data")], ids=str
+)
+@pytest.mark.parametrize("poisoned", [[0], [7], [39], [3, 4, 20]], ids=str)
+async def test_a_text_that_the_service_does_not_take_is_found_and_refused(
+    connect: Open, embedding_service: EmbeddingService, poison: Fault | None, poisoned: list[int]
+) -> None:
+    """By whatever answer it gets: 400 for its batch, a crash, an answer full of NaN. All others get their
+    vectors.
+    """
+    embedding_service.refuse, embedding_service.poison = "POISON", poison
+    texts = [f"{text} POISON" if number in poisoned else text for number, text in enumerate(TEXTS)]
+    async with asyncio.timeout(20):
+        results = await connect().embed(texts)
+    for number, (text, result) in enumerate(zip(texts, results, strict=True)):
+        if number in poisoned:
+            assert isinstance(result, Refused)
+            assert "text number" not in result.message
+        else:
+            assert result == embedding_service.vector(text)
+
+
+async def test_a_lone_text_is_refused_only_after_another_was_taken(
+    connect: Open, embedding_service: EmbeddingService
+) -> None:
+    """With nothing else to go by, a harmless text is sent to see whether it is the text or the service."""
+    embedding_service.refuse = "POISON"
+    (result,) = await connect().embed(["POISON"])
+    assert isinstance(result, Refused)
+    assert embedding_service.texts == ["POISON", PROBE]
+
+
+async def test_texts_too_slow_together_are_sent_in_smaller_requests(
+    connect: Open, embedding_service: EmbeddingService
+) -> None:
+    """A slow machine that never makes a full request in time makes half of it."""
+    embedding_service.refuse, embedding_service.poison = "number 7", Silent()
+    dispatcher = connect(timeout=0.15, concurrency=1)
+    work = asyncio.create_task(dispatcher.embed(TEXTS[:10]))
+    async with asyncio.timeout(10):
+        while (TEXTS[7],) not in [request.inputs for request in embedding_service.requests]:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        assert not work.done(), "slowness alone is no reason to give a text up"
+        embedding_service.refuse = None
+        assert await work == [embedding_service.vector(text) for text in TEXTS[:10]]
+
+
+async def test_one_with_much_to_do_does_not_hold_up_one_with_little(
+    connect: Open, embedding_service: EmbeddingService
+) -> None:
+    """A backfill of thousands and a change of one row share the service by turns."""
+    embedding_service.latency = 0.02
+    dispatcher = connect(concurrency=2)
+    much = asyncio.create_task(dispatcher.embed([f"much {number}" for number in range(1000)]))
+    await asyncio.sleep(0.1)
+    started = time.monotonic()
+    await dispatcher.embed(["little"])
+    assert time.monotonic() - started < 0.5
+    assert not much.done()
+    much.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await much
+
+
+async def test_a_wait_can_be_cancelled_and_leaves_its_place_free(
+    connect: Open, embedding_service: EmbeddingService
+) -> None:
+    """A process that is told to stop does not sit out a Retry-After; nor do others wait for one who left."""
+    embedding_service.script(Slow(30.0))
+    dispatcher = connect(concurrency=1)
+    work = asyncio.create_task(dispatcher.embed(TEXTS[:1]))
+    await asyncio.sleep(0.1)
+    work.cancel()
+    async with asyncio.timeout(2):
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        assert await dispatcher.embed(["next"]) == [embedding_service.vector("next")]
+
+
+async def test_waiting_is_said_once_in_a_while_and_without_texts(
+    connect: Open, embedding_service: EmbeddingService
+) -> None:
+    """One line for many retries: what is waited for, for how long, and what would help."""
+    embedding_service.script(*[Status(401, "no such key: canary")] * 8)
+    with capture_logs() as lines:
+        await connect().embed(["canary"])
+    (line,) = [line for line in lines if line["event"] == "embedder.waiting"]
+    assert (line["provider"], line["error"], line["attempt"]) == ("openai", "Unauthorized", 1)
+    assert "401" in line["what"]
+    assert "api_key_env" in line["hint"]
+    assert "canary" not in str(lines)
+
+
+@pytest.mark.parametrize("attempt", [1, 2, 5, 50, 100_000])
+def test_waits_grow_and_stay_within_bounds(monkeypatch: pytest.MonkeyPatch, attempt: int) -> None:
+    """Doubling from the first to the longest, at least half of it each time."""
+    monkeypatch.setattr("consumer.embed.dispatch.WAITS", WAITS)
+    first, longest = WAITS[ServiceUnavailable]
+    full = min(longest, first * 2 ** min(attempt - 1, 60))
+    assert full / 2 <= backoff(ServiceUnavailable("down"), attempt) <= full
+
+
+def test_what_the_service_asked_for_is_the_least() -> None:
+    """A little more, so that not everybody comes back at once."""
+    assert 20 <= backoff(RateLimited("slowly", retry_after=20.0), 1) <= 22
+
+
+def test_every_error_has_its_wait() -> None:
+    """A new error without one would end the retries."""
+    assert set(WAITS) == set(EmbeddingError.__subclasses__())

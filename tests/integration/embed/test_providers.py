@@ -1,0 +1,278 @@
+"""mistral (through its SDK) and openai against a real server on loopback: one request, its answer, its
+errors.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Literal, get_args
+
+import pytest
+
+from consumer.embed import Embedder, open_embedder
+from consumer.embed.dispatch import ask
+from consumer.embed.errors import (
+    BadAnswer,
+    BatchTooLarge,
+    EmbeddingError,
+    InputRefused,
+    Misconfigured,
+    RateLimited,
+    ServiceUnavailable,
+    Unauthorized,
+)
+from consumer.sections import EmbedderSettings
+from slots.errors import PreconditionFailed
+from tests.fix_embedding_service import EmbeddingService, Reset, Silent, Spoiled, Status, Trickle
+
+SECRET = "sk-canary-key"
+CANARY = "canary text of a row"
+TEXTS = ["first text", "second text", "und ein dritter, äöü 👩\u200d👧"]
+
+Open = Callable[..., Embedder]
+
+
+@pytest.fixture(params=["mistral", "openai"])
+def provider(request: pytest.FixtureRequest) -> str:
+    """Both providers keep the same promises."""
+    return str(request.param)
+
+
+@pytest.fixture
+async def connect(
+    provider: str, embedding_service: EmbeddingService, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Open]:
+    """Open an embedder on the service, with other settings if given; closed in the end."""
+    monkeypatch.setenv("EMBEDDING_KEY", SECRET)
+    base_url = embedding_service.root if provider == "mistral" else embedding_service.url
+    opened: list[Embedder] = []
+
+    def open_it(**settings: Any) -> Embedder:
+        given = {"model": "a-model", "dimensions": 8, "api_key_env": "EMBEDDING_KEY", "timeout": 5.0}
+        given |= {"provider": provider, "base_url": base_url} | settings
+        opened.append(open_embedder(EmbedderSettings.model_validate(given)))
+        return opened[-1]
+
+    yield open_it
+    for embedder in opened:
+        await embedder.aclose()
+
+
+async def failure_of(embedder: Embedder, texts: list[str]) -> EmbeddingError:
+    """The error that a request ends with."""
+    with pytest.raises(EmbeddingError) as caught:
+        await ask(embedder, texts)
+    return caught.value
+
+
+async def test_texts_become_vectors_in_their_order(
+    connect: Open, embedding_service: EmbeddingService
+) -> None:
+    """Vectors to the last bit, the tokens counted, the model and the key as configured."""
+    answer = await ask(connect(), TEXTS)
+    (request,) = embedding_service.requests
+    assert answer.vectors == [embedding_service.vector(text) for text in TEXTS]
+    assert answer.tokens == embedding_service.count(TEXTS)
+    assert request.inputs == tuple(TEXTS)
+    assert (request.body["model"], request.authorization) == ("a-model", f"Bearer {SECRET}")
+
+
+async def test_answers_out_of_order_are_put_in_order(
+    connect: Open, embedding_service: EmbeddingService
+) -> None:
+    """By the index that each carries."""
+    embedding_service.script(Spoiled("order"))
+    assert (await ask(connect(), TEXTS)).vectors == [embedding_service.vector(text) for text in TEXTS]
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "expected"),
+    [
+        (400, "Some input is odd", InputRefused),
+        (422, "Some input is odd", InputRefused),
+        (400, "Too many inputs in request, split into more batches.", BatchTooLarge),
+        (400, "Too many tokens overall, split into more batches.", BatchTooLarge),
+        (413, "Payload Too Large", BatchTooLarge),
+        (401, "Unauthorized", Unauthorized),
+        (403, "Forbidden", Unauthorized),
+        (404, "The model `a-model` does not exist", Misconfigured),
+        (307, "Look elsewhere", Misconfigured),
+        (429, "Requests rate limit exceeded", RateLimited),
+        (500, "Internal", ServiceUnavailable),
+        (502, "Bad gateway", ServiceUnavailable),
+        (503, "Overloaded", ServiceUnavailable),
+    ],
+)
+@pytest.mark.parametrize("nested", [True, False])
+async def test_each_refusal_has_its_type(
+    connect: Open,
+    embedding_service: EmbeddingService,
+    status: int,
+    message: str,
+    expected: type[EmbeddingError],
+    nested: bool,  # noqa: FBT001
+) -> None:
+    """Whether the error document is OpenAI's or Mistral's."""
+    embedding_service.always = Status(status, message, nested=nested)
+    assert type(await failure_of(connect(), TEXTS)) is expected
+
+
+async def test_retry_after_comes_with_the_error(connect: Open, embedding_service: EmbeddingService) -> None:
+    """The header reaches whoever waits."""
+    embedding_service.always = Status(429, retry_after="12")
+    assert (await failure_of(connect(), TEXTS)).retry_after == 12.0
+
+
+@pytest.mark.parametrize(
+    "how", [each for each in get_args(Spoiled.__annotations__["how"]) if each != "order"]
+)
+async def test_spoiled_answers_are_refused(
+    connect: Open, embedding_service: EmbeddingService, how: Any
+) -> None:
+    """Wrong count, index, length or numbers, no data, no JSON, no end: none is taken for vectors."""
+    embedding_service.always = Spoiled(how)
+    assert type(await failure_of(connect(), TEXTS)) is BadAnswer
+
+
+async def test_a_reset_connection_is_an_unavailable_service(
+    connect: Open, embedding_service: EmbeddingService
+) -> None:
+    """And the error says what happened at the bottom of it."""
+    embedding_service.always = Reset()
+    error = await failure_of(connect(), TEXTS)
+    assert isinstance(error, ServiceUnavailable)
+    assert (error.cause, "ConnectionResetError" in error.what) == ("network", True)
+
+
+async def test_a_service_that_is_away_is_unavailable(connect: Open, provider: str) -> None:
+    """Nobody listens there."""
+    error = await failure_of(
+        connect(base_url="http://127.0.0.1:9" + ("/v1" if provider == "openai" else "")), TEXTS
+    )
+    assert isinstance(error, ServiceUnavailable)
+    assert "ConnectionRefusedError" in error.what
+
+
+@pytest.mark.parametrize("fault", [Silent(), Trickle(seconds=0.02, size=1)])
+async def test_silence_and_trickle_end_at_the_timeout(
+    connect: Open, embedding_service: EmbeddingService, fault: Silent | Trickle
+) -> None:
+    """A byte now and then does not keep a request alive."""
+    embedding_service.always = fault
+    async with asyncio.timeout(3):
+        error = await failure_of(connect(timeout=0.3), TEXTS)
+    assert isinstance(error, ServiceUnavailable)
+    assert error.cause == "timeout"
+
+
+async def test_dimensions_are_asked_for_and_given(connect: Open, embedding_service: EmbeddingService) -> None:
+    """Models of several sizes give the one configured."""
+    answer = await ask(connect(dimensions=5), TEXTS)
+    assert {len(vector) for vector in answer.vectors} == {5}
+
+
+async def test_a_model_of_one_size_is_not_asked_twice(
+    connect: Open, embedding_service: EmbeddingService
+) -> None:
+    """A server that refuses to be asked for dimensions is asked without, then and later."""
+    embedding_service.own_size = "refuses"
+    embedder = connect()
+    for _ in range(2):
+        assert (await ask(embedder, TEXTS)).vectors == [embedding_service.vector(text) for text in TEXTS]
+    assert [request.status for request in embedding_service.requests] == [400, 200, 200]
+
+
+async def test_another_size_than_configured_names_both(
+    connect: Open, embedding_service: EmbeddingService
+) -> None:
+    """The operator has to know which number to write."""
+    embedding_service.own_size = "ignores"
+    error = await failure_of(connect(dimensions=16), TEXTS)
+    assert "8 dimensions, 16 are configured" in error.what
+    assert error.hint is not None
+
+
+@pytest.mark.parametrize("support", ["ignores", "refuses"])
+async def test_servers_without_base64_send_numbers(
+    embedding_service: EmbeddingService, support: Literal["ignores", "refuses"]
+) -> None:
+    """Vectors are the same, and a refusal is heard once."""
+    embedding_service.base64 = support
+    settings = EmbedderSettings(provider="openai", model="m", dimensions=8, base_url=embedding_service.url)
+    embedder = open_embedder(settings)
+    for _ in range(2):
+        assert (await ask(embedder, TEXTS)).vectors == [embedding_service.vector(text) for text in TEXTS]
+    assert len(embedding_service.requests) == (2 if support == "ignores" else 3)
+    await embedder.aclose()
+
+
+async def test_mistral_embed_is_not_asked_for_dimensions(
+    monkeypatch: pytest.MonkeyPatch, embedding_service: EmbeddingService
+) -> None:
+    """It has one size, and refuses the parameter."""
+    monkeypatch.setenv("MISTRAL_API_KEY", SECRET)
+    embedding_service.dimensions = 1024
+    embedder = open_embedder(EmbedderSettings.model_validate({"base_url": embedding_service.root}))
+    assert len((await ask(embedder, TEXTS)).vectors[0]) == 1024
+    assert "output_dimension" not in embedding_service.requests[0].body
+    await embedder.aclose()
+
+
+async def test_a_server_without_keys_gets_none(
+    monkeypatch: pytest.MonkeyPatch, embedding_service: EmbeddingService
+) -> None:
+    """vLLM, TEI and Ollama run without."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    settings = EmbedderSettings.model_validate(
+        {"provider": "openai", "model": "m", "dimensions": 8, "base_url": embedding_service.url}
+    )
+    embedder = open_embedder(settings)
+    await ask(embedder, TEXTS)
+    assert embedding_service.requests[0].authorization is None
+    await embedder.aclose()
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"provider": "mistral", "api_key_env": "NO_SUCH_KEY"},
+        {"provider": "openai", "model": "m", "dimensions": 8, "api_key_env": "NO_SUCH_KEY"},
+    ],
+)
+def test_a_missing_key_is_named(section: dict[str, Any]) -> None:
+    """By its variable, before anything is sent."""
+    with pytest.raises(PreconditionFailed, match="NO_SUCH_KEY is not set") as caught:
+        open_embedder(EmbedderSettings.model_validate(section))
+    assert "export NO_SUCH_KEY" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Status(400, f"bad input: {CANARY}"),
+        Status(422, f"bad input: {CANARY}"),
+        Status(401, f"Incorrect API key provided: {SECRET}"),
+        Status(500, f"{CANARY} {SECRET}"),
+        Spoiled("not json"),
+        Spoiled("null"),
+        Reset(),
+    ],
+)
+async def test_neither_texts_nor_keys_are_repeated(
+    connect: Open,
+    embedding_service: EmbeddingService,
+    fault: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Not in the error, not in what it came from, not in a log, not even when the SDK is told to debug."""
+    monkeypatch.setenv("MISTRAL_DEBUG", "1")
+    caplog.set_level("INFO")
+    embedding_service.always = fault
+    embedder = connect()
+    error = await failure_of(embedder, [CANARY])
+    assert error.__cause__ is None
+    assert error.__context__ is None or error.__suppress_context__
+    said = f"{error} {error!r} {error.args} {embedder!r} {caplog.text} {capfd.readouterr()}"
+    assert CANARY not in said
+    assert SECRET not in said

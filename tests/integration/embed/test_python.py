@@ -1,0 +1,119 @@
+"""The user's own function, imported and called for real."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from consumer.embed import Embedder, open_embedder
+from consumer.embed.dispatch import Dispatcher, Refused, ask
+from consumer.embed.errors import BadAnswer, EmbeddingError, InputRefused, ServiceUnavailable
+from slots.errors import PreconditionFailed
+
+MODULE = """
+import asyncio, threading
+from consumer.embed.errors import InputRefused
+
+def plain(texts):
+    return [[float(len(text)), 1.0] for text in texts]
+
+async def coroutine(texts):
+    await asyncio.sleep(0)
+    return ((len(text), 1) for text in texts)
+
+async def endless(texts):
+    await asyncio.sleep(60)
+
+def thread(texts):
+    return [[threading.current_thread() is threading.main_thread(), 1.0]]
+
+def failing(texts):
+    raise ValueError(texts[0])
+
+def choosy(texts):
+    if "no" in texts:
+        raise InputRefused("not that")
+    return plain(texts)
+
+def nothing(texts):
+    return None
+
+class Model:
+    def encode(self, texts):
+        return plain(texts)
+
+model = Model()
+number = 7
+"""
+
+
+def settings(function: str) -> Any:
+    """The `[embedder]` section for a function of the module."""
+    return SimpleNamespace(
+        provider="python",
+        model=f"own_embedder:{function}",
+        dimensions=2,
+        base_url=None,
+        api_key_env=None,
+        max_batch_inputs=10,
+        max_batch_tokens=1000,
+        concurrency=2,
+        requests_per_second=0.0,
+        timeout=0.2,
+    )
+
+
+@pytest.fixture(autouse=True)
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module lies in the working directory, where `walvec run` was called."""
+    (tmp_path / "own_embedder.py").write_text(MODULE)
+    monkeypatch.setattr("sys.path", [*__import__("sys").path])
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    monkeypatch.delitem(__import__("sys").modules, "own_embedder", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def opened(function: str) -> Embedder:
+    """An embedder that calls the module's function."""
+    return open_embedder(settings(function))
+
+
+@pytest.mark.parametrize("function", ["plain", "coroutine", "model.encode"])
+async def test_functions_coroutines_and_methods_are_called(function: str) -> None:
+    """Whatever sequence of numbers they return becomes float32."""
+    answer = await ask(opened(function), ["a", "bb"])
+    assert [list(vector) for vector in answer.vectors] == [[1, 1], [2, 1]]
+
+
+async def test_a_plain_function_runs_in_a_thread() -> None:
+    """It may take its time without stopping the stream."""
+    assert list((await ask(opened("thread"), ["a"])).vectors[0]) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [("failing", ServiceUnavailable), ("endless", ServiceUnavailable), ("nothing", BadAnswer)],
+)
+async def test_failures_are_the_service_s(function: str, expected: type[EmbeddingError]) -> None:
+    """Retried like any other service's; the function's own words stay out."""
+    with pytest.raises(expected) as caught:
+        await ask(opened(function), ["canary"])
+    assert "canary" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+async def test_a_function_may_refuse_a_text() -> None:
+    """By the error that means it; only that text is refused."""
+    dispatcher = Dispatcher(opened("choosy"), settings("choosy"))
+    results = await dispatcher.embed(["yes", "no", "well"])
+    assert [isinstance(result, Refused) for result in results] == [False, True, False]
+    assert results[1] == Refused(InputRefused.__name__, "not that")
+
+
+@pytest.mark.parametrize("function", ["absent", "number", "model.absent"])
+def test_what_is_no_function_is_refused_at_once(function: str) -> None:
+    """With the line to write."""
+    with pytest.raises(PreconditionFailed, match=f"own_embedder:{function}") as caught:
+        opened(function)
+    assert "module:function" in str(caught.value.hint)
