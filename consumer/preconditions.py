@@ -8,14 +8,17 @@ create is no failure; what stops setup or run is one, and comes with the stateme
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
+import psycopg
 from psycopg import sql
 from psycopg.rows import DictRow, dict_row
 
+from consumer.attach import require_fingerprint
 from consumer.bind import Binding, bind_to
-from consumer.config import Config, TableName, Vectorizer
+from consumer.config import Config, TableName, Vectorizer, fingerprint
 from consumer.database import Connection, connect_source, connect_target
 from consumer.embed import open_embedder
 from consumer.embed.dispatch import ask
+from consumer.metadata import load_vectorizers
 from consumer.target import MAX_VECTOR_DIMENSIONS, TargetTable
 from slots.errors import PreconditionFailed, WalvecError
 from slots.probe import Finding, probe
@@ -118,6 +121,8 @@ async def _target(config: Config, bindings: Mapping[str, Binding]) -> AsyncItera
         for name, binding in bindings.items():
             table = TargetTable(binding, config.embedder.dimensions)
             yield await _table(connection, table, f"target of {name}", server["role"])
+        async for finding in _records(connection, config, server["role"]):
+            yield finding
 
 
 def _server(server: DictRow) -> Finding:
@@ -191,6 +196,28 @@ async def _table(connection: Connection, table: TargetTable, subject: str, role:
         remedy = _statement("change_owner", table=table.name, role=role)
         return Finding(subject, "warning", f"{table.name}: only its owner can build the index", remedy)
     return Finding(subject, "ok", f"{table.name} has the shape it needs", None)
+
+
+async def _records(connection: Connection, config: Config, role: str) -> AsyncIterator[Finding]:
+    """Say which vectors were made under other settings, as far as setup has been run."""
+    try:
+        cursor = await connection.execute(load("metadata.sql")["migration_table_exists"])
+        known = await load_vectorizers(connection) if await cursor.fetchone() == (True,) else {}
+    except psycopg.errors.InsufficientPrivilege as error:
+        remedy = _statement("grant_tables", schema=METADATA_SCHEMA, role=role)
+        yield Finding("walvec's records", "failed", error.diag.message_primary or "cannot be read", remedy)
+        return
+    for vectorizer in config.vectorizers:
+        if (state := known.get(vectorizer.name)) is None:
+            continue
+        subject = f"vectors of {vectorizer.name}"
+        wanted = fingerprint(vectorizer, config.embedder)
+        try:
+            require_fingerprint(state, vectorizer.name, config.source.slot, wanted)
+        except PreconditionFailed as error:
+            yield _failed(subject, error)
+        else:
+            yield Finding(subject, "ok", "made under these settings", None)
 
 
 async def _unknown_types(connection: Connection, table: TargetTable) -> str:

@@ -65,6 +65,10 @@ GRANT CREATE, TEMPORARY ON DATABASE {database} TO {role}
 -- Remedy
 GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {role}
 
+-- name: grant_tables
+-- Remedy
+GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}
+
 -- name: change_owner
 -- Remedy
 ALTER TABLE {table} OWNER TO {role}

@@ -146,6 +146,29 @@ class TestFailures:
         assert {name for name, each in findings.items() if each["level"] == "failed"} == {"target"}
 
 
+class TestAfterSetup:
+    """What setup made is looked at, too."""
+
+    @pytest.fixture(autouse=True)
+    def _set_up(self, walvec: Walvec, blog: None) -> None:
+        outcome = walvec("setup")
+        assert outcome.code == 0, outcome.stderr
+
+    def test_all_is_well(self, walvec: Walvec) -> None:
+        """Nothing is left to do; a target of the right shape is known as such."""
+        findings = checked(walvec)
+        assert findings["target of blog"]["detail"] == "public.blog_embedding has the shape it needs"
+        assert findings["vectors of blog"]["level"] == "ok"
+        assert {each["remedy"] for each in findings.values()} & {"walvec setup"} == set()
+
+    def test_settings_that_changed_since(self, walvec: Walvec, settings: Callable[..., None]) -> None:
+        """What `run` would refuse is said here, with the way out."""
+        settings(vectorizer='where = "title IS NOT NULL"')
+        finding = checked(walvec)["vectors of blog"]
+        assert finding["level"] == "failed"
+        assert "walvec backfill blog" in finding["remedy"]
+
+
 class TestRights:
     """A role with no more than it needs, and one with less."""
 
