@@ -56,6 +56,8 @@ WAITS: Mapping[type[EmbeddingError], tuple[float, float]] = {
     Misconfigured: (2.0, 60.0),
 }
 
+WAIT_ELSE = (1.0, 60.0)  # for an error class of the user's own, from a python embedder
+
 log = structlog.get_logger(__name__)
 
 # stamina's own hooks write a line and make a metric's label for every retry there ever is, and an outage
@@ -122,8 +124,7 @@ async def ask(embedder: Embedder, texts: Sequence[str]) -> Answer:
 
 
 class Dispatcher:
-    """Turns texts into vectors through one embedder. Belongs to one event loop; any number of tasks may
-    call it.
+    """Turns texts into vectors through one embedder, for any number of tasks of one event loop.
 
     `on_retry` is called for every wait, for metrics and status; logging is done here.
     """
@@ -210,9 +211,7 @@ class Dispatcher:
         return halve(part)
 
     async def _persist(self, texts: Sequence[str]) -> Answer:
-        """Send one request until it is answered. Raises _Blamed if it is the texts that the service
-        refuses.
-        """
+        """Send one request until it is answered. Raises _Blamed if it is the texts that are refused."""
         trial = _Trial(texts)
         async for attempt in stamina.retry_context(
             on=lambda error: self._wait_before_retry(trial, error), attempts=None, timeout=None
@@ -334,7 +333,7 @@ def backoff(error: EmbeddingError, attempt: int) -> float:
     """
     if error.retry_after is not None:
         return error.retry_after * _between(1.0, 1.05) + _between(0.0, 0.1)
-    first, longest = WAITS[type(error)]
+    first, longest = WAITS.get(type(error), WAIT_ELSE)
     return min(longest, first * 2.0 ** min(attempt - 1, 20)) * _between(0.5, 1.0)
 
 

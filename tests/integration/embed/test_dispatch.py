@@ -321,5 +321,5 @@ def test_what_the_service_asked_for_is_the_least() -> None:
 
 
 def test_every_error_has_its_wait() -> None:
-    """A new error without one would end the retries."""
+    """A new error is given one on purpose."""
     assert set(WAITS) == set(EmbeddingError.__subclasses__())
