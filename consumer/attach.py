@@ -15,7 +15,7 @@ import structlog
 from consumer import metadata
 from consumer.bind import Binding, bind
 from consumer.config import Config, fingerprint
-from consumer.database import Connection, conninfo, connect_source, connect_target
+from consumer.database import Connection, connect_source, connect_target, conninfo
 from consumer.metadata import Checkpoint, VectorizerState
 from consumer.route import streamed_tables
 from consumer.target import TargetTable, register_vectors
@@ -163,14 +163,14 @@ def agree(
         )
     if slot.confirmed_flush_lsn > checkpoint.lsn:
         raise SlotLost(
-            f'slot "{name}" stands at {slot.confirmed_flush_lsn}, past the checkpoint {checkpoint.lsn}: it was moved or made '
-            "anew by somebody else, and the changes between are missing",
+            f'slot "{name}" stands at {slot.confirmed_flush_lsn}, past the checkpoint {checkpoint.lsn}: '
+            "somebody else moved it or made it anew, and the changes between are missing",
             hint=mend,
         )
     if checkpoint.lsn > position:
         raise SlotLost(
-            f"the checkpoint {checkpoint.lsn} lies past the source's last LSN {position}: the source was restored to an "
-            "earlier state",
+            f"the checkpoint {checkpoint.lsn} lies past the source's last LSN {position}: the source was "
+            "restored to an earlier state",
             hint=mend,
         )
 

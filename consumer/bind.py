@@ -6,7 +6,7 @@ starts; the stages after it work by what a `Binding` says.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import LiteralString, cast
+from typing import cast
 
 import psycopg
 from psycopg import sql
@@ -58,10 +58,8 @@ class Binding:
         """Whether a number read as a float could lose something: scale, digits, or the text of a key."""
         key = set(self.relation.key)
         return any(
-            column.base_type_oid == _NUMERIC
-            and (column.name in key or column.name in self.used)
-            or column.base_type_oid in (_FLOAT4, _FLOAT8)
-            and column.name in key
+            (column.base_type_oid == _NUMERIC and (column.name in key or column.name in self.used))
+            or (column.base_type_oid in (_FLOAT4, _FLOAT8) and column.name in key)
             for column in self.relation.columns
         )
 
@@ -134,14 +132,14 @@ async def _used_columns(connection: Connection, binding: Binding) -> tuple[str, 
     except psycopg.errors.InsufficientPrivilege as error:
         raise PreconditionFailed(
             f'vectorizer "{binding.name}": {error.diag.message_primary}',
-            hint=f"GRANT USAGE ON SCHEMA and SELECT ON {binding.vectorizer.table} to walvec's role on the source",
+            hint=f"GRANT SELECT ON {binding.vectorizer.table}, and USAGE ON its SCHEMA, to walvec's role",
         ) from error
     except psycopg.Error as error:
         if isinstance(error, psycopg.OperationalError):
             raise
         raise ConfigInvalid(
-            f'vectorizer "{binding.name}": PostgreSQL does not take its expressions: {error.diag.message_primary}',
-            hint=f"[[vectorizer]] text and where are SQL expressions over a row of {binding.vectorizer.table}",
+            f'vectorizer "{binding.name}": its expressions do not parse: {error.diag.message_primary}',
+            hint=f"[[vectorizer]] text and where are SQL over a row of {binding.vectorizer.table}",
         ) from error
     try:
         cursor = await connection.execute(source_query(binding, "used_columns"))
@@ -168,8 +166,8 @@ def _refuse_unpublished(binding: Binding, used: tuple[str, ...]) -> None:
     missing = sorted({*used, *binding.relation.key} - listed)
     if missing:
         raise PreconditionFailed(
-            f'vectorizer "{binding.name}" uses {", ".join(missing)}, which the publication\'s column list leaves out',
-            hint=f"ALTER PUBLICATION … SET TABLE {binding.vectorizer.table} with these columns, or without a list",
+            f'vectorizer "{binding.name}" uses {", ".join(missing)}, which the publication leaves out',
+            hint=f"ALTER PUBLICATION … SET TABLE {binding.vectorizer.table}, with them or without a list",
         )
 
 
@@ -177,8 +175,8 @@ def _refuse_taken_names(binding: Binding) -> None:
     taken = sorted(_COMPOSED & set(binding.relation.key))
     if taken:
         raise PreconditionFailed(
-            f'vectorizer "{binding.name}": the key column {taken[0]} has the name of a column of the target table',
-            hint=f"give {binding.vectorizer.table} a replica identity without it: ALTER TABLE … REPLICA IDENTITY USING INDEX …",
+            f'vectorizer "{binding.name}": key column {taken[0]} is named like a column of every target',
+            hint=f"ALTER TABLE {binding.vectorizer.table} REPLICA IDENTITY USING INDEX one of other columns",
         )
 
 
@@ -214,4 +212,4 @@ def _expression(text: str) -> sql.SQL:
     """Take an expression of the configuration or the catalog as SQL: its author may say anything a SELECT
     may.
     """
-    return sql.SQL(cast("LiteralString", text.replace("%", "%%")))
+    return sql.SQL(text.replace("%", "%%"))

@@ -5,7 +5,6 @@ A statement about many keys takes one text array a key column, `%(k0)s, %(k1)s, 
 """
 
 from collections.abc import Iterable, Sequence
-from typing import LiteralString, cast
 
 from psycopg import sql
 
@@ -17,7 +16,7 @@ _COMMA = sql.SQL(", ")
 
 def type_name(column: Column) -> sql.SQL:
     """Return the column's type as PostgreSQL spells it."""
-    return sql.SQL(cast("LiteralString", column.type_name))
+    return sql.SQL(column.type_name)
 
 
 def columns(key: Sequence[Column], alias: str) -> sql.Composed:

@@ -13,7 +13,7 @@ Pushing is synchronous, so whoever holds the event loop sees one order.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 
 from consumer.actions import Action, Found, Key, Upsert
@@ -24,7 +24,7 @@ from slots.ack import Ledger, Span
 
 _ACTION_BYTES = 400  # what an action costs in memory besides its image or text: dict entry, key, objects
 
-Prepare = Callable[["Segment"], Awaitable[Batch]]
+Prepare = Callable[["Segment"], Coroutine[None, None, Batch]]
 Commit = Callable[["Lane", Batch], Awaitable[None]]
 
 

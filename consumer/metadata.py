@@ -184,4 +184,4 @@ async def _applied(connection: Connection) -> set[int]:
 def _migrations() -> Iterator[tuple[int, LiteralString]]:
     """Yield version and statements of every migration, oldest first. They ship with the package."""
     for path in sorted(_MIGRATIONS.glob("*.sql")):
-        yield int(path.stem.split("_")[0]), cast("LiteralString", path.read_text(encoding="utf-8"))
+        yield int(path.stem.split("_")[0]), path.read_text(encoding="utf-8")

@@ -11,6 +11,7 @@ one group, so that whatever fails ends all of it, and whoever runs it attaches a
 import asyncio
 from contextlib import suppress
 from time import monotonic
+from typing import NoReturn
 
 import structlog
 
@@ -129,11 +130,11 @@ class Pipeline:
                 for task in [*reading, *self._backfilling.values()]:
                     task.cancel()
                 await self._drain(working)
-                raise _Finished
+                _end_of_tasks()
         except* _Finished:
             pass
 
-    # -- In -----------------------------------------------------------------------------------------------------------
+    # -- In --------------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
         """Read, decode and plan, as long as there is room for what that brings."""
@@ -152,7 +153,7 @@ class Pipeline:
                     route(message)
             await self._budget.room()
 
-    # -- Out ----------------------------------------------------------------------------------------------------------
+    # -- Out -------------------------------------------------------------------------------------------------
 
     async def _commit(self, lane: Lane, batch: Batch) -> None:
         """Write the lane's oldest batch, with all the progress that its commit allows."""
@@ -220,7 +221,7 @@ class Pipeline:
         saved = self._ledger.saved
         return StandbyStatus(write=max(self._received, saved), flush=saved, apply=saved)
 
-    # -- Beside the stream --------------------------------------------------------------------------------------------
+    # -- Beside the stream -----------------------------------------------------------------------------------
 
     async def _watch(self, tasks: asyncio.TaskGroup) -> None:
         """Notice what others have changed: tables, the publication, and backfills asked for by a command."""
@@ -277,7 +278,7 @@ class Pipeline:
             self._backfills[name].run(self._budget), name=f"{name}: backfill"
         )
 
-    # -- The end ------------------------------------------------------------------------------------------------------
+    # -- The end ---------------------------------------------------------------------------------------------
 
     async def _until_finished(self, stop: asyncio.Event) -> None:
         while not (stop.is_set() or self._caught_up()):
@@ -313,6 +314,11 @@ class Pipeline:
             rows_parked=len(batch.parked),
             write_ms=round(seconds * 1000, 1),
         )
+
+
+def _end_of_tasks() -> NoReturn:
+    """End the group of tasks from within: what is left of it is cancelled."""
+    raise _Finished
 
 
 def _limits(attachment: Attachment) -> Limits:

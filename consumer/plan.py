@@ -51,7 +51,7 @@ def plan(change: Change, shape: RowShape) -> Iterator[tuple[Key, Action]]:
 
 
 def _key(shape: RowShape, first: Mapping[str, Value], second: Mapping[str, Value]) -> Key:
-    """Return the key's text; a column that is missing in `first` (an unchanged one) is taken from `second`."""
+    """Return the key's text; a column that `first` lacks, an unchanged one, is taken from `second`."""
     return tuple(_key_text(name, first.get(name, second.get(name)), shape) for name in shape.key)
 
 

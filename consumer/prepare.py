@@ -6,7 +6,7 @@ change meanwhile.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from consumer.actions import Chunk, Delete, Found, Key, Refetch, Upsert
@@ -66,7 +66,7 @@ class Preparer:
         failpoint("after-embed")
         return batch
 
-    # -- Evaluate -----------------------------------------------------------------------------------------------------
+    # -- Evaluate --------------------------------------------------------------------------------------------
 
     async def _texts(self, segment: Segment, batch: Batch) -> dict[Key, Text]:
         """Return every row's text. Rows on which an expression fails are parked instead."""
@@ -83,18 +83,12 @@ class Preparer:
                     texts[key] = text
                 case Delete():
                     texts[key] = None
-        if images:
-            evaluated = await _isolate(list(images.values()), self._evaluate)
-            for key, text in zip(images, evaluated, strict=True):
-                # The row may have been made under an older definition of the table: what it is now decides.
-                refetch.append(key) if isinstance(text, EvaluationFailed) else texts.update({key: text})
-        if refetch:
-            for key, text in zip(refetch, await _isolate(refetch, self._refetch), strict=True):
-                if isinstance(text, EvaluationFailed):
-                    batch.parked.append(Parked(key, "evaluate", f"{text.kind} ({text.sqlstate})", text.what))
-                    batch.gone.append(key)
-                else:
-                    texts[key] = text
+        # An image that fails may be of an older definition of the table: what the row is now decides.
+        refetch += _sort(images, await _isolate(list(images.values()), self._evaluate), texts)
+        refused = await _isolate(refetch, self._refetch)
+        for key, failure in _sort(refetch, refused, texts).items():
+            batch.parked.append(Parked(key, "evaluate", f"{failure.kind} ({failure.sqlstate})", failure.what))
+            batch.gone.append(key)
         return texts
 
     async def _evaluate(self, images: Sequence[bytes]) -> Sequence[Text]:
@@ -104,7 +98,7 @@ class Preparer:
         texts = await self._source.by_key(self._binding, keys)
         return [texts[key] for key in keys]
 
-    # -- Chunk and hash -----------------------------------------------------------------------------------------------
+    # -- Chunk and hash --------------------------------------------------------------------------------------
 
     async def _chunk(self, texts: Mapping[Key, Text]) -> dict[Key, list[Chunk]]:
         if sum(len(text) for text in texts.values() if text) > _IN_A_THREAD:
@@ -118,7 +112,7 @@ class Preparer:
             for key, text in texts.items()
         }
 
-    # -- Embed --------------------------------------------------------------------------------------------------------
+    # -- Embed -----------------------------------------------------------------------------------------------
 
     async def _embed(self, batch: Batch) -> None:
         """Give every new chunk its vector; park the rows whose text the service refuses."""
@@ -127,12 +121,14 @@ class Preparer:
             return
         failpoint("before-embed")
         answers = dict(zip(new, await self._dispatcher.embed(list(new.values())), strict=True))
-        placed, refused = [], {}
+        placed: list[tuple[Key, int, Chunk, Vector | None]] = []
+        refused: dict[Key, Refused] = {}
         for key, chunk_seq, chunk, vector in batch.chunks:
             answer = answers[chunk.input_hash] if vector is NEW else vector
             if isinstance(answer, Refused):
                 refused[key] = answer
-            placed.append((key, chunk_seq, chunk, answer))
+            else:
+                placed.append((key, chunk_seq, chunk, answer))
         batch.embedded = len(new)
         batch.chunks = [row for row in placed if row[0] not in refused]
         for key, refusal in refused.items():
@@ -144,7 +140,7 @@ NEW: Vector = Vector("f")  # in place of a vector that is still to be made
 
 
 def _compare(key: Key, chunks: Sequence[Chunk], held: Mapping[int, bytes], batch: Batch) -> None:
-    """Add what differs between a row's chunks and those that the target holds, by `chunk_seq`, to the batch."""
+    """Add what differs between a row's chunks and those that the target holds to the batch."""
     hashes = set(held.values())
     for chunk_seq, chunk in enumerate(chunks):
         if held.get(chunk_seq) != chunk.input_hash:
@@ -153,10 +149,25 @@ def _compare(key: Key, chunks: Sequence[Chunk], held: Mapping[int, bytes], batch
         batch.surplus.append((key, len(chunks)))
 
 
+def _sort(
+    keys: Iterable[Key], evaluated: Sequence[Text | EvaluationFailed], texts: dict[Key, Text]
+) -> dict[Key, EvaluationFailed]:
+    """Add the texts to `texts`; return the failures."""
+    failures: dict[Key, EvaluationFailed] = {}
+    for key, text in zip(keys, evaluated, strict=True):
+        if isinstance(text, EvaluationFailed):
+            failures[key] = text
+        else:
+            texts[key] = text
+    return failures
+
+
 async def _isolate(
     items: Sequence[Item], evaluate: Callable[[Sequence[Item]], Awaitable[Sequence[Text]]]
 ) -> list[Text | EvaluationFailed]:
-    """Evaluate all items at once and, where that fails, in halves, until only those that fail are left out."""
+    """Evaluate all items at once; where that fails, in halves, down to the items that do."""
+    if not items:
+        return []
     try:
         return list(await evaluate(items))
     except EvaluationFailed as error:

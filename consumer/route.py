@@ -108,4 +108,5 @@ class Router:
 
 def streamed_tables(binding: Binding) -> set[Table]:
     """Return the tables whose messages a vectorizer needs: its table, for a truncate, and its partitions."""
-    return {tuple(binding.vectorizer.table), *binding.tables}
+    schema, name = binding.vectorizer.table
+    return {(schema, name), *binding.tables}

@@ -5,10 +5,10 @@ says what for.
 """
 
 import asyncio
+import random
 import signal
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
-from random import uniform
 from time import monotonic
 
 import structlog
@@ -56,7 +56,7 @@ async def _keep_trying(
     while not stop.is_set():
         began = monotonic()
         try:
-            return await _attempt(config, dispatcher, stop, once=once, wait=wait)
+            await _attempt(config, dispatcher, stop, once=once, wait=wait)
         except Exception as group:
             error = worst(group)
             rule = rule_for(error)
@@ -66,7 +66,9 @@ async def _keep_trying(
             given_up = give_up_after is not None and monotonic() - failing_since > give_up_after
             if rule.verdict == "stop" or given_up or (isinstance(error, SlotActive) and not wait):
                 raise explain(error) or error from None
-        pause = uniform(delay / 2, delay)
+        else:
+            return
+        pause = random.uniform(delay / 2, delay)  # noqa: S311 -- jitter, no secret
         shown = explain(error)
         _log.warning(
             "trying again",

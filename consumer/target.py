@@ -9,7 +9,6 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import LiteralString, cast
 
 from pgvector.psycopg import register_vector_async
 from psycopg import sql
@@ -20,9 +19,9 @@ from psycopg.types import TypeInfo
 from consumer import keys as key_sql
 from consumer.actions import Chunk, Key
 from consumer.bind import Binding
-from consumer.config import TableName
 from consumer.database import Connection
 from consumer.embed import Vector
+from consumer.table_name import MAX_NAME_BYTES, TableName
 from slots.errors import PreconditionFailed
 from slots.queries import load
 
@@ -40,7 +39,7 @@ class TargetTable:
         """Describe the table for a bound vectorizer and a model of so many dimensions."""
         self.name: TableName = binding.vectorizer.target
         self.key = binding.key
-        self._kind: LiteralString = "vector" if dimensions <= MAX_VECTOR_DIMENSIONS else "halfvec"
+        self._kind = "vector" if dimensions <= MAX_VECTOR_DIMENSIONS else "halfvec"
         self.vector_type = f"{self._kind}({dimensions})"
         self.operator, operators = _OPERATORS[binding.vectorizer.metric]
         self._operator_class = f"{self._kind}_{operators}"
@@ -75,7 +74,7 @@ class TargetTable:
             sql.SQL("{} {} NOT NULL").format(sql.Identifier(name), _sql(kind)) for name, kind in pairs
         )
 
-    # -- Reading ------------------------------------------------------------------------------------------------------
+    # -- Reading ---------------------------------------------------------------------------------------------
 
     async def existing(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, dict[int, bytes]]:
         """Return, for each key that has any, its chunks' input hashes by `chunk_seq`."""
@@ -115,7 +114,7 @@ class TargetTable:
             ("embedded_at", "timestamp with time zone"),
         ]
 
-    # -- Writing ------------------------------------------------------------------------------------------------------
+    # -- Writing ---------------------------------------------------------------------------------------------
 
     async def create(self, connection: Connection) -> None:
         """Create the table unless it is there.
@@ -133,7 +132,7 @@ class TargetTable:
         for name, kind in self.expected_columns():
             if found.get(name) != kind and found.get(name, "").split(".")[-1] != kind.split(".")[-1]:
                 raise PreconditionFailed(
-                    f"the target table {self.name} should have a column {name} {kind} and has {found.get(name, 'none')}",
+                    f"{self.name} should have a column {name} {kind} and has {found.get(name, 'none')}",
                     hint="name another target, or drop the table and run: walvec setup",
                 )
 
@@ -167,9 +166,9 @@ class TargetTable:
 def index_name(table: str) -> str:
     """Return the name of a table's vector index, within PostgreSQL's 63 bytes."""
     suffix = "_embedding_idx"
-    if len(table.encode()) + len(suffix) > 63:
-        digest = hashlib.blake2b(table.encode(), digest_size=4).hexdigest()
-        table = table.encode()[: 63 - len(suffix) - 9].decode(errors="ignore") + "_" + digest
+    if len(table.encode()) + len(suffix) > MAX_NAME_BYTES:
+        suffix = f"_{hashlib.blake2b(table.encode(), digest_size=4).hexdigest()}{suffix}"
+        table = table.encode()[: MAX_NAME_BYTES - len(suffix)].decode(errors="ignore")
     return table + suffix
 
 
@@ -201,7 +200,8 @@ class _VectorDumper(Dumper):
 
 
 def _sql(text: str) -> sql.SQL:
-    return sql.SQL(cast("LiteralString", text))
+    """Take words of our own, or of the catalog, as SQL."""
+    return sql.SQL(text)
 
 
 def _comma(parts: Iterable[sql.Composable]) -> sql.Composed:

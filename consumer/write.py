@@ -5,7 +5,7 @@ the lock has lost the connection that could have written. All that a batch chang
 backfill progress, how far the stream is applied) is one transaction.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import repeat
 
@@ -68,7 +68,7 @@ class Position:
 
     applied: Lsn  # by this vectorizer
     checkpoint: Lsn  # by all of them
-    unseen_xids: Sequence[int]
+    unseen_xids: Collection[int]
 
 
 class Writer:
@@ -109,8 +109,8 @@ class Writer:
         }
         await self._connection.execute(_QUERIES["begin_backfill"], values)
 
-    async def save(self, checkpoint: Lsn, unseen_xids: Sequence[int]) -> int | None:
-        """Commit a checkpoint by itself, for progress without actions; return the transaction's id, 32 bits."""
+    async def save(self, checkpoint: Lsn, unseen_xids: Collection[int]) -> int | None:
+        """Commit a checkpoint by itself, for progress without actions; return the transaction's id."""
         xid = await self._save_checkpoint(checkpoint, unseen_xids)
         self._checkpoint = max(self._checkpoint, checkpoint)
         return xid
@@ -169,7 +169,7 @@ class Writer:
         if position.checkpoint > self._checkpoint:
             await self._save_checkpoint(position.checkpoint, position.unseen_xids)
 
-    async def _save_checkpoint(self, lsn: Lsn, unseen_xids: Sequence[int]) -> int | None:
+    async def _save_checkpoint(self, lsn: Lsn, unseen_xids: Collection[int]) -> int | None:
         values = {"slot": self._slot, "lsn": str(lsn), "unseen_xids": list(unseen_xids)}
         cursor = await self._connection.execute(_QUERIES["save_checkpoint"], values)
         row = await cursor.fetchone()

@@ -55,12 +55,10 @@ class Ledger:
         return span
 
     def complete(self, end: Lsn) -> None:
-        """Note that the stream is planned through `end`: a transaction's commit end, or a keepalive's place
-        between two.
+        """Note that the stream is planned through `end`: a commit's end, or a keepalive's place between two.
 
         The newest span of every lane reaches so far too: nothing of the lane's is planned after it. An `end`
-        behind
-        `planned` is a replay and moves nothing.
+        behind `planned` is a replay and moves nothing.
         """
         if end <= self.planned:
             return

@@ -34,7 +34,7 @@ async def restart(config: Config, name: str) -> None:
         if "target" in changed:
             raise PreconditionFailed(
                 f'vectorizer "{name}" has {state.target_table} for its target',
-                hint="a vectorizer with another target is another one: give it another name, and run: walvec setup",
+                hint="with another target it is another vectorizer: rename it, and run: walvec setup",
             )
         async with target.transaction():
             if any(key in changed for key in _MODEL):
