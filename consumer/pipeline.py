@@ -116,7 +116,8 @@ class Pipeline:
                 ]
                 stream = self._attachment.stream
                 tasks.create_task(
-                    feedback(stream, self._status, stream.status_interval, self._poke), name="feedback"
+                    feedback(stream, self._status, stream.status_interval, self._poke, self._confirmed),
+                    name="feedback",
                 )
                 working = [
                     tasks.create_task(
@@ -220,6 +221,10 @@ class Pipeline:
     def _status(self) -> StandbyStatus:
         saved = self._ledger.saved
         return StandbyStatus(write=max(self._received, saved), flush=saved, apply=saved)
+
+    def _confirmed(self, status: StandbyStatus) -> None:
+        if status.flush > self._attachment.checkpoint.lsn:
+            failpoint("after-confirm")
 
     # -- Beside the stream -----------------------------------------------------------------------------------
 

@@ -136,16 +136,24 @@ class ReplicationStream:
 
 
 async def feedback(
-    stream: ReplicationStream, status: Callable[[], StandbyStatus], interval: float, poke: asyncio.Event
+    stream: ReplicationStream,
+    status: Callable[[], StandbyStatus],
+    interval: float,
+    poke: asyncio.Event,
+    on_sent: Callable[[StandbyStatus], None] = lambda _: None,
 ) -> None:
     """Send what `status` says every `interval` seconds, and soon after `poke` is set; never return.
+
+    `on_sent` is called with each status once it is on its way.
 
     A task of its own, so that the server hears of this side however slow the work is. Held to ten a second: a
     server that shuts down answers each one with a request for the next. Raises ConnectionLost.
     """
     while True:
         poke.clear()
-        await stream.send(status())
+        sending = status()
+        await stream.send(sending)
+        on_sent(sending)
         await asyncio.sleep(_SHORTEST_INTERVAL)
         with suppress(TimeoutError):
             async with asyncio.timeout(interval):
