@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from psycopg import errors, sql
@@ -21,6 +21,8 @@ from slots.lsn import Lsn
 from slots.refusal import managed, not_created
 
 Connection = psycopg.AsyncConnection[Any]
+
+_LONGEST_NAME: Final = 63  # bytes; NAMEDATALEN - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ async def create(
     them. PreconditionFailed for a name in use, no slot free, a plugin missing or not allowed, the right to
     replicate or wal_level.
     """
+    _require_name(name)
     try:
         async with conn.transaction():
             await _fetch(conn, "limit_statements", milliseconds=max(1, round(time_limit * 1000)))
@@ -101,6 +104,7 @@ async def advance(conn: Connection, name: str, lsn: Lsn) -> Lsn:
 
 async def copy(conn: Connection, source: str, name: str) -> Lsn:
     """Copy a slot, active or not; return where the copy's stream begins. Raises PreconditionFailed."""
+    _require_name(name)
     with _refusals(conn, source):
         [row] = await _fetch(conn, "copy_slot", source=source, name=name)
     return Lsn.parse(row["lsn"])
@@ -120,12 +124,19 @@ def _slot(row: DictRow) -> Slot:
 
 @contextmanager
 def _refusals(conn: Connection, name: str) -> Iterator[None]:
+    _require_name(name)
     try:
         yield
     except psycopg.Error as error:
         if error.sqlstate is None:
             raise
         raise managed(name, error.sqlstate, _said(error), conn.info.user) from error
+
+
+def _require_name(name: str) -> None:
+    """Refuse a name that the server would cut to size: the slot meant would be another one."""
+    if len(name.encode()) > _LONGEST_NAME:
+        raise PreconditionFailed(f'the slot name "{name}" is longer than {_LONGEST_NAME} bytes')
 
 
 def _said(error: psycopg.Error) -> str:

@@ -6,6 +6,7 @@ https://www.postgresql.org/docs/current/libpq-copy.html
 """
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, Self
@@ -62,11 +63,11 @@ class Walsender:
         be had.
         """
         try:
-            # The caller's own settings win; a walsender takes simple queries only, hence the client cursor.
-            settings: dict[str, Any] = {**_CONNECTION_DEFAULTS, **conninfo_to_dict(conninfo)}
-            settings |= {"replication": "database", "client_encoding": "UTF8"}
             conn = await psycopg.AsyncConnection.connect(
-                **settings, autocommit=True, prepare_threshold=None, cursor_factory=psycopg.AsyncClientCursor
+                **_settings(conninfo),
+                autocommit=True,
+                prepare_threshold=None,
+                cursor_factory=psycopg.AsyncClientCursor,  # a walsender takes simple queries only
             )
         except psycopg.Error as error:
             raise _unreachable(error) from error
@@ -205,6 +206,14 @@ class Walsender:
         if waiter is not None:
             waiter.get_loop().remove_reader(self._watched)
             _resolve(waiter)
+
+
+def _settings(conninfo: str) -> dict[str, Any]:
+    """Return the connection's parameters: the caller's, ours where absent, and what a walsender must have."""
+    given: dict[str, Any] = {**_CONNECTION_DEFAULTS, **conninfo_to_dict(conninfo)}
+    # The database's own timeout could be too short for the statement that pins it.
+    options = f"{given.get('options') or os.environ.get('PGOPTIONS', '')} -c statement_timeout=0"
+    return {**given, "options": options, "replication": "database", "client_encoding": "UTF8"}
 
 
 def _resolve(waiter: asyncio.Future[None]) -> None:

@@ -6,7 +6,7 @@
 SET LOCAL search_path = pg_catalog
 
 -- name: relation
--- One table by its exact name.
+-- One table by its exact name: compared as text, because a name too long would be cut to fit another's.
 SELECT
     c.oid,
     n.nspname AS schema,
@@ -16,7 +16,7 @@ SELECT
     c.relreplident::text AS replica_identity
 FROM pg_class AS c
 JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE n.nspname = %(schema)s AND c.relname = %(name)s
+WHERE n.nspname = %(schema)s::text AND c.relname = %(name)s::text
 
 -- name: columns
 -- A table's columns in order, with the type under each domain. A type is canonical if equal values always
@@ -94,7 +94,7 @@ ORDER BY i.indrelid, i.indisprimary DESC, i.indnkeyatts, ic.relname
 -- What a publication publishes.
 SELECT pubinsert AS insert, pubupdate AS update, pubdelete AS delete, pubtruncate AS truncate
 FROM pg_publication
-WHERE pubname = %(publication)s
+WHERE pubname = %(publication)s::text
 
 -- name: published_leaves
 -- Which of these tables a publication publishes, with row filter and column list, by the rules of pgoutput's
@@ -122,7 +122,7 @@ WITH candidate AS (
     LEFT JOIN pg_publication_rel AS entry ON entry.prpubid = p.oid AND entry.prrelid = c.oid
     LEFT JOIN pg_publication_namespace AS namespace
         ON namespace.pnpubid = p.oid AND namespace.pnnspid = c.relnamespace
-    WHERE p.pubname = %(publication)s
+    WHERE p.pubname = %(publication)s::text
 )
 SELECT DISTINCT ON (leaf)
     leaf,
@@ -140,7 +140,7 @@ ORDER BY leaf, level DESC
 SELECT leaf.oid AS leaf, NULL::text AS row_filter, NULL::text[] AS columns
 FROM pg_publication AS p
 CROSS JOIN unnest(%(oids)s::oid[]) AS leaf (oid)
-WHERE p.pubname = %(publication)s AND (
+WHERE p.pubname = %(publication)s::text AND (
     p.puballtables OR EXISTS (
         SELECT FROM pg_publication_rel
         WHERE prpubid = p.oid AND (
@@ -259,7 +259,7 @@ FROM pg_replication_slots AS s
 CROSS JOIN (
     SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END AS lsn
 ) AS here
-WHERE %(name)s::text IS NULL OR s.slot_name = %(name)s
+WHERE %(name)s::text IS NULL OR s.slot_name = %(name)s::text
 ORDER BY s.slot_name
 
 -- name: limit_statements

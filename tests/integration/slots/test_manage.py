@@ -1,0 +1,152 @@
+"""Slots by hand, on a real server."""
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from slots import manage
+from slots.errors import PreconditionFailed, SlotActive, SlotBlocked
+from slots.lsn import Lsn
+from slots.stream import ReplicationStream
+from slots.wal2json import wal2json_options
+from tests.fix_postgres import Cluster
+
+
+async def test_a_new_slot_is_listed(conn: psycopg.AsyncConnection, slot_name: str) -> None:
+    """Creation gives where the stream begins; inspection agrees, and tells what the slot holds back."""
+    start = await manage.create(conn, slot_name, "wal2json", time_limit=10)
+    slot = await manage.inspect(conn, slot_name)
+    assert slot is not None
+    assert slot in await manage.list_slots(conn)
+    assert (slot.plugin, slot.database, slot.active, slot.confirmed_flush_lsn, slot.invalidation_reason) == (
+        "wal2json",
+        conn.info.dbname,
+        False,
+        start,
+        None,
+    )
+    assert (slot.retained_bytes or 0) >= (slot.unconfirmed_bytes or 0) >= 0
+
+
+async def test_no_slot_is_none(conn: psycopg.AsyncConnection) -> None:
+    """Inspection of a name that nobody has is no error."""
+    assert await manage.inspect(conn, "nowhere") is None
+
+
+@pytest.mark.parametrize(
+    ("plugin", "name", "hint"),
+    [
+        ("wal2json", "Upper", "lower-case"),
+        ("wal2json", "", "lower-case"),
+        ("no_such_plugin", "walvec_test_none", "output_plugin_libraries = 'no_such_plugin'"),
+    ],
+)
+async def test_what_cannot_be_created_is_refused(
+    plugin: str, name: str, hint: str, conn: psycopg.AsyncConnection
+) -> None:
+    """A name that is none, a plugin that is not there or not allowed: refused with the way out."""
+    with pytest.raises(PreconditionFailed) as caught:
+        await manage.create(conn, name, plugin, time_limit=10)
+    assert hint in (caught.value.hint or "")
+
+
+async def test_names_are_never_cut(conn: psycopg.AsyncConnection, slot_name: str) -> None:
+    """A name one byte too long means no slot, not the one whose name it would be cut to."""
+    name = slot_name.ljust(63, "x")
+    await manage.create(conn, name, "wal2json", time_limit=10)
+    for managing in (
+        manage.create(conn, f"{name}x", "wal2json", time_limit=10),
+        manage.copy(conn, name, f"{name}x"),
+        manage.drop(conn, f"{name}x"),
+    ):
+        with pytest.raises(PreconditionFailed, match="longer than 63 bytes"):
+            await managing
+    assert await manage.inspect(conn, f"{name}x") is None
+
+
+async def test_a_name_is_given_once(conn: psycopg.AsyncConnection, slot_name: str) -> None:
+    """Creating again is refused, and the first slot stays as it was."""
+    start = await manage.create(conn, slot_name, "wal2json", time_limit=10)
+    with pytest.raises(PreconditionFailed, match="already exists"):
+        await manage.create(conn, slot_name, "wal2json", time_limit=10)
+    slot = await manage.inspect(conn, slot_name)
+    assert (slot and slot.confirmed_flush_lsn) == start
+
+
+async def test_who_stands_in_the_way_is_named(
+    database: str, conn: psycopg.AsyncConnection, slot_name: str
+) -> None:
+    """An open transaction that has written makes creation wait, no longer than allowed; no slot is left."""
+    writer = psycopg.connect(make_conninfo(database, application_name="the writer"))
+    with writer:
+        writer.execute("CREATE TABLE t (id int)")
+        with pytest.raises(SlotBlocked) as caught:
+            await manage.create(conn, slot_name, "wal2json", time_limit=0.3)
+        assert f'process {writer.info.backend_pid} ("the writer")' in caught.value.what
+        assert f"SELECT pg_terminate_backend({writer.info.backend_pid})" in (caught.value.hint or "")
+        assert await manage.inspect(conn, slot_name) is None
+    assert await manage.create(conn, slot_name, "wal2json", time_limit=10) > 0
+
+
+@pytest.mark.slow
+async def test_prepared_transactions_are_named_and_limits_too(cluster: Cluster) -> None:
+    """A forgotten prepared transaction blocks as well; and when no slot is free, that is said."""
+    cluster.set("max_prepared_transactions", "2")
+    cluster.set("max_replication_slots", "1")
+    cluster.restart()
+    async with await psycopg.AsyncConnection.connect(cluster.dsn(), autocommit=True) as conn:
+        await conn.execute("BEGIN; CREATE TABLE t (id int); PREPARE TRANSACTION 'it''s forgotten'")
+        with pytest.raises(SlotBlocked) as caught:
+            await manage.create(conn, "s", "wal2json", time_limit=0.3)
+        await conn.execute("ROLLBACK PREPARED 'it''s forgotten'")
+        await manage.create(conn, "s", "wal2json", time_limit=10)
+        with pytest.raises(PreconditionFailed) as full:
+            await manage.create(conn, "t", "wal2json", time_limit=10)
+    assert "ROLLBACK PREPARED 'it''s forgotten'" in (caught.value.hint or "")
+    assert "max_replication_slots" in (full.value.hint or "")
+
+
+async def test_active_slots_are_left_alone(
+    database: str, conn: psycopg.AsyncConnection, slot_name: str
+) -> None:
+    """Dropping or advancing a slot that a process reads is refused; copying is not."""
+    start = await manage.create(conn, slot_name, "wal2json", time_limit=10)
+    stream = await ReplicationStream.connect(database, on_notice=print)
+    await stream.start(slot_name, wal2json_options([]))
+    with pytest.raises(SlotActive):
+        await manage.drop(conn, slot_name)
+    with pytest.raises(SlotActive):
+        await manage.advance(conn, slot_name, start)
+    copied = await manage.copy(conn, slot_name, f"{slot_name}_copy")
+    await stream.close()
+    assert copied == start
+
+
+async def test_advancing_goes_forward_within_the_wal(conn: psycopg.AsyncConnection, slot_name: str) -> None:
+    """A slot moves to a later place; backwards and past the end it does not."""
+    start = await manage.create(conn, slot_name, "wal2json", time_limit=10)
+    await conn.execute("CREATE TABLE t (id int)")
+    [[end]] = await (await conn.execute("SELECT pg_current_wal_flush_lsn()::text")).fetchall()
+    for impossible in (Lsn(1), Lsn(2**63)):
+        with pytest.raises(PreconditionFailed):
+            await manage.advance(conn, slot_name, impossible)
+    assert start < await manage.advance(conn, slot_name, Lsn.parse(end)) <= Lsn.parse(end)
+
+
+async def test_what_is_not_there_is_not_managed(conn: psycopg.AsyncConnection) -> None:
+    """Dropping, advancing or copying a slot that does not exist says so."""
+    for managing in (
+        manage.drop(conn, "nowhere"),
+        manage.advance(conn, "nowhere", Lsn(1)),
+        manage.copy(conn, "nowhere", "elsewhere"),
+    ):
+        with pytest.raises(PreconditionFailed, match="does not exist"):
+            await managing
+    assert await manage.inspect(conn, "elsewhere") is None
+
+
+async def test_dropped_slots_are_gone(conn: psycopg.AsyncConnection, slot_name: str) -> None:
+    """After dropping, nothing of the slot is left."""
+    await manage.create(conn, slot_name, "wal2json", time_limit=10)
+    await manage.drop(conn, slot_name)
+    assert await manage.inspect(conn, slot_name) is None

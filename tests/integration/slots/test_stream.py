@@ -1,0 +1,335 @@
+"""The replication connection, alive and ill."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from slots import manage
+from slots.errors import ConnectionLost, PreconditionFailed, SlotActive, SlotLost
+from slots.lsn import Lsn
+from slots.protocol import Keepalive, StandbyStatus, XLogData
+from slots.stream import ReplicationStream, feedback
+from slots.wal2json import OPTIONAL, wal2json_options
+from tests.fix_postgres import Cluster
+
+NOTHING = StandbyStatus(Lsn(0), Lsn(0), Lsn(0))
+OPTIONS = wal2json_options([("public", "t")])
+
+
+def confirmed(lsn: Lsn) -> StandbyStatus:
+    """Make a status that confirms everything before `lsn`."""
+    return StandbyStatus(lsn, lsn, lsn)
+
+
+async def connect(conninfo: str, *, sender_timeout: float = 60.0) -> ReplicationStream:
+    """Connect, and fail on any warning."""
+
+    def unexpected(severity: str, message: str) -> None:
+        raise AssertionError(f"{severity}: {message}")
+
+    return await ReplicationStream.connect(conninfo, on_notice=unexpected, sender_timeout=sender_timeout)
+
+
+@asynccontextmanager
+async def running(work: Awaitable[None]) -> AsyncIterator[asyncio.Future[None]]:
+    """Run something beside the body."""
+    task = asyncio.ensure_future(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError, ConnectionLost):
+            await task
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> bool:
+    """Wait for something to become true."""
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.02)
+    return True
+
+
+@pytest.fixture
+async def slot(conn: psycopg.AsyncConnection, slot_name: str) -> str:
+    """Give a table t and a slot that will tell of it."""
+    await conn.execute("CREATE TABLE t (id int PRIMARY KEY, body text)")
+    await manage.create(conn, slot_name, "wal2json", time_limit=10)
+    return slot_name
+
+
+@pytest.fixture
+async def stream(database: str, slot: str) -> AsyncIterator[ReplicationStream]:
+    """Give a stream of the table t."""
+    stream = await connect(database)
+    await stream.start(slot, OPTIONS, OPTIONAL)
+    yield stream
+    await stream.close()
+
+
+async def test_older_plugins_start_without_the_option_they_do_not_know(database: str, slot: str) -> None:
+    """An optional option that is refused is left out; a required one is a PreconditionFailed."""
+    first = await connect(database)
+    await first.start(slot, OPTIONS, {"no-such-option": "1"})
+    await first.close()
+    second = await connect(database)
+    with pytest.raises(PreconditionFailed, match="no-such-option"):
+        await second.start(slot, {**OPTIONS, "no-such-option": "1"}, OPTIONAL)
+    await second.close()
+
+
+async def test_a_missing_slot_is_lost(database: str) -> None:
+    """There is nothing to wait for."""
+    stream = await connect(database)
+    with pytest.raises(SlotLost, match='the slot "nowhere"'):
+        await stream.start("nowhere", OPTIONS)
+    await stream.close()
+
+
+async def test_a_slot_of_another_database_cannot_serve(slot: str, create_database: Callable[[], str]) -> None:
+    """Slots belong to one database."""
+    stream = await connect(create_database())
+    with pytest.raises(SlotLost, match="not created in this database"):
+        await stream.start(slot, OPTIONS)
+    await stream.close()
+
+
+async def test_a_slot_in_use_is_active(database: str, slot: str, stream: ReplicationStream) -> None:
+    """The second one is told so, and gets it once the first has closed."""
+    second = await connect(database)
+    with pytest.raises(SlotActive):
+        await second.start(slot, OPTIONS)
+    await stream.close()
+    await second.start(slot, OPTIONS)
+    await second.close()
+
+
+async def test_closing_frees_the_slot(
+    conn: psycopg.AsyncConnection, slot: str, stream: ReplicationStream
+) -> None:
+    """When close() has returned, the slot can be dropped; a read that waited ends."""
+    reading = asyncio.ensure_future(_read_on(stream))
+    await asyncio.sleep(0.1)
+    await stream.close()
+    await manage.drop(conn, slot)
+    with pytest.raises(ConnectionLost):
+        await reading
+
+
+async def _read_on(stream: ReplicationStream) -> None:
+    while True:
+        await stream.read()
+
+
+async def test_a_role_without_the_right_is_told_which(database: str, source: psycopg.Connection) -> None:
+    """The statement that grants it comes with the refusal."""
+    role = f"{source.info.dbname} role"
+    source.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'secret'").format(sql.Identifier(role)))
+    try:
+        with pytest.raises(PreconditionFailed) as caught:
+            await connect(make_conninfo(database, user=role, password="secret"))
+    finally:
+        source.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+    assert caught.value.hint == f'ALTER ROLE "{role}" REPLICATION'
+
+
+async def test_a_server_that_is_away_is_a_lost_connection() -> None:
+    """It may come back."""
+    with pytest.raises(ConnectionLost, match="no replication connection"):
+        await connect("host=127.0.0.1 port=1 user=nobody dbname=nowhere")
+
+
+async def test_status_is_sent_while_read_waits(
+    conn: psycopg.AsyncConnection, slot: str, stream: ReplicationStream
+) -> None:
+    """What is confirmed reaches the slot though another task waits for data."""
+    async with running(_read_on(stream)):
+        cursor = await conn.execute("SELECT pg_current_wal_flush_lsn()::text")
+        [[end]] = await cursor.fetchall()
+        await stream.send(confirmed(Lsn.parse(end)))
+
+        async def is_confirmed() -> bool:
+            found = await manage.inspect(conn, slot)
+            return found is not None and found.confirmed_flush_lsn == Lsn.parse(end)
+
+        assert await until(is_confirmed)
+
+
+async def test_cancelled_reads_lose_nothing(source: psycopg.Connection, stream: ReplicationStream) -> None:
+    """Every row arrives once, however often a read is given up."""
+    frames: list[XLogData] = []
+    source.execute("INSERT INTO t SELECT n, repeat('x', 2000) FROM generate_series(1, 3000) AS n")
+    deadline = time.monotonic() + 20
+    while len(frames) < 3002 and time.monotonic() < deadline:
+        reading = asyncio.ensure_future(stream.read(10_000))
+        await asyncio.sleep(0)
+        reading.cancel()
+        with suppress(asyncio.CancelledError):
+            frames += [frame for frame in await reading if isinstance(frame, XLogData)]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.0001):
+                frames += [frame for frame in await stream.read(10_000) if isinstance(frame, XLogData)]
+    starts = [frame.start for frame in frames]
+    assert (len(starts), starts) == (3002, sorted(starts))
+
+
+async def test_one_read_is_bounded(source: psycopg.Connection, stream: ReplicationStream) -> None:
+    """A backlog comes in pieces of the size asked for, and a frame at most beyond."""
+    source.execute("INSERT INTO t SELECT n, repeat('x', 2000) FROM generate_series(1, 1000) AS n")
+    sizes: list[int] = []
+    while sum(sizes) < 2_000_000:
+        frames = await stream.read(50_000)
+        sizes.append(sum(len(frame.payload) for frame in frames if isinstance(frame, XLogData)))
+    assert max(sizes) < 55_000
+
+
+async def test_a_terminated_backend_is_a_lost_connection(
+    source: psycopg.Connection, slot: str, stream: ReplicationStream
+) -> None:
+    """The reason that the server gave is told."""
+    source.execute(
+        "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = %s", [slot]
+    )
+    with pytest.raises(ConnectionLost, match="administrator"):
+        await _read_on(stream)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("heard", [True, False])
+async def test_silence_is_survived_by_status_alone(
+    heard: bool,  # noqa: FBT001
+    database: str,
+    source: psycopg.Connection,
+    slot: str,
+) -> None:
+    """Nobody reads for three times wal_sender_timeout: feedback keeps the stream, silence ends it."""
+    stream = await connect(database, sender_timeout=1.0)
+    await stream.start(slot, OPTIONS)
+    source.execute("INSERT INTO t SELECT n, repeat('x', 100000) FROM generate_series(1, 300) AS n")
+    if heard:
+        async with running(feedback(stream, lambda: NOTHING, stream.status_interval, asyncio.Event())):
+            await asyncio.sleep(3)
+            alive = await _reads_through(stream, 30_000_000)
+    else:
+        await asyncio.sleep(3)
+        alive = await _reads_through(stream, 30_000_000)
+    await stream.close()
+    assert alive == heard
+
+
+async def _reads_through(stream: ReplicationStream, size: int) -> bool:
+    """Read so many bytes; False if the connection ends before."""
+    try:
+        while size > 0:
+            size -= sum(len(frame.payload) for frame in await stream.read() if isinstance(frame, XLogData))
+    except ConnectionLost:
+        return False
+    return True
+
+
+class Counting(ReplicationStream):
+    """A stream that counts what it sends."""
+
+    sent = 0
+
+    async def send(self, status: StandbyStatus) -> None:
+        """Count, and send."""
+        self.sent += 1
+        await super().send(status)
+
+
+async def _answer_requests(stream: ReplicationStream, poke: asyncio.Event) -> None:
+    while True:
+        for frame in await stream.read():
+            if isinstance(frame, Keepalive) and frame.reply_requested:
+                poke.set()
+
+
+@pytest.mark.slow
+async def test_a_shutdown_is_not_held_up_nor_stormed(cluster: Cluster) -> None:
+    """A server that stops asks for confirmation without end: replies stay few, then the stream lets go."""
+    poke = asyncio.Event()
+    async with await psycopg.AsyncConnection.connect(cluster.dsn(), autocommit=True) as conn:
+        await conn.execute("CREATE TABLE t (id int PRIMARY KEY)")
+        await manage.create(conn, "s", "wal2json", time_limit=10)
+        await conn.execute("INSERT INTO t VALUES (1)")
+    stream = await Counting.connect(cluster.dsn(), on_notice=print)
+    await stream.start("s", OPTIONS)
+    async with running(feedback(stream, lambda: NOTHING, stream.status_interval, poke)):
+        stopping = asyncio.create_task(asyncio.to_thread(cluster.stop, "fast"))
+        started = time.monotonic()
+        with pytest.raises(ConnectionLost, match="shutting down"):
+            await _answer_requests(stream, poke)
+    took = time.monotonic() - started
+    await stream.close()
+    await stopping
+    assert stream.sent <= 11 * (took + 1)
+    assert took < 10
+
+
+@pytest.mark.slow
+async def test_what_the_server_takes_away(cluster: Cluster) -> None:
+    """A plugin no longer allowed, an invalidated slot, a crash: each is what it is, with its remedy."""
+    async with await psycopg.AsyncConnection.connect(cluster.dsn(), autocommit=True) as conn:
+        await conn.execute("CREATE TABLE t (id int PRIMARY KEY)")
+        await manage.create(conn, "s", "wal2json", time_limit=10)
+        await conn.execute("ALTER SYSTEM SET output_plugin_libraries = 'pgoutput'")
+        await conn.execute("SELECT pg_reload_conf()")
+        await asyncio.sleep(0.3)
+        refused = await connect(cluster.dsn())
+        with pytest.raises(PreconditionFailed) as caught:
+            await refused.start("s", OPTIONS)
+        await refused.close()
+        assert "SET output_plugin_libraries = 'wal2json', 'pgoutput', 'test_decoding'" in str(caught.value)
+
+        await conn.execute("ALTER SYSTEM RESET output_plugin_libraries")
+        await conn.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
+        await conn.execute("SELECT pg_reload_conf()")
+        await asyncio.sleep(0.3)
+        for _ in range(4):
+            await conn.execute("SELECT pg_logical_emit_message(false, 'walvec', 'x')")
+            await conn.execute("SELECT pg_switch_wal()")
+        await conn.execute("CHECKPOINT")
+        slot = await manage.inspect(conn, "s")
+        assert (slot and slot.invalidation_reason) == "wal_removed"
+        lost = await connect(cluster.dsn())
+        with pytest.raises(SlotLost, match=r"invalidated|maximum reserved size"):
+            await lost.start("s", OPTIONS)
+        await lost.close()
+
+        await conn.execute("ALTER SYSTEM SET output_plugin_libraries = 'wal2json'")
+        await conn.execute("SELECT pg_reload_conf()")
+        await asyncio.sleep(0.3)
+        await manage.create(conn, "fresh", "wal2json", time_limit=10)
+    stream = await connect(cluster.dsn())
+    await stream.start("fresh", OPTIONS)
+    await asyncio.to_thread(cluster.stop, "immediate")
+    with pytest.raises(ConnectionLost):
+        await _read_on(stream)
+    with pytest.raises(ConnectionLost):
+        await feedback(stream, lambda: NOTHING, 0.0, asyncio.Event())
+    await stream.close()
+
+
+async def test_keepalives_follow_other_databases(
+    conn: psycopg.AsyncConnection, server: str, stream: ReplicationStream
+) -> None:
+    """WAL of other databases moves the keepalive's end, so that an idle slot can be confirmed past it."""
+    async with await psycopg.AsyncConnection.connect(server, autocommit=True) as elsewhere:
+        await elsewhere.execute("CREATE TEMPORARY TABLE walvec_noise AS SELECT generate_series(1, 1000)")
+    cursor = await conn.execute("SELECT pg_current_wal_flush_lsn()::text")
+    [[end]] = await cursor.fetchall()
+    reached = Lsn(0)
+    async with asyncio.timeout(10):
+        while reached < Lsn.parse(end):
+            frames = await stream.read()
+            reached = max([reached, *(frame.wal_end for frame in frames if isinstance(frame, Keepalive))])
+    assert reached >= Lsn.parse(end)

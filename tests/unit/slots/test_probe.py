@@ -1,0 +1,17 @@
+import pytest
+
+from slots.probe import _libraries
+
+
+@pytest.mark.parametrize(
+    ("setting", "names"),
+    [
+        ("", []),
+        ("pgoutput, test_decoding", ["pgoutput", "test_decoding"]),
+        ('"wal2json, pgoutput"', ["wal2json, pgoutput"]),
+        ('"$libdir/odd name",wal2json', ["$libdir/odd name", "wal2json"]),
+    ],
+)
+def test_libraries_are_listed_as_postgresql_reads_them(setting: str, names: list[str]) -> None:
+    """A quoted entry is one name, commas and all: it allows none of what it seems to list."""
+    assert _libraries(setting) == names

@@ -1,0 +1,60 @@
+import asyncio
+from contextlib import suppress
+
+from slots.lsn import Lsn
+from slots.protocol import StandbyStatus
+from slots.stream import ReplicationStream, feedback
+
+NOTHING = StandbyStatus(Lsn(0), Lsn(0), Lsn(0))
+
+
+class Recorder(ReplicationStream):
+    """Notes when a status would have been sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[float] = []
+
+    async def send(self, status: StandbyStatus) -> None:
+        """Note the time."""
+        self.sent.append(asyncio.get_running_loop().time())
+
+
+async def times(interval: float, poke: asyncio.Event, seconds: float) -> list[float]:
+    """Run the loop for some time; return when it sent."""
+    recorder = Recorder()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await feedback(recorder, lambda: NOTHING, interval, poke)
+    return recorder.sent
+
+
+async def test_the_first_status_goes_out_at_once() -> None:
+    """A server that waits since before the connection hears immediately."""
+    assert len(await times(10.0, asyncio.Event(), 0.05)) == 1
+
+
+async def test_unasked_a_status_goes_out_every_interval() -> None:
+    """Silence would end the connection."""
+    assert 2 <= len(await times(0.1, asyncio.Event(), 0.7)) <= 4
+
+
+async def test_a_poke_is_answered_soon() -> None:
+    """Long before the interval is over."""
+    poke = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.15, poke.set)
+    assert len(await times(10.0, poke, 0.4)) == 2
+
+
+async def test_pokes_without_end_are_answered_ten_times_a_second() -> None:
+    """However often the server asks."""
+    poke = asyncio.Event()
+
+    async def insist() -> None:
+        while True:
+            poke.set()
+            await asyncio.sleep(0)
+
+    insisting = asyncio.create_task(insist())
+    sent = await times(10.0, poke, 0.55)
+    insisting.cancel()
+    assert 4 <= len(sent) <= 6
