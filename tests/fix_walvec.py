@@ -1,0 +1,534 @@
+"""walvec on databases of the test's own: its settings, its runs in this process and in others, and f.
+
+    sidecar.follow("blog", text="title")        one more [[vectorizer]]
+    sidecar.setup()                             walvec setup
+    sidecar.once()                              walvec run --once, in this process: quick
+    with sidecar.running():                     walvec run, in a thread of this process
+        sidecar.in_step()                       until all that was committed before is embedded
+    process = sidecar.start("run", env={…})     walvec run, in a process of its own, to be killed
+    assert sidecar.actual() == sidecar.expected()
+
+`expected` works f out anew, from the source's rows by SQL and from `Chunker`; nothing of the pipeline is in
+it.
+"""
+
+import asyncio
+import itertools
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, LiteralString, Self, TypeVar, cast
+
+import psycopg
+import pytest
+import structlog
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from structlog.testing import LogCapture
+
+import consumer.pipeline
+from consumer import supervise
+from consumer.chunk import Chunker, input_hash
+from consumer.commands import backfill, setup
+from consumer.config import Config, TableName, load
+from consumer.embed import Vector
+from consumer.target import MAX_VECTOR_DIMENSIONS
+from slots.errors import WalvecError
+from tests.fix_embedding_service import EmbeddingService, vector_of
+
+TIMEOUT = 30.0  # seconds after which what a test waits for will not come any more
+
+# What an idle sidecar puts off for seconds, so that a test does not have to wait for it.
+IMPATIENCE = {"IDLE_INTERVAL": 0.05, "WATCH_INTERVAL": 0.2, "LOOK_INTERVAL": 0.02}
+_IMPATIENT = f"""
+import consumer.cli, consumer.pipeline
+vars(consumer.pipeline).update({IMPATIENCE})
+consumer.cli.main()
+"""
+
+# Values print on the test's own sessions as they do on walvec's, so that f gives the same text.
+_PRINTING = (
+    "-c timezone=UTC -c datestyle=ISO,MDY -c intervalstyle=postgres "
+    "-c extra_float_digits=3 -c bytea_output=hex"
+)
+
+Key = tuple[str, ...]
+Chunks = dict[Key, list[str]]  # a row's chunks in order, by its key
+T = TypeVar("T")
+
+_numbers = itertools.count()
+
+
+def until(condition: Callable[[], T | None], what: str = "", *, timeout: float = TIMEOUT) -> T:
+    """Wait until the condition holds, and return what it gave; fail saying `what` was waited for."""
+    deadline = time.monotonic() + timeout
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout} s: {what or condition}"
+        time.sleep(0.005)
+    return found
+
+
+def _sql(text: str) -> sql.SQL:
+    return sql.SQL(text)
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A vectorizer as the test knows it: its settings, and what f needs besides them."""
+
+    settings: dict[str, Any]
+    key: tuple[str, ...]
+    row_filter: str
+
+    @property
+    def table(self) -> TableName:
+        """The source's table."""
+        return TableName.parse(self.settings["table"])
+
+    @property
+    def target(self) -> TableName:
+        """The target's table."""
+        return TableName.parse(self.settings["target"])
+
+    def rows(self) -> sql.Composed:
+        """The query for every row's key and text; NULL for a row without an embedding."""
+        return sql.SQL(
+            "SELECT {key}, CASE WHEN ({row_filter}) AND ({where}\n) THEN ({text}\n)::text END "
+            "FROM {table} AS {alias}"
+        ).format(
+            key=_columns(self.key),
+            row_filter=_sql(self.row_filter),
+            where=_sql(self.settings.get("where", "true")),
+            text=_sql(self.settings["text"]),
+            table=sql.Identifier(*self.table),
+            alias=sql.Identifier(self.table.name),
+        )
+
+    def chunks(self) -> sql.Composed:
+        """The query for every chunk: key, chunk_seq, chunk, embedding, input_hash."""
+        return sql.SQL(
+            "SELECT {key}, chunk_seq, chunk, embedding::real[], input_hash FROM {target} "
+            "ORDER BY {order}, chunk_seq"
+        ).format(
+            key=_columns(self.key),
+            target=sql.Identifier(*self.target),
+            order=sql.SQL(", ").join(map(sql.Identifier, self.key)),
+        )
+
+    def chunker(self) -> Chunker:
+        """What cuts its texts."""
+        chunk = self.settings.get("chunk", {"size": 2000, "overlap": 200})
+        return Chunker() if chunk == "none" else Chunker(chunk["size"], chunk["overlap"])
+
+
+def _columns(key: Sequence[str]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in key)
+
+
+class Process:
+    """A walvec in a process of its own. Its log is a file of JSON lines."""
+
+    def __init__(self, words: Sequence[str], directory: Path, env: Mapping[str, str]) -> None:
+        self._log = directory / f"walvec-{next(_numbers)}.log"
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _IMPATIENT, *words],
+                cwd=directory,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code once it has ended, -9 after SIGKILL; None while it runs."""
+        return self._process.poll()
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """The log so far. What is no JSON, an error's last words, comes as {"event": line}."""
+        lines = self._log.read_text().splitlines(keepends=True)
+        return [_parse(line) for line in lines if line.endswith("\n")]
+
+    def logged(self, event: str, **fields: object) -> dict[str, Any] | None:
+        """The first log line of this event with these fields, None if there is none yet."""
+        wanted = {"event": event, **fields}
+        return next((line for line in self.log if wanted.items() <= line.items()), None)
+
+    def wait_for(self, event: str, *, timeout: float = TIMEOUT, **fields: object) -> dict[str, Any]:
+        """Wait for a log line of this event with these fields, and return it."""
+
+        def look() -> dict[str, Any] | None:
+            ended = self.code is not None
+            line = self.logged(event, **fields)
+            assert line or not ended, f"ended with {self.code} before {event!r}: {self.log[-3:]}"
+            return line
+
+        return until(look, f"log line {event!r}", timeout=timeout)
+
+    def wait(self, timeout: float = TIMEOUT) -> int:
+        """Wait for its end and return its exit code."""
+        return self._process.wait(timeout)
+
+    def output(self) -> str:
+        """Wait for its end and return what it printed."""
+        return self._process.communicate(timeout=TIMEOUT)[0]
+
+    def stop(self) -> int:
+        """Send SIGTERM and return the exit code."""
+        self._process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self) -> None:
+        """Send SIGKILL, and wait until it is dead."""
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        """Kill it if it still runs, and let go of its output."""
+        if self.code is None:
+            self.kill()
+        if self._process.stdout:
+            self._process.stdout.close()
+
+
+def _parse(line: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(line)
+    except ValueError:
+        return {"event": line.strip()}
+    return parsed if isinstance(parsed, dict) else {"event": line.strip()}
+
+
+class Run:
+    """A `walvec run` in a thread of this process."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._thread = threading.Thread(target=self._main, name="walvec run", daemon=True)
+        self._started = threading.Event()
+        self._error: Exception | None = None
+
+    def start(self) -> Self:
+        """Begin; returns at once."""
+        self._thread.start()
+        until(lambda: self._started.is_set() or not self.alive, "walvec starts")
+        return self
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs. Raises what it ended with, if that is an error."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Stop in order: what is in flight is finished and confirmed. Raises what it ended with."""
+        self._tell(self._stop.set)
+
+    def abandon(self) -> None:
+        """End at once and finish nothing, as near to a crash as a thread gets."""
+        self._tell(cast("asyncio.Task[None]", self._task).cancel)
+
+    def join(self) -> None:
+        """Wait for an end of its own accord. Raises what it ended with."""
+        self._thread.join(TIMEOUT)
+        assert not self.alive, "walvec does not stop"
+
+    def _tell(self, action: Callable[[], object]) -> None:
+        if self._thread.is_alive():
+            with suppress(RuntimeError):  # the loop is closed: it has ended by itself meanwhile
+                self._loop.call_soon_threadsafe(action)
+        self.join()
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._run())
+        except asyncio.CancelledError:
+            pass
+        except Exception as error:
+            self._error = error
+
+    async def _run(self) -> None:
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        _take_stop.set(self._begin)
+        await supervise.supervise(self._config, once=False, wait=True, give_up_after=TIMEOUT)
+
+    def _begin(self, stop: asyncio.Event) -> None:
+        self._stop = stop
+        self._started.set()
+
+
+_take_stop: ContextVar[Callable[[asyncio.Event], None]] = ContextVar("take_stop", default=lambda _: None)
+
+
+@contextmanager
+def _without_signals(stop: asyncio.Event) -> Iterator[None]:
+    """Take the place of `supervise._signals`, which only a main thread may use: a Run sets `stop` itself."""
+    _take_stop.get()(stop)
+    yield
+
+
+class Sidecar:
+    """One walvec.toml, and what is done with it. `settings` may be altered before any run."""
+
+    def __init__(
+        self, source: str, target: str, directory: Path, service: EmbeddingService, log: list[dict[str, Any]]
+    ) -> None:
+        self.service = service
+        self.log = log  # of the runs in this process
+        self.directory = directory
+        self.followed: dict[str, Followed] = {}
+        self.slot = f"walvec_{os.getpid()}_{next(_numbers)}"
+        self.settings: dict[str, dict[str, Any]] = {
+            "source": {"dsn": source, "slot": self.slot},
+            "embedder": {
+                "provider": "openai",
+                "model": "m",
+                "dimensions": service.dimensions,
+                "base_url": service.url,
+            },
+            "pipeline": {},
+            "http": {"listen": ""},
+            "log": {"format": "json", "level": "debug"},
+        }
+        if target != source:
+            self.settings["target"] = {"dsn": target}
+        self.source = psycopg.connect(make_conninfo(source, options=_PRINTING), autocommit=True)
+        self.target = psycopg.connect(make_conninfo(target, options=_PRINTING), autocommit=True)
+        self._processes: list[Process] = []
+
+    def close(self) -> None:
+        """End what was started and still runs."""
+        for process in self._processes:
+            process.close()
+        self.source.close()
+        self.target.close()
+
+    # -- Settings --------------------------------------------------------------------------------------------
+
+    def follow(
+        self,
+        name: str = "blog",
+        *,
+        table: str | None = None,
+        key: tuple[str, ...] = ("id",),
+        row_filter: str = "true",
+        **settings: Any,
+    ) -> None:
+        """Add a vectorizer, or put another in the place of the one of that name.
+
+        Its table defaults to its name, its text to column `body`. `key` and `row_filter` (the publication's,
+        in SQL) are for f alone: walvec has to find them out by itself.
+        """
+        complete = {
+            "name": name,
+            "table": table or name,
+            "text": "body",
+            "target": f"{name}_embedding",
+            **settings,
+        }
+        self.followed[name] = Followed(complete, key, row_filter)
+
+    def forget(self, name: str) -> None:
+        """Take a vectorizer out of the settings."""
+        del self.followed[name]
+
+    @property
+    def path(self) -> Path:
+        """The settings' file, written anew."""
+        path = self.directory / "walvec.toml"
+        sections = [(f"[{name}]", section) for name, section in self.settings.items()]
+        sections += [("[[vectorizer]]", followed.settings) for followed in self.followed.values()]
+        lines = ["\n".join([title, *map(_toml_line, section.items())]) for title, section in sections]
+        path.write_text("\n\n".join(lines) + "\n")
+        return path
+
+    @property
+    def config(self) -> Config:
+        """The settings as every command reads them."""
+        return load(self.path)
+
+    # -- Commands, in this process ---------------------------------------------------------------------------
+
+    def setup(self, time_limit: float = TIMEOUT) -> None:
+        """`walvec setup`."""
+        asyncio.run(setup.setup(self.config, time_limit=time_limit))
+
+    def backfill(self, name: str = "blog") -> None:
+        """`walvec backfill NAME`."""
+        asyncio.run(backfill.restart(self.config, name))
+
+    def once(self) -> None:
+        """`walvec run --once`."""
+        run = supervise.supervise(self.config, once=True, wait=True, give_up_after=0)
+        asyncio.run(asyncio.wait_for(run, TIMEOUT))
+
+    def refusal(self, command: Callable[[], None]) -> WalvecError:
+        """Run a command that has to fail, and return the error that its user is shown."""
+        with pytest.raises(WalvecError) as raised:
+            command()
+        return raised.value
+
+    @contextmanager
+    def running(self) -> Iterator[Run]:
+        """`walvec run`, for the length of a block: at its end it is stopped in order."""
+        run = Run(self.config).start()
+        self._alive = lambda: run.alive
+        try:
+            yield run
+        finally:
+            self._alive = lambda: True
+            run.stop()
+
+    # -- Commands, in processes of their own -----------------------------------------------------------------
+
+    def start(self, *words: str, env: Mapping[str, str] | None = None) -> Process:
+        """Start `walvec` with these words and these variables besides. Killed at the test's end."""
+        self.path  # noqa: B018  written anew
+        process = Process(words, self.directory, os.environ | (env or {}))
+        self._processes.append(process)
+        return process
+
+    # -- Waiting ---------------------------------------------------------------------------------------------
+
+    _alive: Callable[[], bool] = staticmethod(lambda: True)
+
+    def in_step(self, *, timeout: float = TIMEOUT) -> None:
+        """Wait until everything committed before the call is embedded, and no backfill has work to do.
+
+        For a process that runs. A message in the WAL marks the place that the checkpoint has to pass.
+        """
+        ((lsn,),) = self.source.execute(
+            "SELECT pg_logical_emit_message(true, 'tests', 'mark')::text"
+        ).fetchall()
+
+        def is_in_step() -> bool:
+            assert self._alive(), "walvec has stopped"
+            return self.state_is("lsn >= %s::pg_lsn", lsn) and self.backfilled()
+
+        until(is_in_step, f"checkpoint past {lsn} and every backfill done", timeout=timeout)
+
+    def state_is(self, condition: LiteralString, *values: object) -> bool:
+        """Whether a condition on walvec.checkpoint holds."""
+        row = self.target.execute(
+            sql.SQL("SELECT {} FROM walvec.checkpoint WHERE slot = %s").format(sql.SQL(condition)),
+            [*values, self.slot],
+        ).fetchone()
+        return row == (True,)
+
+    def backfilled(self) -> bool:
+        """Whether every vectorizer's backfill is done."""
+        done = "SELECT coalesce(bool_and(phase = 'done'), true) FROM walvec.vectorizer WHERE slot = %s"
+        return self.target.execute(done, [self.slot]).fetchone() == (True,)
+
+    # -- Source and target -----------------------------------------------------------------------------------
+
+    def expected(self) -> dict[str, Chunks]:
+        """What every vectorizer's target must hold: f(source)."""
+        return {name: self._expected(followed) for name, followed in self.followed.items()}
+
+    def actual(self) -> dict[str, Chunks]:
+        """What every vectorizer's target holds.
+
+        Fails at a chunk whose hash or vector is not its text's, and at a gap in chunk_seq.
+        """
+        return {name: self._actual(followed) for name, followed in self.followed.items()}
+
+    def _expected(self, followed: Followed) -> Chunks:
+        split = followed.chunker().split
+        rows = self.source.execute(followed.rows()).fetchall()
+        return {tuple(key): chunks for *key, text in rows if text and (chunks := split(text))}
+
+    def _actual(self, followed: Followed) -> Chunks:
+        model, dimensions = self.settings["embedder"]["model"], self.settings["embedder"]["dimensions"]
+        found: Chunks = {}
+        for *key, chunk_seq, chunk, vector, hashed in self.target.execute(followed.chunks()).fetchall():
+            chunks = found.setdefault(tuple(key), [])
+            assert chunk_seq == len(chunks), f"{key}: chunk_seq {chunk_seq} follows {len(chunks)} chunks"
+            assert hashed == input_hash(model, dimensions, chunk), f"{key}: hash of another input"
+            assert array("f", vector) == self._vector(chunk), f"{key}: vector of another text"
+            chunks.append(chunk)
+        return found
+
+    def _vector(self, text: str) -> Vector:
+        vector = vector_of(text, self.settings["embedder"]["dimensions"])
+        if len(vector) > MAX_VECTOR_DIMENSIONS:
+            half = f"{len(vector)}e"
+            return array("f", struct.unpack(half, struct.pack(half, *vector)))
+        return vector
+
+
+def _toml_line(item: tuple[str, object]) -> str:
+    name, value = item
+    return f"{name} = {_toml(value)}"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(map(_toml_line, value.items())) + " }"
+    return json.dumps(value, ensure_ascii=False)
+
+
+@pytest.fixture
+def log() -> Iterator[list[dict[str, Any]]]:
+    """What is logged in this process, as event and key-values."""
+    capture = LogCapture()
+    structlog.configure(processors=[structlog.stdlib.add_log_level, capture])
+    yield cast("list[dict[str, Any]]", capture.entries)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing that an idle sidecar puts off take seconds, and let it run in threads."""
+    monkeypatch.setattr(supervise, "_signals", _without_signals)
+    for name, seconds in IMPATIENCE.items():
+        monkeypatch.setattr(consumer.pipeline, name, seconds)
+
+
+@pytest.fixture
+def sidecar(
+    database: str,
+    tmp_path: Path,
+    embedding_service: EmbeddingService,
+    log: list[dict[str, Any]],
+    impatient: None,
+) -> Iterator[Sidecar]:
+    """One database that is source and target of walvec, and an embedding service over HTTP."""
+    own = Sidecar(database, database, tmp_path, embedding_service, log)
+    yield own
+    own.close()
+
+
+@pytest.fixture
+def distant_sidecar(
+    create_database: Callable[[], str],
+    tmp_path: Path,
+    embedding_service: EmbeddingService,
+    log: list[dict[str, Any]],
+    impatient: None,
+) -> Iterator[Sidecar]:
+    """The same, with the target in another database."""
+    own = Sidecar(create_database(), create_database(), tmp_path, embedding_service, log)
+    yield own
+    own.close()
