@@ -28,6 +28,11 @@ class Budget:
         if self.used < self._limit:
             self._room.set()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether there is room for more."""
+        return self._room.is_set()
+
     async def room(self) -> None:
         """Wait until there is room for more."""
         await self._room.wait()

@@ -41,7 +41,7 @@ _SOURCE = {
 }
 
 # A lock that somebody holds on the target is waited for again and again, not for ever in one statement.
-_TARGET = {"default_transaction_isolation": "read committed", "lock_timeout": "10s"}
+_TARGET = {"default_transaction_isolation": "read committed", "lock_timeout": "2s"}
 
 # Notices a dead peer within about 30 s where the operating system would take hours.
 _KEEPALIVES = {

@@ -5,6 +5,7 @@
     ├── UsageInvalid        2  the command line asks for what cannot be done, or leaves open what is meant
     ├── EvaluationFailed    1  an expression fails on a row
     ├── BackfillRestarted   1  a backfill has been told to begin again
+    ├── LaneBehind          1  a vectorizer gave up its place in the stream and takes it up again
     ├── CatalogChanged      1  a table or the publication is no longer as it was bound; bind again
     ├── EmbeddingError         consumer.embed.errors
     └── …                      slots.errors: the stream's own
@@ -19,6 +20,7 @@ __all__ = [
     "CatalogChanged",
     "ConfigInvalid",
     "EvaluationFailed",
+    "LaneBehind",
     "UsageInvalid",
     "WalvecError",
 ]
@@ -55,6 +57,13 @@ class BackfillRestarted(WalvecError):
 
     def __init__(self, vectorizer: str) -> None:
         super().__init__(f'vectorizer "{vectorizer}": the backfill begins again')
+
+
+class LaneBehind(WalvecError):
+    """A vectorizer that held up the others let its changes go and can go on: the slot sends them again."""
+
+    def __init__(self, vectorizer: str) -> None:
+        super().__init__(f'vectorizer "{vectorizer}": the changes it had let go of are read again')
 
 
 class CatalogChanged(WalvecError):

@@ -15,10 +15,12 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from time import monotonic
 
 from consumer.actions import Action, Found, Key, Upsert
 from consumer.bind import Binding
 from consumer.budget import Budget
+from consumer.errors import LaneBehind
 from consumer.write import Batch, Progress
 from slots.ack import Ledger, Span
 
@@ -46,7 +48,6 @@ class Segment:
 
     __slots__ = (
         "actions",
-        "begun",
         "committed",
         "progress",
         "sealed",
@@ -67,7 +68,6 @@ class Segment:
         self.size = 0  # bytes, roughly
         self.sealed = False
         self.waited = False  # for more, long enough
-        self.begun = asyncio.Event()
         self.committed = asyncio.Event()
 
     def add(self, key: Key, action: Action) -> int:
@@ -112,6 +112,8 @@ class Lane:
         self._touched: set[Key] | None = None
         self._truncated = False
         self._closing = False
+        self._began = 0.0  # when the oldest segment in flight became the oldest
+        self.behind = False  # it has let its changes go, and the stream's are of no use to it
         self.on_sweep: Callable[[], None] = lambda: None
 
     # -- In: from the stream and the backfill, synchronously
@@ -119,6 +121,8 @@ class Lane:
 
     def push(self, key: Key, action: Action) -> None:
         """Let an action of the stream join the tail."""
+        if self.behind:
+            return
         if self._touched is not None:
             self._touched.add(key)
         segment = self._tail()
@@ -129,12 +133,14 @@ class Lane:
     def truncate(self) -> None:
         """Let a Truncate supersede what is at the tail."""
         self._truncated = True
-        self._tail().clear()
+        if not self.behind:
+            self._tail().clear()
 
     def sweep(self) -> None:
         """Let the target's keys be looked up in the source, from this point of the stream on."""
-        self._tail().sweep = True
-        self.on_sweep()
+        if not self.behind:
+            self._tail().sweep = True
+            self.on_sweep()
 
     def watch(self) -> None:
         """Note from here on which keys the stream touches: a read of the source begins."""
@@ -148,7 +154,7 @@ class Lane:
         again.
         """
         touched, self._touched = self._touched or set(), None
-        if self._truncated:
+        if self._truncated or self.behind:
             return None
         if self._queue:
             self._queue[-1].sealed = True
@@ -159,6 +165,24 @@ class Lane:
             if key not in touched:
                 self._budget.take(segment.add(key, action))
         return segment
+
+    def let_go(self) -> None:
+        """Give up what is not begun, for the others' sake: the slot keeps it, and sends it again.
+
+        The lane's place in the ledger stays here. Once what is in flight is committed, `run` raises
+        LaneBehind.
+        """
+        if not self._queue:
+            return
+        self.behind = True
+        self._ledger.hold(self.name, self._queue[0].span)
+        self._budget.give(sum(segment.size for segment in self._queue))
+        self._queue.clear()
+        self._changed.set()
+
+    def stuck(self, seconds: float) -> bool:
+        """Whether the oldest segment in flight has been so for that long."""
+        return bool(self._flight) and monotonic() - self._began > seconds
 
     def _tail(self) -> Segment:
         """Return the segment that still grows, a new one where there is none."""
@@ -190,15 +214,10 @@ class Lane:
         self._closing = True
         self._changed.set()
 
-    @property
-    def waiting(self) -> int:
-        """How many segments are not begun."""
-        return len(self._queue)
-
     async def room(self) -> None:
         """Wait until at most one segment waits to be begun, so that a backfill does not run ahead."""
-        while len(self._queue) > 1:
-            await self._queue[0].begun.wait()
+        while len(self._queue) > 1 or self.behind:
+            await self._change()
 
     async def _change(self) -> None:
         """Wait until something arrives, is committed, or the lane closes. To be asked in a loop, by any
@@ -214,9 +233,10 @@ class Lane:
                 return
             self._queue.popleft()
             segment.sealed = True
-            segment.begun.set()
             job = _Job(segment, tasks.create_task(prepare(segment), name=f"{self.name}: prepare"))
             self._flight.append(job)
+            if len(self._flight) == 1:
+                self._began = monotonic()
             self._owners.update(dict.fromkeys(segment.actions, job))
             self._changed.set()
 
@@ -250,9 +270,12 @@ class Lane:
         """Commit the oldest job and make room."""
         await commit(self, await job.batch)
         self._flight.popleft()
+        self._began = monotonic()
         for key in job.segment.actions:
             if self._owners.get(key) is job:
                 del self._owners[key]
         self._budget.give(job.segment.size)
         job.segment.committed.set()
         self._changed.set()
+        if self.behind and not self._flight:
+            raise LaneBehind(self.name)

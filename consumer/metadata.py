@@ -165,6 +165,11 @@ async def restart_backfill(
     return cast("int", row[0]) if row else 0
 
 
+async def pause(connection: Connection, name: str, reason: str) -> None:
+    """Save why a vectorizer's changes are not applied; `restart_backfill` ends it."""
+    await connection.execute(_QUERIES["pause"], {"name": name, "reason": reason})
+
+
 async def remove_vectorizer(connection: Connection, name: str) -> None:
     """Forget a vectorizer and what was parked for it."""
     await connection.execute(_QUERIES["remove_vectorizer"], {"name": name})

@@ -9,10 +9,13 @@ from typing import Literal
 
 import psycopg
 
-from consumer.errors import BackfillRestarted, CatalogChanged, EvaluationFailed, WalvecError
+from consumer.errors import BackfillRestarted, CatalogChanged, EvaluationFailed, LaneBehind, WalvecError
 from slots.errors import ConnectionLost, MalformedMessage, PreconditionFailed, SlotActive
 
-Verdict = Literal["retry", "stop"]
+Verdict = Literal["again", "retry", "stop"]  # again: at once; retry: after a wait
+
+
+_GRAVITY: dict[Verdict, int] = {"again": 0, "retry": 1, "stop": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +30,9 @@ class Rule:
 _ERRORS: tuple[tuple[type[BaseException], Rule], ...] = (
     (ConnectionLost, Rule("retry", "waiting for the server; nothing is lost, the slot keeps the changes")),
     (SlotActive, Rule("retry", "another process holds the slot; this one takes over when it lets go")),
-    (CatalogChanged, Rule("retry")),
-    (BackfillRestarted, Rule("retry")),
+    (CatalogChanged, Rule("again")),
+    (LaneBehind, Rule("again")),
+    (BackfillRestarted, Rule("again")),
     (
         MalformedMessage,
         Rule("stop", "report this with the LSN; `walvec slots advance` gets past it, with what it skips"),
@@ -37,6 +41,8 @@ _ERRORS: tuple[tuple[type[BaseException], Rule], ...] = (
     (WalvecError, Rule("stop")),
     (OSError, Rule("retry")),
 )
+
+_IN_PLACE = {"40001", "40P01", "55P03", "25006", "53100"}
 
 # SQLSTATEs, by class or in full, the longest first. What is not here is a fault of ours: stop and show it.
 _SQLSTATES: dict[str, Rule] = {
@@ -55,6 +61,11 @@ _SQLSTATES: dict[str, Rule] = {
     "42704": Rule("retry", "a type or another object is gone; it is looked up again"),
     "42501": Rule("stop", "walvec's role lacks a right; `walvec check` says which"),
 }
+
+
+def passes_in_place(error: BaseException) -> bool:
+    """Whether a failed write may be tried again on the same session: something was in the way."""
+    return isinstance(error, psycopg.Error) and (error.sqlstate or "") in _IN_PLACE
 
 
 def rule_for(error: BaseException) -> Rule:
@@ -76,11 +87,10 @@ def _rule_for_sqlstate(error: psycopg.Error) -> Rule:
 
 
 def worst(error: BaseException) -> BaseException:
-    """Return what decides of a group of failures: one that must stop, or else the first."""
+    """Return what decides of a group of failures: one that must stop, one to wait for, or else the first."""
     if not isinstance(error, BaseExceptionGroup):
         return error
-    members = [worst(member) for member in error.exceptions]
-    return next((member for member in members if rule_for(member).verdict == "stop"), members[0])
+    return max(map(worst, error.exceptions), key=lambda member: _GRAVITY[rule_for(member).verdict])
 
 
 def explain(error: BaseException) -> WalvecError | None:

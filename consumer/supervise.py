@@ -8,7 +8,7 @@ import asyncio
 import random
 import signal
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from time import monotonic
 
 import structlog
@@ -18,7 +18,7 @@ from consumer.config import Config
 from consumer.embed import open_embedder
 from consumer.embed.dispatch import Dispatcher
 from consumer.pipeline import Pipeline
-from consumer.policy import explain, rule_for, worst
+from consumer.policy import Rule, explain, rule_for, worst
 from slots.errors import SlotActive
 
 FIRST_WAIT, LONGEST_WAIT = 0.2, 30.0  # seconds between tries
@@ -31,73 +31,91 @@ async def supervise(config: Config, *, once: bool, wait: bool, give_up_after: fl
     """Keep the target in step until a signal says stop; with `once`, until it is.
 
     `wait`: whether to wait while another process holds the slot. `give_up_after`: seconds of failing in a row
-    after which the failure is raised; None to try for ever. Raises whatever stops the process, as a
-    WalvecError where it is foreseen.
+    after which the failure is raised; None to try for ever.
+
+    Raises whatever stops the process, as a WalvecError where it is foreseen.
     """
     dispatcher = Dispatcher(open_embedder(config.embedder), config.embedder)
     stop = asyncio.Event()
     try:
         with _signals(stop):
-            await _keep_trying(config, dispatcher, stop, once=once, wait=wait, give_up_after=give_up_after)
+            await Supervisor(config, dispatcher, stop, once=once, wait=wait).run(give_up_after)
     finally:
         await dispatcher.aclose()
 
 
-async def _keep_trying(
-    config: Config,
-    dispatcher: Dispatcher,
-    stop: asyncio.Event,
-    *,
-    once: bool,
-    wait: bool,
-    give_up_after: float | None,
-) -> None:
-    delay, failing_since = FIRST_WAIT, None
-    while not stop.is_set():
-        began = monotonic()
-        try:
-            await _attempt(config, dispatcher, stop, once=once, wait=wait)
-        except Exception as group:
-            error = worst(group)
-            rule = rule_for(error)
+class Supervisor:
+    """Attaches again and again."""
+
+    def __init__(
+        self, config: Config, dispatcher: Dispatcher, stop: asyncio.Event, *, once: bool, wait: bool
+    ) -> None:
+        """Take what `supervise` describes; `stop` ends the work in order."""
+        self._config = config
+        self._dispatcher = dispatcher
+        self._stop = stop
+        self._once = once
+        self._wait = wait
+        self._attached = False  # ever: what cannot be bound later is paused, not refused
+
+    async def run(self, give_up_after: float | None) -> None:
+        """Work to the end, through every failure that passes."""
+        delay, failing_since = FIRST_WAIT, None
+        while not self._stop.is_set():
+            began = monotonic()
+            try:
+                await self._attempt()
+            except Exception as group:
+                error = worst(group)
+                rule = rule_for(error)
+            else:
+                return
             if monotonic() - began > HEALTHY_AFTER:
                 delay, failing_since = FIRST_WAIT, None
             failing_since = failing_since or monotonic()
             given_up = give_up_after is not None and monotonic() - failing_since > give_up_after
-            if rule.verdict == "stop" or given_up or (isinstance(error, SlotActive) and not wait):
-                raise explain(error) or error from None
-        else:
-            return
-        pause = random.uniform(delay / 2, delay)  # noqa: S311 -- jitter, no secret
+            if rule.verdict == "stop" or given_up or (isinstance(error, SlotActive) and not self._wait):
+                raise explain(error) or error
+            if rule.verdict == "again":
+                _log.info("attaching anew", why=str(error))
+                continue
+            await self._pause(error, rule, delay)
+            delay = min(delay * 2, LONGEST_WAIT)
+
+    async def _attempt(self) -> None:
+        """Attach and work to the end, or to a failure."""
+        async with AsyncExitStack() as stack:
+            attaching = asyncio.create_task(
+                attach(self._config, stack, wait=self._wait, starting=not self._attached)
+            )
+            await _first(attaching, self._stop)
+            if self._stop.is_set():
+                return
+            attachment = attaching.result()
+            self._attached = True
+            _log.info(
+                "streaming",
+                slot=self._config.source.slot,
+                checkpoint=str(attachment.checkpoint.lsn),
+                vectorizers=len(attachment.vectorizers.bindings),
+                paused=len(attachment.vectorizers.paused),
+            )
+            await Pipeline(attachment, self._dispatcher, once=self._once).run(self._stop)
+            _log.info("stopped", slot=self._config.source.slot)
+
+    async def _pause(self, error: BaseException, rule: Rule, delay: float) -> None:
+        """Say what failed and what is waited for, and wait; or until told to stop."""
+        seconds = random.uniform(delay / 2, delay)  # noqa: S311 -- jitter, no secret
         shown = explain(error)
         _log.warning(
             "trying again",
             what=shown.what if shown else type(error).__name__,
             hint=(shown.hint if shown else None) or rule.hint,
-            seconds=round(pause, 1),
+            seconds=round(seconds, 1),
         )
-        await _sleep(pause, stop)
-        delay = min(delay * 2, LONGEST_WAIT)
-
-
-async def _attempt(
-    config: Config, dispatcher: Dispatcher, stop: asyncio.Event, *, once: bool, wait: bool
-) -> None:
-    """Attach and work to the end, or to a failure."""
-    async with AsyncExitStack() as stack:
-        attaching = asyncio.create_task(attach(config, stack, wait=wait))
-        await _first(attaching, stop)
-        if stop.is_set():
-            return
-        attachment = attaching.result()
-        _log.info(
-            "streaming",
-            slot=config.source.slot,
-            checkpoint=str(attachment.checkpoint.lsn),
-            vectorizers=len(attachment.bindings),
-        )
-        await Pipeline(attachment, dispatcher, once=once).run(stop)
-        _log.info("stopped", slot=config.source.slot)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
 
 
 async def _first(attaching: "asyncio.Task[object]", stop: asyncio.Event) -> None:
@@ -110,14 +128,6 @@ async def _first(attaching: "asyncio.Task[object]", stop: asyncio.Event) -> None
         if not attaching.done():
             attaching.cancel()
             await asyncio.wait({attaching})
-
-
-async def _sleep(seconds: float, stop: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return
 
 
 @contextmanager

@@ -77,7 +77,7 @@ class Ledger:
         return max(self._applied[lane], spans[finishing - 1].end)
 
     def checkpoint(self, lane: str | None = None, *, finishing: int = 0) -> Lsn:
-        """Return the LSN a target transaction may save, if it commits the `finishing` oldest spans of `lane`."""
+        """Return the LSN a target transaction may save if it commits `lane`'s `finishing` oldest spans."""
         ends = (self.applied(name, finishing=finishing if name == lane else 0) for name in self._open)
         return max(self.saved, min(ends, default=self.planned))
 
@@ -90,6 +90,15 @@ class Ledger:
     def save(self, checkpoint: Lsn) -> None:
         """Note that a checkpoint is durable. From here on the slot may be told so."""
         self.saved = max(self.saved, checkpoint)
+
+    def hold(self, lane: str, span: Span) -> None:
+        """Keep the lane from getting past `span`: what is planned from there on is not going to be committed.
+
+        The spans behind it are forgotten. The checkpoint stays before it until the stream begins anew.
+        """
+        spans = self._open[lane]
+        while spans[-1] is not span:
+            spans.pop()
 
     def pending(self, lane: str) -> int:
         """Return how many spans of the lane are planned and not committed."""

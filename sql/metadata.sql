@@ -54,7 +54,7 @@ VALUES (%(name)s, %(slot)s, %(source_table)s, %(target_table)s, %(fingerprint)s)
 UPDATE walvec.vectorizer SET
     phase = 'rows', generation = generation + 1, last_key = NULL, rows_done = 0, rows_estimated = NULL,
     started_at = now(), finished_at = NULL, paused = NULL, slot = %(slot)s, source_table = %(source_table)s,
-    fingerprint = %(fingerprint)s, source_state = '{}'
+    fingerprint = %(fingerprint)s, source_state = '{}', sweeps = true
 WHERE name = %(name)s
 RETURNING generation
 
@@ -77,6 +77,9 @@ UPDATE walvec.vectorizer SET sweeps = true, finished_at = NULL,
     phase = CASE phase WHEN 'rows' THEN 'rows' ELSE 'sweep' END,
     last_key = CASE phase WHEN 'rows' THEN last_key END
 WHERE name = %(name)s
+
+-- name: pause
+UPDATE walvec.vectorizer SET paused = %(reason)s WHERE name = %(name)s
 
 -- name: save_applied
 -- How far one vectorizer is ahead of the checkpoint, which waits for another one.

@@ -1,0 +1,164 @@
+"""Batches into the target, in order, and what may be confirmed afterwards.
+
+The one place where the ledger, the writer and the slot's feedback meet: a checkpoint is worked out, committed
+with the batch that allows it, and only then told to the slot.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from time import monotonic
+
+import stamina
+import structlog
+
+from consumer.errors import BackfillRestarted
+from consumer.evaluate import Source
+from consumer.failpoint import failpoint
+from consumer.lane import Lane
+from consumer.policy import passes_in_place, rule_for
+from consumer.route import Router
+from consumer.target import TargetTable
+from consumer.visibility import Unseen
+from consumer.write import Batch, Position, Writer
+from slots.ack import Ledger
+from slots.lsn import Lsn
+from slots.protocol import StandbyStatus
+
+IDLE_INTERVAL = 10.0  # seconds at least between two checkpoints that no action came with
+IDLE_BYTES = 65_536  # of WAL without a transaction, from which it is worth a checkpoint
+LOOK_INTERVAL = 0.1  # seconds between two looks at whether one is due
+UNSEEN_LIMIT = (
+    64  # decoded transactions remembered as unseen, above which a snapshot is taken before a commit
+)
+
+_log = structlog.get_logger(__name__)
+
+
+class Committer:
+    """Commits, saves progress and knows what the slot may be told."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        tables: Mapping[str, TargetTable],
+        ledger: Ledger,
+        router: Router,
+        unseen: Unseen,
+        source: Source,
+        *,
+        end: Lsn | None,
+    ) -> None:
+        """Write through `writer`, look at the source through `source`; `end` is an LSN that is waited for."""
+        self._writer = writer
+        self._tables = tables
+        self._ledger = ledger
+        self._router = router
+        self._unseen = unseen
+        self._source = source
+        self._end = end
+        self._saved_at = monotonic()
+        self._received = ledger.saved
+        self._retrying = stamina.AsyncRetryingCaller(
+            attempts=None, timeout=None, wait_initial=0.1, wait_max=10.0
+        ).on(_passes)
+        self.writing = asyncio.Lock()  # for whoever needs the writer's session
+        self.poke = asyncio.Event()  # set when the slot has something to be told
+
+    async def commit(self, lane: Lane, batch: Batch) -> None:
+        """Commit the lane's oldest batch with all the progress it allows; again while something is in the
+        way.
+        """
+        if len(self._unseen) > UNSEEN_LIMIT:
+            await self._source.look()
+        began = monotonic()
+        position = await self._retrying(self._commit, lane.name, batch)
+        _report(lane.name, batch, position, monotonic() - began)
+
+    async def _commit(self, name: str, batch: Batch) -> Position:
+        """Try once. The lock is for one try, so that other lanes write in between."""
+        async with self.writing:
+            position = Position(
+                applied=self._ledger.applied(name, finishing=1),
+                checkpoint=self._ledger.checkpoint(name, finishing=1),
+                unseen_xids=self._unseen.current(),
+            )
+            failpoint("before-commit")
+            try:
+                await self._writer.write(name, self._tables[name], batch, position)
+            except BackfillRestarted:
+                batch.progress = None  # that of another backfill now; the rows are as good as any
+                await self._writer.write(name, self._tables[name], batch, position)
+            failpoint("after-commit")
+            self._ledger.finish(name, 1)
+            self._confirm(position.checkpoint)
+        return position
+
+    async def keep_idle_progress(self) -> None:
+        """Save how far the stream is where no action takes the checkpoint there; never return.
+
+        At once if that completes a transaction that asked for something; otherwise at most every
+        IDLE_INTERVAL seconds, and not for the sake of the WAL that saving it makes.
+        """
+        while True:
+            await asyncio.sleep(LOOK_INTERVAL)
+            if len(self._unseen) > UNSEEN_LIMIT or self._is_due():
+                await self._source.look()
+            async with self.writing:
+                if self._is_due():
+                    await self._save_idle_progress()
+
+    async def _save_idle_progress(self) -> None:
+        self._router.foreign = False
+        checkpoint = self._ledger.checkpoint()
+        self._router.own_xid = await self._writer.save(checkpoint, self._unseen.current())
+        self._saved_at = monotonic()
+        self._confirm(checkpoint)
+
+    def _is_due(self) -> bool:
+        """Whether the stream's progress is worth a commit of its own."""
+        saved, planned = self._ledger.saved, self._ledger.planned
+        if not self._ledger.idle or planned <= saved:
+            return False
+        if self._router.acted > saved or (self._end is not None and saved < self._end <= planned):
+            return True
+        if monotonic() - self._saved_at < IDLE_INTERVAL:
+            return False
+        return self._router.foreign or planned - saved >= IDLE_BYTES
+
+    def _confirm(self, checkpoint: Lsn) -> None:
+        """Let the slot be told of a checkpoint that the target has committed."""
+        self._ledger.save(checkpoint)
+        failpoint("before-confirm")
+        self.poke.set()
+
+    def received(self, lsn: Lsn) -> None:
+        """Note how far the server has sent."""
+        self._received = max(self._received, lsn)
+
+    def status(self) -> StandbyStatus:
+        """Return what the slot may be told now."""
+        saved = self._ledger.saved
+        return StandbyStatus(write=max(self._received, saved), flush=saved, apply=saved)
+
+
+def _passes(error: Exception) -> bool:
+    """Whether a failed write is worth another try on this session; says so."""
+    if not passes_in_place(error):
+        return False
+    _log.warning("a write is tried again", what=type(error).__name__, hint=rule_for(error).hint)
+    return True
+
+
+def _report(name: str, batch: Batch, position: Position, seconds: float) -> None:
+    """Write the canonical line of a committed batch."""
+    _log.info(
+        "batch committed",
+        vectorizer=name,
+        lsn=str(position.applied),
+        rows=len(batch.settled) + len(batch.parked),
+        chunks_embedded=batch.embedded,
+        chunks_written=len(batch.chunks),
+        rows_without_embedding=len(batch.gone),
+        rows_parked=len(batch.parked),
+        write_ms=round(seconds * 1000, 1),
+    )
