@@ -57,7 +57,7 @@ class Committer:
         self._source = source
         self._end = end
         self._saved_at = monotonic()
-        self._received = ledger.saved
+        self._received = self._told = ledger.saved
         self._retrying = stamina.AsyncRetryingCaller(
             attempts=None, timeout=None, wait_initial=0.1, wait_max=10.0
         ).on(_passes)
@@ -139,6 +139,12 @@ class Committer:
         """Return what the slot may be told now."""
         saved = self._ledger.saved
         return StandbyStatus(write=max(self._received, saved), flush=saved, apply=saved)
+
+    def told(self, status: StandbyStatus) -> None:
+        """Note that the slot has been told so much."""
+        if status.flush > self._told:
+            self._told = status.flush
+            failpoint("after-confirm")
 
 
 def _passes(error: Exception) -> bool:

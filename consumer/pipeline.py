@@ -117,7 +117,8 @@ class Pipeline:
             tasks.create_task(committer.keep_idle_progress(), name="idle progress"),
         ]
         tasks.create_task(
-            feedback(stream, committer.status, stream.status_interval, committer.poke), name="feedback"
+            feedback(stream, committer.status, stream.status_interval, committer.poke, committer.told),
+            name="feedback",
         )
         working = [
             tasks.create_task(lane.run(tasks, self._preparers[lane.name], committer.commit), name=lane.name)
