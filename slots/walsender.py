@@ -51,6 +51,7 @@ class Walsender:
         self._pgconn = conn.pgconn
         self._putting = asyncio.Lock()
         self._waiter: asyncio.Future[None] | None = None  # of who waits to receive
+        self._closed = False
         self._watched = -1  # the socket, while a waiter stands
 
     @classmethod
@@ -69,16 +70,16 @@ class Walsender:
                 prepare_threshold=None,
                 cursor_factory=psycopg.AsyncClientCursor,  # a walsender takes simple queries only
             )
+            conn.add_notice_handler(
+                lambda diag: on_notice(diag.severity_nonlocalized or "", diag.message_primary or "")
+            )
+            try:
+                timeout = f"{round(sender_timeout * 1000)}ms"
+                await conn.execute(QUERIES["pin_session"], {"sender_timeout": timeout})
+            except BaseException:
+                await conn.close()
+                raise
         except psycopg.Error as error:
-            raise _unreachable(error) from error
-        conn.add_notice_handler(
-            lambda diag: on_notice(diag.severity_nonlocalized or "", diag.message_primary or "")
-        )
-        try:
-            timeout = f"{round(sender_timeout * 1000)}ms"
-            await conn.execute(QUERIES["pin_session"], {"sender_timeout": timeout})
-        except psycopg.Error as error:
-            await conn.close()
             raise _unreachable(error) from error
         return cls(conn)
 
@@ -100,6 +101,8 @@ class Walsender:
 
         Raises CommandFailed where the copy ends; what came with its end is dropped.
         """
+        if self._closed:
+            raise psycopg.OperationalError("it was closed on this side")
         pgconn = self._pgconn
         received: list[memoryview] = []
         dry = False
@@ -150,14 +153,17 @@ class Walsender:
 
         Safe to repeat. Whoever waits to receive is woken, and then finds the session closed.
         """
+        self._closed = True
         self._wake()
-        with suppress(psycopg.Error, CommandFailed, TimeoutError):
-            async with asyncio.timeout(CLOSE_TIMEOUT), self._putting:
-                self._pgconn.put_copy_end()
-                await self._flush()
-                await self._released()
-        self._wake()
-        await self._conn.close()
+        try:
+            with suppress(psycopg.Error, TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT), self._putting:
+                    self._pgconn.put_copy_end()
+                    await self._flush()
+                    await self._released()
+        finally:
+            self._wake()
+            await self._conn.close()
 
     def _consume(self) -> None:
         try:
