@@ -107,8 +107,7 @@ async def _fence(writer: Connection, slot: str, *, wait: bool) -> None:
     """Take the lock that makes this session the slot's one writer in the target."""
     waiting = False
     while True:
-        cursor = await writer.execute(load("metadata.sql")["try_fence"], {"slot": slot})
-        if await cursor.fetchone() == (True,):
+        if await metadata.try_fence(writer, slot):
             return
         if not wait:
             raise SlotActive(

@@ -205,6 +205,26 @@ def backfill(
     done(backfill.restart(settings(config), name))
 
 
+@app.command(epilog=examples("walvec resync", "walvec resync --yes --no-compare") + f"\n\n{EXIT_CODES}")
+def resync(
+    *,
+    compare: Annotated[
+        bool, typer.Option("--compare/--no-compare", help="Compare now, or leave it to the next walvec run.")
+    ] = True,
+    timeout: Timeout = 60.0,
+    yes: Yes = False,
+    config: ConfigPath = None,
+) -> None:
+    """Mend what a lost or moved slot, a restored database or another server has left undone.
+
+    Makes a new slot, then compares source and target row by row: only what differs is embedded, and what is
+    gone from the source is removed. May be interrupted and repeated at any point.
+    """
+    from consumer.commands import resync
+
+    done(resync.resync(settings(config), time_limit=timeout, compare=compare, sure=yes))
+
+
 @app.command(epilog=examples("walvec teardown", "walvec teardown --tables --yes"))
 def teardown(
     *,

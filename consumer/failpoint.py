@@ -23,6 +23,10 @@ Failpoint = Literal[
     "setup-slot",
     "setup-checkpoint",
     "setup-target",
+    "resync-checkpoint",
+    "resync-drop",
+    "resync-slot",
+    "resync-begin",
 ]
 
 NAMES: tuple[str, ...] = get_args(Failpoint)

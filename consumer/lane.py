@@ -117,7 +117,6 @@ class Lane:
         self.on_sweep: Callable[[], None] = lambda: None
 
     # -- In: from the stream and the backfill, synchronously
-    # ----------------------------------------------------------
 
     def push(self, key: Key, action: Action) -> None:
         """Let an action of the stream join the tail."""
@@ -192,7 +191,6 @@ class Lane:
         return self._queue[-1]
 
     # -- Out: prepared side by side, committed in order
-    # ---------------------------------------------------------------
 
     async def run(self, tasks: asyncio.TaskGroup, prepare: Prepare, commit: Commit) -> None:
         """Work off what arrives, for ever; or until nothing is in flight, once `close` was called.
@@ -220,9 +218,7 @@ class Lane:
             await self._change()
 
     async def _change(self) -> None:
-        """Wait until something arrives, is committed, or the lane closes. To be asked in a loop, by any
-        number.
-        """
+        """Wait until something arrives, is committed or ends. To be asked in a loop, by any number."""
         self._changed.clear()
         await self._changed.wait()
 

@@ -106,6 +106,12 @@ async def require_schema(connection: Connection) -> None:
         )
 
 
+async def try_fence(connection: Connection, slot: str) -> bool:
+    """Become the slot's one writer, for the length of the session; False where another one is."""
+    cursor = await connection.execute(_QUERIES["try_fence"], {"slot": slot})
+    return await cursor.fetchone() == (True,)
+
+
 async def load_checkpoint(connection: Connection, slot: str) -> Checkpoint | None:
     """Return the slot's checkpoint, None before its first."""
     cursor = await connection.execute(_QUERIES["load_checkpoint"], {"slot": slot})
@@ -113,14 +119,19 @@ async def load_checkpoint(connection: Connection, slot: str) -> Checkpoint | Non
     return Checkpoint(row[0], Lsn.parse(row[1]), tuple(row[2])) if row else None
 
 
-async def begin_checkpoint(connection: Connection, slot: str, system_identifier: int, lsn: Lsn) -> None:
-    """Save where a new slot begins, unless it has a checkpoint already."""
-    values = {"slot": slot, "system_identifier": system_identifier, "lsn": str(lsn)}
+async def begin_checkpoint(connection: Connection, slot: str, checkpoint: Checkpoint) -> None:
+    """Save where a new slot begins. The one that it takes the place of must be gone."""
+    values = {
+        "slot": slot,
+        "system_identifier": checkpoint.system_identifier,
+        "lsn": str(checkpoint.lsn),
+        "unseen_xids": list(checkpoint.unseen_xids),
+    }
     await connection.execute(_QUERIES["begin_checkpoint"], values)
 
 
 async def delete_checkpoint(connection: Connection, slot: str) -> None:
-    """Forget a slot that has been dropped."""
+    """Forget how far a slot's changes were applied."""
     await connection.execute(_QUERIES["delete_checkpoint"], {"slot": slot})
 
 

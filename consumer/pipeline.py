@@ -36,7 +36,7 @@ from slots.wal2json import Decoder
 
 LOOK_INTERVAL = 0.1  # seconds between two looks at whether the end is reached, or room was made
 STUCK_AFTER = 30.0  # seconds without a commit after which a lane is no longer waited for, if others move
-DRAIN_LIMIT = 30.0  # seconds that what is in flight may take to finish when told to stop
+DRAIN_LIMIT = 25.0  # seconds that what is in flight may take to finish when told to stop
 MAX_IN_FLIGHT = 32  # segments of one lane
 
 _Tasks = list[asyncio.Task[None]]

@@ -66,7 +66,7 @@ class Preparer:
         failpoint("after-embed")
         return batch
 
-    # -- Evaluate --------------------------------------------------------------------------------------------
+    # -- Evaluate
 
     async def _texts(self, segment: Segment, batch: Batch) -> dict[Key, Text]:
         """Return every row's text. Rows on which an expression fails are parked instead."""
@@ -98,7 +98,7 @@ class Preparer:
         texts = await self._source.by_key(self._binding, keys)
         return [texts[key] for key in keys]
 
-    # -- Chunk and hash --------------------------------------------------------------------------------------
+    # -- Chunk and hash
 
     async def _chunk(self, texts: Mapping[Key, Text]) -> dict[Key, list[Chunk]]:
         if sum(len(text) for text in texts.values() if text) > _IN_A_THREAD:
@@ -112,7 +112,7 @@ class Preparer:
             for key, text in texts.items()
         }
 
-    # -- Embed -----------------------------------------------------------------------------------------------
+    # -- Embed
 
     async def _embed(self, batch: Batch) -> None:
         """Give every new chunk its vector; park the rows whose text the service refuses."""

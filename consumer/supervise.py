@@ -19,7 +19,7 @@ from consumer.embed import open_embedder
 from consumer.embed.dispatch import Dispatcher
 from consumer.pipeline import Pipeline
 from consumer.policy import Rule, explain, rule_for, worst
-from slots.errors import SlotActive
+from slots.errors import PreconditionFailed, SlotActive
 
 FIRST_WAIT, LONGEST_WAIT = 0.2, 30.0  # seconds between tries
 HEALTHY_AFTER = 60.0  # seconds of work after which the next wait is the first one again
@@ -102,6 +102,11 @@ class Supervisor:
             )
             await Pipeline(attachment, self._dispatcher, once=self._once).run(self._stop)
             _log.info("stopped", slot=self._config.source.slot)
+            if self._once and attachment.vectorizers.paused:
+                names = ", ".join(attachment.vectorizers.paused)
+                raise PreconditionFailed(
+                    f"all is embedded but for {names}", hint="`walvec status` says why it is paused"
+                )
 
     async def _pause(self, error: BaseException, rule: Rule, delay: float) -> None:
         """Say what failed and what is waited for, and wait; or until told to stop."""

@@ -74,7 +74,7 @@ class TargetTable:
             sql.SQL("{} {} NOT NULL").format(sql.Identifier(name), _sql(kind)) for name, kind in pairs
         )
 
-    # -- Reading ---------------------------------------------------------------------------------------------
+    # -- Reading
 
     async def existing(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, dict[int, bytes]]:
         """Return, for each key that has any, its chunks' input hashes by `chunk_seq`."""
@@ -114,7 +114,7 @@ class TargetTable:
             ("embedded_at", "timestamp with time zone"),
         ]
 
-    # -- Writing ---------------------------------------------------------------------------------------------
+    # -- Writing
 
     async def create(self, connection: Connection) -> None:
         """Create the table unless it is there.

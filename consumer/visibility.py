@@ -32,6 +32,11 @@ class Snapshot:
         _, xmax, running = text.split(":")
         return cls(int(xmax), frozenset(int(xid) for xid in running.split(",") if xid))
 
+    @property
+    def running(self) -> tuple[int, ...]:
+        """The low 32 bits of the ids in progress."""
+        return tuple(sorted(xid % _EPOCH for xid in self.in_progress))
+
     def sees(self, xid: int) -> bool:
         """Whether the committed transaction with these low 32 bits of id is visible."""
         full = self.xmax - (self.xmax - xid) % _EPOCH

@@ -8,13 +8,14 @@ backfill progress, how far the stream is applied) is one transaction.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import repeat
+from typing import cast
 
 from psycopg.types.json import Jsonb
 
 from consumer.actions import Chunk, Key
 from consumer.database import Connection
 from consumer.embed import Vector
-from consumer.errors import BackfillRestarted
+from consumer.errors import BackfillRestarted, CatalogChanged
 from consumer.metadata import Phase, VectorizerState
 from consumer.target import TargetTable
 from slots.lsn import Lsn
@@ -109,7 +110,7 @@ class Writer:
         }
         await self._connection.execute(_QUERIES["begin_backfill"], values)
 
-    async def save(self, checkpoint: Lsn, unseen_xids: Collection[int]) -> int | None:
+    async def save(self, checkpoint: Lsn, unseen_xids: Collection[int]) -> int:
         """Commit a checkpoint by itself, for progress without actions; return the transaction's id."""
         xid = await self._save_checkpoint(checkpoint, unseen_xids)
         self._checkpoint = max(self._checkpoint, checkpoint)
@@ -169,8 +170,12 @@ class Writer:
         if position.checkpoint > self._checkpoint:
             await self._save_checkpoint(position.checkpoint, position.unseen_xids)
 
-    async def _save_checkpoint(self, lsn: Lsn, unseen_xids: Collection[int]) -> int | None:
+    async def _save_checkpoint(self, lsn: Lsn, unseen_xids: Collection[int]) -> int:
         values = {"slot": self._slot, "lsn": str(lsn), "unseen_xids": list(unseen_xids)}
         cursor = await self._connection.execute(_QUERIES["save_checkpoint"], values)
         row = await cursor.fetchone()
-        return row[0] if row else None
+        if row is None:
+            raise CatalogChanged(
+                f'the checkpoint of slot "{self._slot}" was removed or moved by somebody else'
+            )
+        return cast("int", row[0])
