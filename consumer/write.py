@@ -161,6 +161,8 @@ class Writer:
         )
         if cursor.rowcount == 0:
             raise BackfillRestarted(name)
+        if progress.phase == "index":
+            await self._connection.execute(_QUERIES["forget_parked"], {"name": name})
 
     async def _save_position(self, name: str, position: Position) -> None:
         if position.applied > position.checkpoint:

@@ -23,9 +23,8 @@ SELECT system_identifier, lsn::text, unseen_xids FROM walvec.checkpoint WHERE sl
 
 -- name: begin_checkpoint
 -- A new slot's first checkpoint: where the slot begins. Everything before it is the backfill's.
-INSERT INTO walvec.checkpoint (slot, system_identifier, lsn)
-VALUES (%(slot)s, %(system_identifier)s, %(lsn)s)
-ON CONFLICT (slot) DO NOTHING
+INSERT INTO walvec.checkpoint (slot, system_identifier, lsn, unseen_xids)
+VALUES (%(slot)s, %(system_identifier)s, %(lsn)s, %(unseen_xids)s)
 
 -- name: save_checkpoint
 -- Stands in the transaction that commits the last action it covers.
@@ -50,11 +49,12 @@ INSERT INTO walvec.vectorizer (name, slot, source_table, target_table, fingerpri
 VALUES (%(name)s, %(slot)s, %(source_table)s, %(target_table)s, %(fingerprint)s)
 
 -- name: restart_backfill
--- Begin again from the first key, under the given description.
+-- Begin again from the first key, under the given description. Without `lsn` the changes since the checkpoint are
+-- applied once more, which is free; one kept from before a new slot would have them skipped.
 UPDATE walvec.vectorizer SET
     phase = 'rows', generation = generation + 1, last_key = NULL, rows_done = 0, rows_estimated = NULL,
     started_at = now(), finished_at = NULL, paused = NULL, slot = %(slot)s, source_table = %(source_table)s,
-    fingerprint = %(fingerprint)s, source_state = '{}', sweeps = true
+    fingerprint = %(fingerprint)s, source_state = '{}', sweeps = true, lsn = NULL
 WHERE name = %(name)s
 RETURNING generation
 
@@ -81,6 +81,11 @@ WHERE name = %(name)s
 -- name: pause
 UPDATE walvec.vectorizer SET paused = %(reason)s WHERE name = %(name)s
 
+-- name: forget_parked
+-- Every row has been read since the backfill began: what was parked before it and not again by it is well, or gone.
+DELETE FROM walvec.dead_letter AS d USING walvec.vectorizer AS v
+WHERE v.name = %(name)s AND d.vectorizer = v.name AND d.last_at < v.started_at
+
 -- name: save_applied
 -- How far one vectorizer is ahead of the checkpoint, which waits for another one.
 UPDATE walvec.vectorizer SET lsn = %(lsn)s WHERE name = %(name)s
@@ -93,7 +98,7 @@ INSERT INTO walvec.dead_letter (vectorizer, key, lsn, stage, error_class, error_
 VALUES (%(vectorizer)s, %(key)s, %(lsn)s, %(stage)s, %(error_class)s, %(error_message)s)
 ON CONFLICT (vectorizer, key) DO UPDATE SET lsn = EXCLUDED.lsn, stage = EXCLUDED.stage,
     error_class = EXCLUDED.error_class, error_message = EXCLUDED.error_message,
-    attempts = dead_letter.attempts + 1, last_at = now()
+    attempts = dead_letter.attempts + 1, last_at = now(), retry = false
 
 -- name: unpark
 -- A later change of a row supersedes what was parked.
@@ -105,6 +110,44 @@ WHERE vectorizer = %(vectorizer)s AND (%(all)s OR key = ANY (
 
 -- name: count_parked
 SELECT vectorizer, count(*) FROM walvec.dead_letter GROUP BY vectorizer
+
+-- name: count_parked_of
+SELECT count(*) FROM walvec.dead_letter WHERE vectorizer = %(name)s
+
+-- name: load_dead_letters
+-- The newest first; all of them where neither a vectorizer nor a key is given.
+SELECT d.vectorizer, d.key, d.lsn::text, d.stage, d.error_class, d.error_message, d.attempts, d.first_at, d.last_at,
+    d.retry
+FROM walvec.dead_letter AS d
+JOIN walvec.vectorizer AS v ON v.name = d.vectorizer
+WHERE v.slot = %(slot)s AND d.vectorizer = coalesce(%(vectorizer)s, d.vectorizer)
+    AND d.key = coalesce(%(key)s::text[], d.key)
+ORDER BY d.last_at DESC, d.vectorizer, d.key
+LIMIT %(limit)s
+
+-- name: count_dead_letters
+SELECT count(*) FROM walvec.dead_letter AS d
+JOIN walvec.vectorizer AS v ON v.name = d.vectorizer
+WHERE v.slot = %(slot)s AND d.vectorizer = coalesce(%(vectorizer)s, d.vectorizer)
+    AND d.key = coalesce(%(key)s::text[], d.key)
+
+-- name: retry_dead_letters
+-- The process that follows the slot looks for these, now or when it is started.
+UPDATE walvec.dead_letter AS d SET retry = true FROM walvec.vectorizer AS v
+WHERE v.name = d.vectorizer AND v.slot = %(slot)s AND d.vectorizer = coalesce(%(vectorizer)s, d.vectorizer)
+    AND d.key = coalesce(%(key)s::text[], d.key)
+
+-- name: discard_dead_letters
+DELETE FROM walvec.dead_letter AS d USING walvec.vectorizer AS v
+WHERE v.name = d.vectorizer AND v.slot = %(slot)s AND d.vectorizer = coalesce(%(vectorizer)s, d.vectorizer)
+    AND d.key = coalesce(%(key)s::text[], d.key)
+
+-- name: load_retries
+-- The attempts tell a row that was asked for again after it failed from one still at work.
+SELECT vectorizer, key, attempts FROM walvec.dead_letter
+WHERE retry AND vectorizer = ANY (%(vectorizers)s)
+ORDER BY last_at, vectorizer, key
+LIMIT %(limit)s
 
 -- name: try_fence
 -- One writer: the lock lives and dies with the session that writes.

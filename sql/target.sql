@@ -105,3 +105,7 @@ LIMIT %(limit)s
 -- name: coverage
 -- How many rows have an embedding, in how many chunks.
 SELECT count(*) FILTER (WHERE chunk_seq = 0) AS rows, count(*) AS chunks FROM {target}
+
+-- name: embedded_since
+-- How many chunks got their vector since a backfill began.
+SELECT count(*) FROM {target} WHERE embedded_at >= %(since)s

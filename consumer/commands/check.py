@@ -35,5 +35,5 @@ def _print(findings: list[Finding]) -> None:
         console.print(Text.assemble(level, f" {finding.subject:<{width}}  {finding.detail}"))
         if finding.remedy and finding.level != "ok":
             console.print(Text(f"{'':<9}{finding.remedy}", style="cyan"))
-    counts = Counter(finding.level for finding in findings)
+    counts = Counter[str](finding.level for finding in findings)
     console.print(", ".join(f"{counts[level]} {level}" for level in _STYLES if counts[level]))

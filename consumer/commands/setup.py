@@ -9,12 +9,15 @@ before that.
 import typer
 
 from consumer import metadata
-from consumer.attach import require_fingerprint, source_position
+from consumer.agree import require_fingerprint
+from consumer.attach import source_position
 from consumer.bind import bind
 from consumer.config import Config, fingerprint
 from consumer.database import Connection, connect_source, connect_source_for_changes, connect_target
 from consumer.failpoint import failpoint
+from consumer.metadata import Checkpoint
 from consumer.target import TargetTable, register_vectors
+from consumer.visibility import Snapshot
 from slots import manage, publication
 from slots.errors import PreconditionFailed, SlotLost
 from slots.lsn import Lsn
@@ -32,16 +35,16 @@ async def setup(config: Config, *, time_limit: float) -> None:
         await connect_target(config, role="setup") as target,
     ):
         relations = [await describe(source, *vectorizer.table) for vectorizer in config.vectorizers]
-        await _publish(config, source, relations)
+        await publish(config, source, relations)
         failpoint("setup-publication")
         await _prepare_target(target)
         await _create_slot(config, source, target, time_limit)
         failpoint("setup-checkpoint")
-        await _create_targets(config, target)
+        await create_targets(config, target)
     _say("set up; run: walvec run")
 
 
-async def _publish(config: Config, source: Connection, relations: list[Relation]) -> None:
+async def publish(config: Config, source: Connection, relations: list[Relation]) -> None:
     """Let the publication hold every table. One without a usable replica identity was refused before."""
     name = config.source.publication
     if not await publication.exists(source, name):
@@ -98,21 +101,34 @@ async def _create_slot(config: Config, source: Connection, target: Connection, t
             hint="set [source] slot to another name, or drop that slot",
         )
     if checkpoint is None:
-        await _begin(config, source, target, slot.confirmed_flush_lsn)
+        await begin(config, source, target, slot.confirmed_flush_lsn)
 
 
-async def _begin(config: Config, source: Connection, target: Connection, lsn: Lsn) -> None:
-    """Save the first checkpoint. Whatever was embedded under an earlier one is compared again."""
+async def begin(config: Config, source: Connection, target: Connection, lsn: Lsn) -> None:
+    """Save a new slot's first checkpoint. Whatever was embedded under an earlier one is compared again.
+
+    A transaction that committed before the slot's beginning, but is not visible yet, would be in neither the
+    stream nor a read: so the reads wait for all that are in progress now.
+    """
     name = config.source.slot
     system_identifier, _ = await source_position(source)
+    checkpoint = Checkpoint(system_identifier, lsn, await _in_progress(source))
     async with target.transaction():
+        await metadata.delete_checkpoint(target, name)
+        await metadata.begin_checkpoint(target, name, checkpoint)
         for state in (await metadata.load_vectorizers(target)).values():
             if state.slot == name:
                 await metadata.restart_backfill(target, state.name, name, state.fingerprint)
-        await metadata.begin_checkpoint(target, name, system_identifier, lsn)
 
 
-async def _create_targets(config: Config, target: Connection) -> None:
+async def _in_progress(source: Connection) -> tuple[int, ...]:
+    cursor = await source.execute(load("source.sql")["current_snapshot"])
+    ((snapshot,),) = await cursor.fetchall()
+    return Snapshot.parse(snapshot).running
+
+
+async def create_targets(config: Config, target: Connection) -> None:
+    """Create the target tables and enter the vectorizers, as far as they are missing."""
     known = await metadata.load_vectorizers(target)
     async with await connect_source(config, role="setup") as source:
         for vectorizer in config.vectorizers:

@@ -46,5 +46,7 @@ CREATE TABLE walvec.dead_letter (
     attempts      integer     NOT NULL DEFAULT 1,
     first_at      timestamptz NOT NULL DEFAULT now(),
     last_at       timestamptz NOT NULL DEFAULT now(),
+    -- asked for by `walvec dead-letter retry`; the process takes it up, and it ends with the next attempt
+    retry         boolean     NOT NULL DEFAULT false,
     PRIMARY KEY (vectorizer, key)
 );

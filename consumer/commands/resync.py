@@ -1,0 +1,165 @@
+"""`walvec resync`: a new slot in place of a lost, moved or foreign one, and everything compared.
+
+Between the old slot and the new one changes were missed, nobody can say which. So every row is read again and
+every key of the targets is looked up, as in a backfill: only what differs is embedded, what is gone is
+removed.
+
+The old checkpoint goes first. From then on a crash leaves a slot without a checkpoint, or none at all: `run`
+refuses both, and `resync` or `setup` begins again.
+"""
+
+import typer
+from psycopg import sql
+
+from consumer import metadata
+from consumer.agree import require_fingerprint
+from consumer.attach import source_position
+from consumer.commands import setup
+from consumer.commands.output import byte_size, confirm
+from consumer.config import Config, TableName, fingerprint
+from consumer.database import Connection, connect_source_for_changes, connect_target
+from consumer.failpoint import failpoint
+from consumer.metadata import VectorizerState
+from consumer.supervise import supervise
+from slots import manage
+from slots.errors import PreconditionFailed, SlotActive
+from slots.manage import Slot
+from slots.queries import load
+from slots.relation import Relation, describe
+
+
+async def resync(config: Config, *, time_limit: float, compare: bool, sure: bool) -> None:
+    """Make a new slot and compare all; without `compare` leave that to the next `walvec run`.
+
+    Waits for open write transactions up to `time_limit` seconds. Safe to repeat, after a crash too.
+    Raises SlotActive while another process follows the slot, PreconditionFailed, ConfigInvalid.
+    """
+    async with (
+        await connect_target(config, role="resync") as target,
+        await connect_source_for_changes(config) as source,
+    ):
+        await metadata.require_schema(target)
+        if not await metadata.try_fence(target, config.source.slot):
+            raise SlotActive(
+                f'another walvec writes for slot "{config.source.slot}"', hint="stop it, then resync"
+            )
+        slot = await _own_slot(config, source)
+        await _require_settings(config, target)
+        relations = [await describe(source, *vectorizer.table) for vectorizer in config.vectorizers]
+        confirm(await _loss(config, source, slot, relations), sure=sure)
+        await _tell_of_another_server(config, source, target)
+        await setup.publish(config, source, relations)
+        await setup.create_targets(config, target)
+        await _begin_anew(config, source, target, slot, time_limit)
+    if compare:
+        await _compare(config)
+    else:
+        typer.echo("the next `walvec run` compares all rows")
+
+
+async def _own_slot(config: Config, source: Connection) -> Slot | None:
+    """Return the slot that is to go, None where it is gone. Raises where it is not ours to drop."""
+    name = config.source.slot
+    slot = await manage.inspect(source, name)
+    if slot is None:
+        return None
+    if slot.plugin != config.source.plugin:
+        raise _foreign(name, f"is of plugin {slot.plugin}" if slot.plugin else "is a physical one")
+    if slot.database != source.info.dbname:
+        raise _foreign(name, f"belongs to database {slot.database}")
+    if slot.active:
+        raise SlotActive(f'process {slot.active_pid} reads slot "{name}"', hint="end it, then resync")
+    return slot
+
+
+def _foreign(name: str, how: str) -> PreconditionFailed:
+    return PreconditionFailed(
+        f'slot "{name}" {how}', hint="it is somebody else's: set [source] slot to another name"
+    )
+
+
+async def _require_settings(config: Config, target: Connection) -> None:
+    """Refuse what `run` would refuse, before anything is dropped."""
+    known = await metadata.load_vectorizers(target)
+    for vectorizer in config.vectorizers:
+        if state := known.get(vectorizer.name):
+            wanted = fingerprint(vectorizer, config.embedder)
+            require_fingerprint(state, vectorizer.name, config.source.slot, wanted)
+
+
+async def _loss(config: Config, source: Connection, slot: Slot | None, relations: list[Relation]) -> str:
+    """Say what goes and what it costs."""
+    name = config.source.slot
+    old = f"slot {name} is gone already"
+    if slot is not None:
+        old = f"slot {name} is dropped, with {byte_size(slot.unconfirmed_bytes)} of WAL that was not read"
+    lines = [f"{old}; a new one is made, and all rows are read and compared:"]
+    for vectorizer, relation in zip(config.vectorizers, relations, strict=True):
+        rows = await _estimate(source, relation)
+        lines.append(f"  {vectorizer.table}, about {rows:,} rows, with {vectorizer.target}")
+    return "\n".join([*lines, "only what differs is embedded, and what is gone from the source is removed"])
+
+
+async def _estimate(source: Connection, relation: Relation) -> int:
+    oids = [leaf.oid for leaf in relation.leaves]
+    cursor = await source.execute(load("source.sql")["row_estimate"], {"oids": oids})
+    ((rows,),) = await cursor.fetchall()
+    return int(rows)
+
+
+async def _tell_of_another_server(config: Config, source: Connection, target: Connection) -> None:
+    """The server before may still run, and then its slot keeps WAL for nobody."""
+    checkpoint = await metadata.load_checkpoint(target, config.source.slot)
+    system_identifier, _ = await source_position(source)
+    if checkpoint and checkpoint.system_identifier != system_identifier:
+        typer.echo(
+            f"the source is another server than before; if that one still runs, drop slot "
+            f"{config.source.slot} there: it keeps WAL back"
+        )
+
+
+async def _begin_anew(
+    config: Config, source: Connection, target: Connection, slot: Slot | None, time_limit: float
+) -> None:
+    """Put a new slot and its checkpoint in the place of what there is."""
+    name = config.source.slot
+    await metadata.delete_checkpoint(target, name)
+    failpoint("resync-checkpoint")
+    if slot is not None:
+        await manage.drop(source, name)
+        typer.echo(f"dropped slot {name}")
+    failpoint("resync-drop")
+    beginning = await manage.create(source, name, config.source.plugin, time_limit=time_limit)
+    failpoint("resync-slot")
+    await setup.begin(config, source, target, beginning)
+    failpoint("resync-begin")
+    typer.echo(f"created slot {name}, which begins at {beginning}")
+
+
+async def _compare(config: Config) -> None:
+    """Compare everything, as `walvec run --once` does."""
+    typer.echo("comparing all rows; this can be interrupted, `walvec run` goes on from there")
+    try:
+        await supervise(config, once=True, wait=False, give_up_after=None)
+    except SlotActive:
+        typer.echo("another walvec has taken the slot over and goes on comparing; `walvec status` shows it")
+        return
+    async with await connect_target(config, role="resync") as target:
+        states = await metadata.load_vectorizers(target)
+        own = [states[vectorizer.name] for vectorizer in config.vectorizers]
+        for state in own:
+            written = await _written_since(target, state)
+            typer.echo(f"{state.name}: {state.rows_done:,} rows compared, {written:,} chunks embedded anew")
+    if all(state.phase == "done" for state in own):
+        typer.echo("source and target are in step; start: walvec run")
+    else:
+        typer.echo("interrupted; `walvec run` goes on from there")
+
+
+async def _written_since(target: Connection, state: VectorizerState) -> int:
+    """Count the chunks embedded since the backfill began."""
+    name = sql.Identifier(*TableName.parse(state.target_table))
+    query = sql.SQL(load("target.sql")["embedded_since"]).format(target=name)
+    cursor = await target.execute(query, {"since": state.started_at})
+    ((chunks,),) = await cursor.fetchall()
+    return int(chunks)
