@@ -10,6 +10,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -128,9 +129,12 @@ def template(server: str) -> Iterator[str]:
         drop_database(admin, name)
 
 
-@pytest.fixture
-def create_database(server: str, template: str) -> Iterator[Callable[[], str]]:
-    """Give a function that makes a fresh database with pgvector and returns its connection string."""
+@contextmanager
+def databases(server: str, template: str) -> Iterator[Callable[[], str]]:
+    """Give a function that makes a fresh database with pgvector and returns its connection string.
+
+    They are dropped at the end, with their slots.
+    """
     made: list[str] = []
     with psycopg.connect(server, autocommit=True) as admin:
 
@@ -147,6 +151,13 @@ def create_database(server: str, template: str) -> Iterator[Callable[[], str]]:
         yield create
         for name in made:
             drop_database(admin, name)
+
+
+@pytest.fixture
+def create_database(server: str, template: str) -> Iterator[Callable[[], str]]:
+    """Give a function that makes a fresh database for the test."""
+    with databases(server, template) as create:
+        yield create
 
 
 @pytest.fixture

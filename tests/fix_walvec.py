@@ -37,7 +37,6 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from structlog.testing import LogCapture
 
-import consumer.pipeline
 from consumer import supervise
 from consumer.chunk import Chunker, input_hash
 from consumer.commands import backfill, setup
@@ -46,16 +45,24 @@ from consumer.embed import Vector
 from consumer.target import MAX_VECTOR_DIMENSIONS
 from slots.errors import WalvecError
 from tests.fix_embedding_service import EmbeddingService, vector_of
+from tests.fix_postgres import databases
 
 TIMEOUT = 30.0  # seconds after which what a test waits for will not come any more
 
-# What an idle sidecar puts off for seconds, so that a test does not have to wait for it.
-IMPATIENCE = {"IDLE_INTERVAL": 0.05, "WATCH_INTERVAL": 0.2, "LOOK_INTERVAL": 0.02}
-_IMPATIENT = f"""
-import consumer.cli, consumer.pipeline
-vars(consumer.pipeline).update({IMPATIENCE})
-consumer.cli.main()
-"""
+# What an idle sidecar puts off, in seconds that no test has to wait for.
+_IMPATIENCE = {
+    "consumer.commit.IDLE_INTERVAL": 0.05,
+    "consumer.commit.LOOK_INTERVAL": 0.02,
+    "consumer.pipeline.LOOK_INTERVAL": 0.02,
+    "consumer.watch.INTERVAL": 0.2,
+}
+_IMPATIENT = "\n".join(
+    [
+        "import consumer.cli, consumer.commit, consumer.pipeline, consumer.watch",
+        *(f"{name} = {seconds}" for name, seconds in _IMPATIENCE.items()),
+        "consumer.cli.main()",
+    ]
+)
 
 # Values print on the test's own sessions as they do on walvec's, so that f gives the same text.
 _PRINTING = (
@@ -428,6 +435,20 @@ class Sidecar:
 
         until(is_in_step, f"checkpoint past {lsn} and every backfill done", timeout=timeout)
 
+    def eventually(self) -> None:
+        """Wait until target = f(source), for changes that no place in the WAL stands for: the catalog's.
+
+        Then until it is in step, in case more was on its way.
+        """
+
+        def is_so() -> bool:
+            assert self._alive(), "walvec has stopped"
+            return self.actual() == self.expected()
+
+        with suppress(AssertionError):  # the test's own comparison shows the difference
+            until(is_so, timeout=TIMEOUT / 3)
+        self.in_step()
+
     def state_is(self, condition: LiteralString, *values: object) -> bool:
         """Whether a condition on walvec.checkpoint holds."""
         row = self.target.execute(
@@ -446,6 +467,10 @@ class Sidecar:
     def expected(self) -> dict[str, Chunks]:
         """What every vectorizer's target must hold: f(source)."""
         return {name: self._expected(followed) for name, followed in self.followed.items()}
+
+    def expected_of(self, name: str) -> Chunks:
+        """What one vectorizer's target must hold, where another's table cannot be read at present."""
+        return self._expected(self.followed[name])
 
     def actual(self) -> dict[str, Chunks]:
         """What every vectorizer's target holds.
@@ -489,46 +514,39 @@ def _toml(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-@pytest.fixture
-def log() -> Iterator[list[dict[str, Any]]]:
-    """What is logged in this process, as event and key-values."""
+@contextmanager
+def sidecar_on(source: str, target: str, directory: Path) -> Iterator[Sidecar]:
+    """Give walvec for two databases (or one), with an embedding service over HTTP; its runs are impatient."""
     capture = LogCapture()
     structlog.configure(processors=[structlog.stdlib.add_log_level, capture])
-    yield cast("list[dict[str, Any]]", capture.entries)
+    with pytest.MonkeyPatch.context() as patch, EmbeddingService() as service:
+        patch.setattr(supervise, "_signals", _without_signals)
+        for name, seconds in _IMPATIENCE.items():
+            patch.setattr(name, seconds)
+        sidecar = Sidecar(source, target, directory, service, cast("list[dict[str, Any]]", capture.entries))
+        yield sidecar
+        sidecar.close()
     structlog.reset_defaults()
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nothing that an idle sidecar puts off take seconds, and let it run in threads."""
-    monkeypatch.setattr(supervise, "_signals", _without_signals)
-    for name, seconds in IMPATIENCE.items():
-        monkeypatch.setattr(consumer.pipeline, name, seconds)
+def sidecar(database: str, tmp_path: Path) -> Iterator[Sidecar]:
+    """One database of walvec that is source and target."""
+    with sidecar_on(database, database, tmp_path) as own:
+        yield own
 
 
 @pytest.fixture
-def sidecar(
-    database: str,
-    tmp_path: Path,
-    embedding_service: EmbeddingService,
-    log: list[dict[str, Any]],
-    impatient: None,
-) -> Iterator[Sidecar]:
-    """One database that is source and target of walvec, and an embedding service over HTTP."""
-    own = Sidecar(database, database, tmp_path, embedding_service, log)
-    yield own
-    own.close()
-
-
-@pytest.fixture
-def distant_sidecar(
-    create_database: Callable[[], str],
-    tmp_path: Path,
-    embedding_service: EmbeddingService,
-    log: list[dict[str, Any]],
-    impatient: None,
-) -> Iterator[Sidecar]:
+def distant_sidecar(create_database: Callable[[], str], tmp_path: Path) -> Iterator[Sidecar]:
     """The same, with the target in another database."""
-    own = Sidecar(create_database(), create_database(), tmp_path, embedding_service, log)
-    yield own
-    own.close()
+    with sidecar_on(create_database(), create_database(), tmp_path) as own:
+        yield own
+
+
+@pytest.fixture(scope="module")
+def shared_sidecar(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+    """One for all tests of a module, which follow each other on its tables: much quicker."""
+    with databases(server, template) as create:
+        database = create()
+        with sidecar_on(database, database, tmp_path_factory.mktemp("sidecar")) as own:
+            yield own
