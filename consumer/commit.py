@@ -8,14 +8,13 @@ import asyncio
 from collections.abc import Mapping
 from time import monotonic
 
-import stamina
 import structlog
 
 from consumer.errors import BackfillRestarted
 from consumer.evaluate import Source
 from consumer.failpoint import failpoint
 from consumer.lane import Lane
-from consumer.policy import passes_in_place, rule_for
+from consumer.policy import in_place
 from consumer.route import Router
 from consumer.target import TargetTable
 from consumer.visibility import Unseen
@@ -58,9 +57,6 @@ class Committer:
         self._end = end
         self._saved_at = monotonic()
         self._received = self._told = ledger.saved
-        self._retrying = stamina.AsyncRetryingCaller(
-            attempts=None, timeout=None, wait_initial=0.1, wait_max=10.0
-        ).on(_passes)
         self.writing = asyncio.Lock()  # for whoever needs the writer's session
         self.poke = asyncio.Event()  # set when the slot has something to be told
 
@@ -71,7 +67,7 @@ class Committer:
         if len(self._unseen) > UNSEEN_LIMIT:
             await self._source.look()
         began = monotonic()
-        position = await self._retrying(self._commit, lane.name, batch)
+        position = await in_place(self._commit, lane.name, batch)
         _report(lane.name, batch, position, monotonic() - began)
 
     async def _commit(self, name: str, batch: Batch) -> Position:
@@ -145,14 +141,6 @@ class Committer:
         if status.flush > self._told:
             self._told = status.flush
             failpoint("after-confirm")
-
-
-def _passes(error: Exception) -> bool:
-    """Whether a failed write is worth another try on this session; says so."""
-    if not passes_in_place(error):
-        return False
-    _log.warning("a write is tried again", what=type(error).__name__, hint=rule_for(error).hint)
-    return True
 
 
 def _report(name: str, batch: Batch, position: Position, seconds: float) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import Jsonb
-from psycopg.types.string import TextLoader
 
 from consumer.config import Config
 from slots.errors import ConnectionLost, PreconditionFailed
@@ -121,13 +120,6 @@ _REFUSALS = (
     "does not support SSL",
     "certificate",
 )
-
-
-def read_as_text(context: Connection | psycopg.AsyncCursor[Any]) -> None:
-    """Let every value be the text of its output function, which is what the stream carries too."""
-    for info in context.adapters.types:
-        for oid in (info.oid, info.array_oid):
-            context.adapters.register_loader(oid, TextLoader)
 
 
 async def _pin(connection: Connection, settings: dict[str, str]) -> None:

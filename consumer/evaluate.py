@@ -14,11 +14,12 @@ from typing import TypeVar
 
 import psycopg
 import structlog
+from psycopg.types.string import TextLoader
 
 from consumer import keys as key_sql
 from consumer.actions import Key
 from consumer.bind import Binding, source_query
-from consumer.database import Connection, read_as_text
+from consumer.database import Connection
 from consumer.errors import EvaluationFailed
 from consumer.visibility import Snapshot, Unseen
 from slots.queries import load
@@ -65,7 +66,10 @@ class Source:
         self._connection = connection
         self._unseen = unseen
         self._lock = asyncio.Lock()
-        read_as_text(connection)
+        # Every value as the text of its output function, which is what the stream carries too.
+        for info in connection.adapters.types:
+            for oid in (info.oid, info.array_oid):
+                connection.adapters.register_loader(oid, TextLoader)
 
     async def evaluate(self, binding: Binding, images: Sequence[bytes]) -> list[Text]:
         """Return each image's text, None where it has no embedding.

@@ -5,8 +5,9 @@ A statement about many keys takes one text array a key column, `%(k0)s, %(k1)s, 
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from psycopg import sql
+from psycopg import AsyncCursor, sql
 
 from consumer.actions import Key
 from slots.relation import Column
@@ -59,6 +60,18 @@ def parameters(keys: Iterable[Key], key: Sequence[Column]) -> dict[str, list[str
     """Return the arrays for `arrays`, all as long as `keys`."""
     transposed = list(zip(*keys, strict=True)) or [()] * len(key)
     return {f"k{i}": list(part) for i, part in enumerate(transposed)}
+
+
+def read(cursor: AsyncCursor[Any]) -> list[Key]:
+    """Return the keys that a statement gave, as the server printed them and not as Python has them."""
+    result = cursor.pgresult
+    if result is None:
+        return []
+    width = range(result.nfields)
+    return [
+        tuple((result.get_value(row, column) or b"").decode() for column in width)
+        for row in range(result.ntuples)
+    ]
 
 
 def parameter(key: Key) -> dict[str, str]:

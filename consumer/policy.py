@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import psycopg
+import stamina
+import structlog
 
 from consumer.errors import BackfillRestarted, CatalogChanged, EvaluationFailed, LaneBehind, WalvecError
 from slots.errors import ConnectionLost, MalformedMessage, PreconditionFailed, SlotActive
 
 Verdict = Literal["again", "retry", "stop"]  # again: at once; retry: after a wait
 
+
+_log = structlog.get_logger(__name__)
 
 _GRAVITY: dict[Verdict, int] = {"again": 0, "retry": 1, "stop": 2}
 
@@ -63,11 +67,6 @@ _SQLSTATES: dict[str, Rule] = {
 }
 
 
-def passes_in_place(error: BaseException) -> bool:
-    """Whether a failed write may be tried again on the same session: something was in the way."""
-    return isinstance(error, psycopg.Error) and (error.sqlstate or "") in _IN_PLACE
-
-
 def rule_for(error: BaseException) -> Rule:
     """Return what to do about a failure."""
     if isinstance(error, psycopg.Error):
@@ -107,3 +106,18 @@ def explain(error: BaseException) -> WalvecError | None:
             hint=rule_for(error).hint,
         )
     return None
+
+
+def _passes_in_place(error: Exception) -> bool:
+    """Whether a statement may be tried again on the same session: something was in the way. Says so."""
+    if not isinstance(error, psycopg.Error) or error.sqlstate not in _IN_PLACE:
+        return False
+    _log.warning("tried again", what=type(error).__name__, hint=rule_for(error).hint)
+    return True
+
+
+# Calls a function of the target again and again while something is in its way, and lets other lanes go on
+# meanwhile.
+in_place = stamina.AsyncRetryingCaller(attempts=None, timeout=None, wait_initial=0.1, wait_max=10.0).on(
+    _passes_in_place
+)

@@ -19,6 +19,7 @@ from consumer.errors import EvaluationFailed
 from consumer.evaluate import Source, Text
 from consumer.failpoint import failpoint
 from consumer.lane import Segment
+from consumer.policy import in_place
 from consumer.target import TargetTable
 from consumer.write import Batch, Parked
 
@@ -57,7 +58,7 @@ class Preparer:
         rows = await self._chunk(texts)
         batch.gone.extend(key for key, chunks in rows.items() if not chunks)
         rows = {key: chunks for key, chunks in rows.items() if chunks}
-        held = {} if segment.truncate else await self._table.existing(self._lookups, list(rows))
+        held = {} if segment.truncate else await in_place(self._table.existing, self._lookups, list(rows))
         for key, chunks in rows.items():
             _compare(key, chunks, held.get(key, {}), batch)
         await self._embed(batch)

@@ -19,7 +19,7 @@ from psycopg.types import TypeInfo
 from consumer import keys as key_sql
 from consumer.actions import Chunk, Key
 from consumer.bind import Binding
-from consumer.database import Connection, read_as_text
+from consumer.database import Connection
 from consumer.embed import Vector
 from consumer.table_name import MAX_NAME_BYTES, TableName
 from slots.errors import PreconditionFailed
@@ -94,9 +94,7 @@ class TargetTable:
     async def keys_after(self, connection: Connection, key: Key | None, *, rows: int) -> list[Key]:
         """Return the keys that follow `key`, in the target's order."""
         name = "target_keys_from_start" if key is None else "target_keys_after"
-        cursor = connection.cursor()
-        read_as_text(cursor)
-        await cursor.execute(self.compose(name), {**key_sql.parameter(key or ()), "limit": rows})
+        cursor = await connection.execute(self.compose(name), {**key_sql.parameter(key or ()), "limit": rows})
         return key_sql.read(cursor)
 
     async def columns(self, connection: Connection) -> list[tuple[str, str]]:

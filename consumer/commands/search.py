@@ -14,7 +14,7 @@ from consumer.embed.dispatch import ask
 from consumer.errors import UsageInvalid
 from consumer.target import TargetTable, register_vectors
 
-_EXCERPT = 90  # characters of a chunk that a table shows
+_EXCERPT = 72  # characters of a chunk that a table shows: with keys of usual length, 100 columns
 
 
 async def search(config: Config, name: str, query: str, *, limit: int, as_json: bool) -> None:

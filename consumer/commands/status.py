@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
+import typer
 from psycopg import sql
 from psycopg.rows import dict_row
 
@@ -144,6 +145,7 @@ def _show(slot: SlotStatus, vectorizers: list[VectorizerStatus]) -> None:
         [(slot.name, _process(slot), byte_size(slot.retained_bytes), behind, slot.checkpoint_lsn or "none")],
         empty="",
     )
+    typer.echo()
     print_table(
         ("vectorizer", "table", "target", "state", "rows", "chunks", "parked"),
         [
