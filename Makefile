@@ -13,7 +13,7 @@ help: ## show this help
 
 .PHONY: demo
 demo: venv postgres ## embed a blog and follow its edits; KEEP=1 leaves it running
-	@KEEP=$(KEEP) $(BIN)/python compose/demo.py
+	@$(BIN)/python -m compose.demo $(if $(KEEP),--keep)
 
 .PHONY: test
 test: lint $(if $(WALVEC_TEST_DSN),,postgres) ## lint, types, every test with coverage; ARGS="…" goes to pytest

@@ -1,0 +1,84 @@
+"""Live edits: each committed by the application, then watched until a search would find what it did."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import LiteralString
+
+from compose.demo import blog
+from compose.demo.blog import Post
+from compose.demo.proof import Expected
+from compose.demo.server import Connection
+from compose.demo.sidecar import Sidecar, Tally
+
+EDIT = "UPDATE blog SET contents = contents || %(text)s WHERE id = %(id)s"
+RETITLE = "UPDATE blog SET title = %(text)s WHERE id = %(id)s"
+UNPUBLISH = "UPDATE blog SET published_time = NULL WHERE id = %(id)s"
+PUBLISH = "UPDATE blog SET published_time = now() WHERE id = %(id)s"
+DELETE = "DELETE FROM blog WHERE id = %(id)s"
+RECATEGORISE = "UPDATE blog SET category = 'python ' || category"
+
+_HELD = "SELECT chunk FROM blog_embedding WHERE id = %s ORDER BY chunk_seq"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What became of one edit."""
+
+    seconds: float  # from the return of its commit until a search would see it
+    chunks: int  # of the post, or of all posts, afterwards
+    texts: int  # sent to the embedder
+
+
+class Editor:
+    """The application that writes the blog, and beside it a reader of the target."""
+
+    def __init__(
+        self, application: Connection, reader: Connection, sidecar: Sidecar, expected: Expected
+    ) -> None:
+        self._application = application
+        self._reader = reader
+        self._sidecar = sidecar
+        self._expected = expected
+
+    def insert(self, post: Post) -> Seen:
+        """Write a post."""
+        return self._watch(lambda: blog.insert(self._application, post))
+
+    def change(self, statement: LiteralString, post: int, text: str | None = None) -> Seen:
+        """Change or delete one post."""
+
+        def edit() -> int:
+            self._application.execute(statement, {"id": post, "text": text})
+            return post
+
+        return self._watch(edit)
+
+    def change_all(self, statement: LiteralString) -> Seen:
+        """Change all posts in a way that shows in no vector: watched until walvec is done with them."""
+        before = self._sidecar.tally()
+        rows = self._application.execute(statement).rowcount
+        committed = perf_counter()
+        texts = self._texts_since(before, rows)
+        seconds = perf_counter() - committed
+        ((chunks,),) = self._reader.execute("SELECT count(*) FROM blog_embedding").fetchall()
+        return Seen(seconds, chunks, texts)
+
+    def _watch(self, edit: Callable[[], int]) -> Seen:
+        before = self._sidecar.tally()
+        with self._application.transaction():
+            post = edit()
+            wanted = self._expected.of_post(self._application, post)
+        committed = perf_counter()
+        self._sidecar.until(lambda: self._held(post) == wanted, "an edit is to be searchable")
+        return Seen(perf_counter() - committed, len(wanted), self._texts_since(before, rows=1))
+
+    def _texts_since(self, before: Tally, rows: int) -> int:
+        """Wait until walvec's log accounts for so many rows; return how many texts they took."""
+        self._sidecar.until(
+            lambda: self._sidecar.tally().rows - before.rows >= rows, "the batch is to be in walvec's log"
+        )
+        return self._sidecar.tally().texts - before.texts
+
+    def _held(self, post: int) -> list[str]:
+        return [chunk for (chunk,) in self._reader.execute(_HELD, [post])]

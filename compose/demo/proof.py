@@ -1,0 +1,85 @@
+"""The proof: what the target has to hold, worked out again from the source, against what it holds.
+
+Chunks are compared by place and text and by the hash of what was embedded; with the hashing embedder the
+vectors are made again too, number for number.
+"""
+
+from array import array
+from dataclasses import dataclass
+
+from compose.demo.server import Connection
+from consumer.chunk import Chunker, InputHasher
+from consumer.config import Config
+from consumer.embed.hashing import embed_text
+
+_PUBLISHED = "SELECT id, title, contents FROM blog WHERE published_time IS NOT NULL"
+_HELD = "SELECT id, chunk_seq, chunk, input_hash, embedding::real[] FROM blog_embedding"
+
+Place = tuple[int, int]  # id, chunk_seq
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Counts of one comparison."""
+
+    posts: int  # published
+    embedded: int  # posts with a chunk in the target
+    chunks: int  # that the published posts have
+    held: int  # chunks in the target
+    missing: int  # chunks
+    stale: int  # chunks whose text, hash or vector is of another text
+    orphaned: int  # chunks of deleted or unpublished posts, or past a post's end
+    vectors: bool  # whether vectors were compared as well
+
+    @property
+    def holds(self) -> bool:
+        """Whether the target is what it has to be."""
+        return not (self.missing or self.stale or self.orphaned)
+
+
+class Expected:
+    """What the target has to hold, by the settings: title and contents of published posts, in chunks."""
+
+    def __init__(self, config: Config) -> None:
+        vectorizer = config.vectorizer("blog")
+        assert vectorizer is not None
+        assert vectorizer.chunk != "none"
+        self._split = Chunker(vectorizer.chunk.size, vectorizer.chunk.overlap).split
+        self._hash = InputHasher(config.embedder.model, config.embedder.dimensions)
+        self._dimensions = config.embedder.dimensions
+        self._remakes_vectors = config.embedder.provider == "hashing"
+
+    def of_post(self, connection: Connection, post: int) -> list[str]:
+        """One post's chunks, none if it is not published or not there."""
+        rows = connection.execute(f"{_PUBLISHED} AND id = %s", [post])
+        return [chunk for _, title, contents in rows for chunk in self._chunks(title, contents)]
+
+    def compare(self, connection: Connection) -> Proof:
+        """Compare source and target as one snapshot sees them."""
+        with connection.transaction():
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            published = connection.execute(_PUBLISHED).fetchall()
+            held = {(post, seq): rest for post, seq, *rest in connection.execute(_HELD)}
+        wanted: dict[Place, str] = {
+            (post, seq): chunk
+            for post, title, contents in published
+            for seq, chunk in enumerate(self._chunks(title, contents))
+        }
+        return Proof(
+            posts=len(published),
+            embedded=len({post for post, _ in held}),
+            chunks=len(wanted),
+            held=len(held),
+            missing=len(wanted.keys() - held.keys()),
+            stale=sum(not self._is_of(wanted[place], *held[place]) for place in wanted.keys() & held.keys()),
+            orphaned=len(held.keys() - wanted.keys()),
+            vectors=self._remakes_vectors,
+        )
+
+    def _chunks(self, title: str, contents: str) -> list[str]:
+        return self._split(f"{title}\n\n{contents}")
+
+    def _is_of(self, text: str, chunk: str, input_hash: bytes, vector: list[float]) -> bool:
+        if chunk != text or input_hash != self._hash(text):
+            return False
+        return not self._remakes_vectors or array("f", vector) == embed_text(text, self._dimensions)
