@@ -24,7 +24,7 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -515,38 +515,75 @@ def _toml(value: object) -> str:
 
 
 @contextmanager
-def sidecar_on(source: str, target: str, directory: Path) -> Iterator[Sidecar]:
-    """Give walvec for two databases (or one), with an embedding service over HTTP; its runs are impatient."""
+def logging() -> Iterator[list[dict[str, Any]]]:
+    """Collect what is logged in this process, as events with their key-values."""
     capture = LogCapture()
     structlog.configure(processors=[structlog.stdlib.add_log_level, capture])
-    with pytest.MonkeyPatch.context() as patch, EmbeddingService() as service:
-        patch.setattr(supervise, "_signals", _without_signals)
-        for name, seconds in _IMPATIENCE.items():
-            patch.setattr(name, seconds)
-        sidecar = Sidecar(source, target, directory, service, cast("list[dict[str, Any]]", capture.entries))
-        yield sidecar
-        sidecar.close()
+    yield cast("list[dict[str, Any]]", capture.entries)
     structlog.reset_defaults()
 
 
+@contextmanager
+def impatience() -> Iterator[None]:
+    """Let nothing that an idle sidecar puts off take seconds, and let it run in threads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervise, "_signals", _without_signals)
+        for name, seconds in _IMPATIENCE.items():
+            patch.setattr(name, seconds)
+        yield
+
+
 @pytest.fixture
-def sidecar(database: str, tmp_path: Path) -> Iterator[Sidecar]:
-    """One database of walvec that is source and target."""
-    with sidecar_on(database, database, tmp_path) as own:
+def log() -> Iterator[list[dict[str, Any]]]:
+    """What the test's runs in this process log."""
+    with logging() as entries:
+        yield entries
+
+
+@pytest.fixture
+def impatient() -> Iterator[None]:
+    """Runs in this process do not put things off."""
+    with impatience():
+        yield
+
+
+@pytest.fixture
+def sidecar(
+    database: str,
+    tmp_path: Path,
+    embedding_service: EmbeddingService,
+    log: list[dict[str, Any]],
+    impatient: None,
+) -> Iterator[Sidecar]:
+    """One database of walvec that is source and target, and an embedding service over HTTP."""
+    with closing(Sidecar(database, database, tmp_path, embedding_service, log)) as own:
         yield own
 
 
 @pytest.fixture
-def distant_sidecar(create_database: Callable[[], str], tmp_path: Path) -> Iterator[Sidecar]:
+def distant_sidecar(
+    create_database: Callable[[], str],
+    tmp_path: Path,
+    embedding_service: EmbeddingService,
+    log: list[dict[str, Any]],
+    impatient: None,
+) -> Iterator[Sidecar]:
     """The same, with the target in another database."""
-    with sidecar_on(create_database(), create_database(), tmp_path) as own:
+    with closing(Sidecar(create_database(), create_database(), tmp_path, embedding_service, log)) as own:
         yield own
+
+
+@contextmanager
+def new_sidecar(server: str, template: str, directory: Path) -> Iterator[Sidecar]:
+    """Give one with a database of its own, for fixtures that outlive a test."""
+    with databases(server, template) as create, EmbeddingService() as service, logging() as entries:
+        database = create()
+        with impatience(), closing(Sidecar(database, database, directory, service, entries)) as own:
+            yield own
 
 
 @pytest.fixture(scope="module")
 def shared_sidecar(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
     """One for all tests of a module, which follow each other on its tables: much quicker."""
-    with databases(server, template) as create:
-        database = create()
-        with sidecar_on(database, database, tmp_path_factory.mktemp("sidecar")) as own:
-            yield own
+    with new_sidecar(server, template, tmp_path_factory.mktemp("sidecar")) as own:
+        yield own

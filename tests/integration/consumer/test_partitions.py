@@ -1,36 +1,56 @@
 """Partitioned tables: rows arrive under their leaf's name and belong to the root all the same."""
 
+from collections.abc import Iterator
+
 import pytest
 
-from tests.fix_walvec import Sidecar
+from tests.fix_walvec import Sidecar, new_sidecar
 
-ROOT = "CREATE TABLE blog (id int, lang text, body text, PRIMARY KEY (id, lang)) PARTITION BY LIST (lang)"
+TABLES = (
+    "CREATE TABLE blog (id int, lang text, body text, PRIMARY KEY (id, lang)) PARTITION BY LIST (lang)",
+    "CREATE TABLE blog_en PARTITION OF blog FOR VALUES IN ('en')",
+    "CREATE TABLE blog_rest PARTITION OF blog DEFAULT PARTITION BY RANGE (id)",
+    "CREATE TABLE blog_rest_low PARTITION OF blog_rest FOR VALUES FROM (MINVALUE) TO (1000)",
+    "CREATE TABLE blog_rest_high PARTITION OF blog_rest FOR VALUES FROM (1000) TO (MAXVALUE)",
+    # A leaf with a history of its own: other columns' order, and one that is gone.
+    "CREATE TABLE blog_de (gone int, body text, lang text, id int, PRIMARY KEY (id, lang))",
+    "ALTER TABLE blog_de DROP COLUMN gone",
+    "ALTER TABLE blog ATTACH PARTITION blog_de FOR VALUES IN ('de')",
+)
+ROWS = """
+    INSERT INTO blog SELECT i * 300, l, l || i
+    FROM generate_series(1, 5) AS i, unnest('{en,de,fr}'::text[]) AS l
+"""
 
 
-@pytest.fixture(params=[False, True], ids=["by leaf", "via root"])
-def partitioned(sidecar: Sidecar, request: pytest.FixtureRequest) -> Sidecar:
-    """A table in three leaves, one of them below another level, one with its columns in another order."""
-    for statement in (
-        ROOT,
-        "CREATE TABLE blog_en PARTITION OF blog FOR VALUES IN ('en')",
-        "CREATE TABLE blog_rest PARTITION OF blog DEFAULT PARTITION BY RANGE (id)",
-        "CREATE TABLE blog_rest_low PARTITION OF blog_rest FOR VALUES FROM (MINVALUE) TO (1000)",
-        "CREATE TABLE blog_rest_high PARTITION OF blog_rest FOR VALUES FROM (1000) TO (MAXVALUE)",
-        "CREATE TABLE blog_de (gone int, body text, lang text, id int, PRIMARY KEY (id, lang))",
-        "ALTER TABLE blog_de DROP COLUMN gone",
-        "ALTER TABLE blog ATTACH PARTITION blog_de FOR VALUES IN ('de')",
-        """
-        INSERT INTO blog SELECT i * 300, l, l || i
-        FROM generate_series(1, 5) AS i, unnest('{en,de,fr}'::text[]) AS l
-        """,
-        f"CREATE PUBLICATION walvec FOR TABLE blog WITH (publish_via_partition_root = {request.param})",
-    ):
+def follow(sidecar: Sidecar, *, via_root: bool) -> Sidecar:
+    """Set up for a table in four leaves, on two levels."""
+    publication = f"CREATE PUBLICATION walvec FOR TABLE blog WITH (publish_via_partition_root = {via_root})"
+    for statement in (*TABLES, ROWS, publication):
         sidecar.source.execute(statement.encode())
     sidecar.follow(key=("id", "lang"))
     sidecar.setup()
-    sidecar.once()
-    sidecar.service.forget()
     return sidecar
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["by leaf", "via root"])
+def followed(
+    server: str, template: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Sidecar]:
+    """Follow it while the tests alter its rows, published either way."""
+    with new_sidecar(server, template, tmp_path_factory.mktemp("sidecar")) as sidecar:
+        follow(sidecar, via_root=request.param)
+        with sidecar.running():
+            yield sidecar
+
+
+@pytest.fixture
+def partitioned(followed: Sidecar) -> Sidecar:
+    """Give it the same rows for every test, embedded already."""
+    followed.source.execute("DELETE FROM blog")
+    followed.source.execute(ROWS.encode())
+    followed.in_step()
+    return followed
 
 
 def test_backfill(partitioned: Sidecar) -> None:
@@ -56,52 +76,49 @@ def test_backfill(partitioned: Sidecar) -> None:
 def test_follows(partitioned: Sidecar, statement: str) -> None:
     """A change of the root or of a leaf reaches the root's target."""
     partitioned.source.execute(statement.encode())
-    partitioned.once()
+    partitioned.in_step()
     assert partitioned.actual() == partitioned.expected()
 
 
 def test_truncate_of_a_leaf_then_new_rows(partitioned: Sidecar) -> None:
     """What is inserted behind the truncate stays, in the same transaction and after it."""
-    with partitioned.running():
-        with partitioned.source.transaction():
-            partitioned.source.execute("TRUNCATE blog_de")
-            partitioned.source.execute("INSERT INTO blog VALUES (300, 'de', 'again'), (301, 'de', 'new')")
-        partitioned.source.execute("INSERT INTO blog VALUES (302, 'de', 'newer')")
-        partitioned.in_step()
+    with partitioned.source.transaction():
+        partitioned.source.execute("TRUNCATE blog_de")
+        partitioned.source.execute("INSERT INTO blog VALUES (300, 'de', 'again'), (301, 'de', 'new')")
+    partitioned.source.execute("INSERT INTO blog VALUES (302, 'de', 'newer')")
+    partitioned.in_step()
     assert partitioned.actual() == partitioned.expected()
 
 
-class TestWhileItRuns:
-    """Leaves come and go without a word in the stream."""
-
-    @pytest.mark.parametrize(
-        "statements",
-        [
-            pytest.param(
-                [
-                    "CREATE TABLE blog_it (LIKE blog INCLUDING ALL)",
-                    "INSERT INTO blog_it VALUES (1, 'it', 'uno')",
-                    "ALTER TABLE blog ATTACH PARTITION blog_it FOR VALUES IN ('it')",
-                    "INSERT INTO blog VALUES (2, 'it', 'due')",
-                ],
-                id="attached",
-            ),
-            pytest.param(
-                [
-                    "CREATE TABLE blog_it PARTITION OF blog FOR VALUES IN ('it')",
-                    "INSERT INTO blog VALUES (2, 'it', 'due')",
-                ],
-                id="made",
-            ),
-            pytest.param(["ALTER TABLE blog DETACH PARTITION blog_de"], id="detached"),
-            pytest.param(["DROP TABLE blog_de"], id="dropped"),
-        ],
-    )
-    def test_a_leaf_is(self, partitioned: Sidecar, statements: list[str]) -> None:
-        """Its rows become the target's, or are no longer."""
-        with partitioned.running():
-            partitioned.in_step()
-            for statement in statements:
-                partitioned.source.execute(statement.encode())
-            partitioned.eventually()
-        assert partitioned.actual() == partitioned.expected()
+@pytest.mark.parametrize(
+    "statements",
+    [
+        pytest.param(
+            [
+                "CREATE TABLE blog_it (LIKE blog INCLUDING ALL)",
+                "INSERT INTO blog_it VALUES (1, 'it', 'uno')",
+                "ALTER TABLE blog ATTACH PARTITION blog_it FOR VALUES IN ('it')",
+                "INSERT INTO blog VALUES (2, 'it', 'due')",
+            ],
+            id="attached",
+        ),
+        pytest.param(
+            [
+                "CREATE TABLE blog_it PARTITION OF blog FOR VALUES IN ('it')",
+                "INSERT INTO blog VALUES (2, 'it', 'due')",
+            ],
+            id="made",
+        ),
+        pytest.param(["ALTER TABLE blog DETACH PARTITION blog_de"], id="detached"),
+        pytest.param(["DROP TABLE blog_de"], id="dropped"),
+    ],
+)
+def test_a_leaf_comes_or_goes(sidecar: Sidecar, statements: list[str]) -> None:
+    """Its rows become the target's, or are no longer, without a word in the stream."""
+    follow(sidecar, via_root=False)
+    with sidecar.running():
+        sidecar.in_step()
+        for statement in statements:
+            sidecar.source.execute(statement.encode())
+        sidecar.eventually()
+    assert sidecar.actual() == sidecar.expected()
