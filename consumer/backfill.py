@@ -25,6 +25,7 @@ from consumer.failpoint import failpoint
 from consumer.index import build_index
 from consumer.lane import Lane, Segment
 from consumer.metadata import Phase, VectorizerState
+from consumer.standing import BackfillStanding
 from consumer.target import TargetTable
 from consumer.write import Progress, Writer
 
@@ -60,6 +61,7 @@ class Backfill:
         self._turns = 0  # how often `sweep` has turned the phase round
         self._wanted = asyncio.Event()
         self._placed: Segment | None = None
+        self._rows_placed, self._estimate = state.rows_done, state.rows_estimated
         lane.on_sweep = self.sweep
 
     async def begin(self, writer: Writer) -> None:
@@ -67,7 +69,7 @@ class Backfill:
         if self.phase != "rows" or self._last_key is not None:
             return
         self._sweeps = not await self._table.is_empty(self._target)
-        estimate = await self._source.estimate(self._lane.binding)
+        self._estimate = estimate = await self._source.estimate(self._lane.binding)
         await writer.begin_backfill(self._state, self._lane.binding.state(), estimate, sweeps=self._sweeps)
         _log.info("backfill begins", vectorizer=self._lane.name, rows_estimated=estimate)
 
@@ -96,6 +98,12 @@ class Backfill:
             self._turns += 1
             self._wanted.set()
 
+    def standing(self) -> BackfillStanding:
+        """Return how far it is."""
+        underway = self._lane.backfilling
+        phase: Phase = "rows" if underway else self.phase
+        return BackfillStanding(phase, max(self._rows_placed - underway, 0), self._estimate)
+
     async def _step(self) -> Step:
         """Do the next piece of the present phase."""
         match self.phase:
@@ -113,6 +121,7 @@ class Backfill:
         """Hand a step over, unless a truncate makes it void: the step is taken again then."""
         if placed := self._lane.place(actions, progress):
             self._placed = placed
+            self._rows_placed += progress.rows
             self.phase, self._last_key = progress.phase, progress.last_key
             if self.phase == "done":
                 _log.info("backfill ends", vectorizer=self._lane.name)

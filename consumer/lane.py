@@ -183,6 +183,12 @@ class Lane:
         """Whether the oldest segment in flight has been so for that long."""
         return bool(self._flight) and monotonic() - self._began > seconds
 
+    @property
+    def backfilling(self) -> int:
+        """How many rows of a backfill are on their way, and not yet committed."""
+        segments = [*self._queue, *(job.segment for job in self._flight)]
+        return sum(segment.progress.rows for segment in segments if segment.progress)
+
     def _tail(self) -> Segment:
         """Return the segment that still grows, a new one where there is none."""
         if not self._queue or self._queue[-1].sealed:

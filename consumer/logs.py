@@ -12,7 +12,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -56,6 +57,21 @@ def set_up(log: Log, stream: TextIO | None = None) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=stream),
     )
     _route_libraries(stream, [structlog.stdlib.add_logger_name, *prepare], renderer)
+
+
+@contextmanager
+def diverted(stream: TextIO) -> Iterator[None]:
+    """Send all log lines to another stream for a while, looking as before."""
+    factory = structlog.get_config()["logger_factory"]
+    handlers = [each for each in logging.getLogger().handlers if type(each) is logging.StreamHandler]
+    streams = [handler.setStream(stream) for handler in handlers]
+    structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=stream))
+    try:
+        yield
+    finally:
+        structlog.configure(logger_factory=factory)
+        for handler, before in zip(handlers, streams, strict=True):
+            handler.setStream(before)
 
 
 def describe_exception(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -174,3 +174,15 @@ def test_a_traceback_on_request(stream: io.StringIO, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv(logs.TRACEBACK_VARIABLE, "1")
     structlog.get_logger().error("stopped", exc_info=ValueError("words"))
     assert "ValueError: words" in lines(stream)[0]["exception"]
+
+
+def test_lines_can_be_diverted_for_a_while(stream: io.StringIO) -> None:
+    """Ours and the libraries' alike, looking as before."""
+    other = io.StringIO()
+    with logs.diverted(other):
+        structlog.get_logger().info("ours")
+        logging.getLogger("library").warning("theirs")
+    structlog.get_logger().info("after")
+    logging.getLogger("library").warning("later")
+    assert [line["event"] for line in lines(other)] == ["ours", "theirs"]
+    assert [line["event"] for line in lines(stream)] == ["after", "later"]
