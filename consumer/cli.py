@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from consumer.cli_dead_letter import app as dead_letter_app
 from consumer.cli_slots import app as slots_app
 from consumer.options import EXIT_CODES, ConfigPath, Json, Timeout, Yes, done, examples, settings
 from slots.errors import WalvecError
@@ -39,6 +40,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.add_typer(slots_app, name="slots")
+app.add_typer(dead_letter_app, name="dead-letter")
 
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001 -- Typer's callback

@@ -6,6 +6,7 @@
     ├── EvaluationFailed    1  an expression fails on a row
     ├── BackfillRestarted   1  a backfill has been told to begin again
     ├── LaneBehind          1  a vectorizer gave up its place in the stream and takes it up again
+    ├── TooManyDeadLetters  1  most rows of a vectorizer are parked: not the rows are at fault
     ├── CatalogChanged      1  a table or the publication is no longer as it was bound; bind again
     ├── EmbeddingError         consumer.embed.errors
     └── …                      slots.errors: the stream's own
@@ -21,6 +22,7 @@ __all__ = [
     "ConfigInvalid",
     "EvaluationFailed",
     "LaneBehind",
+    "TooManyDeadLetters",
     "UsageInvalid",
     "WalvecError",
 ]
@@ -64,6 +66,17 @@ class LaneBehind(WalvecError):
 
     def __init__(self, vectorizer: str) -> None:
         super().__init__(f'vectorizer "{vectorizer}": the changes it had let go of are read again')
+
+
+class TooManyDeadLetters(WalvecError):
+    """Most of a vectorizer's last rows cannot be embedded, and more are parked than is allowed."""
+
+    def __init__(self, vectorizer: str, parked: int, error_class: str) -> None:
+        super().__init__(
+            f'vectorizer "{vectorizer}": {parked:,} rows are parked and over half of the last ones, most of '
+            f"these by {error_class}; nothing more is passed over",
+            hint=f"walvec dead-letter list {vectorizer} shows some; [pipeline] max_dead_letters allows more",
+        )
 
 
 class CatalogChanged(WalvecError):

@@ -4,7 +4,7 @@ What must stand in one transaction with the vectors is written by `write`; this 
 shapes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 import slots
 from consumer.actions import Key
 from consumer.database import Connection
+from consumer.dead_letter import DeadLetter
 from slots.errors import PreconditionFailed
 from slots.lsn import Lsn
 from slots.queries import load
@@ -184,6 +185,13 @@ async def pause(connection: Connection, name: str, reason: str) -> None:
 async def remove_vectorizer(connection: Connection, name: str) -> None:
     """Forget a vectorizer and what was parked for it."""
     await connection.execute(_QUERIES["remove_vectorizer"], {"name": name})
+
+
+async def load_retries(connection: Connection, vectorizers: Sequence[str], *, limit: int) -> list[DeadLetter]:
+    """Return the parked rows that are to be tried again, at most `limit`, longest parked first."""
+    values = {"vectorizers": list(vectorizers), "limit": limit}
+    cursor = await connection.execute(_QUERIES["load_retries"], values)
+    return [DeadLetter(name, tuple(key), attempts) for name, key, attempts in await cursor.fetchall()]
 
 
 async def count_parked(connection: Connection) -> dict[str, int]:

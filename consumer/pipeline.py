@@ -26,6 +26,7 @@ from consumer.lane import Lane, Limits
 from consumer.metadata import VectorizerState
 from consumer.prepare import Preparer
 from consumer.route import Router
+from consumer.standing import Standing
 from consumer.visibility import Unseen
 from consumer.watch import Watch
 from consumer.write import Writer
@@ -67,7 +68,16 @@ class Pipeline:
         }
         hasher = InputHasher(config.embedder.model, config.embedder.dimensions)
         self._preparers = {
-            name: Preparer(lane.binding, images, agreed.tables[name], attachment.lookups, dispatcher, hasher)
+            name: Preparer(
+                lane.binding,
+                images,
+                agreed.tables[name],
+                attachment.lookups,
+                dispatcher,
+                hasher,
+                lanes=len(self._lanes),
+                keep_parked=config.pipeline.parked_vectors == "keep",
+            )
             for name, lane in self._lanes.items()
         }
         self._decoder = Decoder(
@@ -79,7 +89,12 @@ class Pipeline:
             }
         )
         self._router = Router(self._lanes.values(), self._ledger, unseen)
-        self._writer = Writer(attachment.writer, config.source.slot, checkpoint.lsn)
+        self._writer = Writer(
+            attachment.writer,
+            config.source.slot,
+            checkpoint.lsn,
+            max_dead_letters=config.pipeline.max_dead_letters,
+        )
         self._committer = Committer(
             self._writer, agreed.tables, self._ledger, self._router, unseen, images, end=self._end
         )
@@ -103,6 +118,11 @@ class Pipeline:
         except* _Finished:
             pass
 
+    def standing(self) -> Standing:
+        """Return how far everything is."""
+        behind = 0 if self._end is None else max(self._end - self._ledger.saved, 0)
+        return Standing({name: each.standing() for name, each in self._backfills.items()}, behind)
+
     async def _start(self, tasks: asyncio.TaskGroup) -> tuple[_Tasks, _Tasks]:
         """Start every task; return those that bring work in, and those that work it off."""
         stream, committer = self._attachment.stream, self._committer
@@ -110,10 +130,10 @@ class Pipeline:
         async def begin_again(state: VectorizerState) -> None:
             await self._backfill(state, tasks)
 
-        watch = Watch(self._attachment, self._lanes, committer.writing, begin_again)
+        self._watch = Watch(self._attachment, self._lanes, committer.writing, begin_again)
         reading = [
             tasks.create_task(self._read(), name="read"),
-            tasks.create_task(watch.run(), name="watch"),
+            tasks.create_task(self._watch.run(), name="watch"),
             tasks.create_task(committer.keep_idle_progress(), name="idle progress"),
         ]
         tasks.create_task(
@@ -124,6 +144,7 @@ class Pipeline:
             tasks.create_task(lane.run(tasks, self._preparers[lane.name], committer.commit), name=lane.name)
             for lane in self._lanes.values()
         ]
+        await self._watch.look_for_retries()
         for state in self._attachment.vectorizers.states.values():
             await self._backfill(state, tasks)
         return reading, working
@@ -195,6 +216,8 @@ class Pipeline:
     def _is_at_end(self) -> bool:
         """Whether all before the end is embedded and saved, every backfill included."""
         if self._end is None or not all(backfill.phase == "done" for backfill in self._backfills.values()):
+            return False
+        if self._watch.retrying:
             return False
         return self._ledger.idle and self._ledger.saved >= self._end
 

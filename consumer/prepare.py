@@ -39,14 +39,23 @@ class Preparer:
         lookups: Connection,
         dispatcher: Dispatcher,
         hasher: InputHasher,
+        *,
+        lanes: int = 1,
+        keep_parked: bool = False,
     ) -> None:
-        """Read the source through `source` and the target through `lookups`; embed through `dispatcher`."""
+        """Read the source through `source` and the target through `lookups`; embed through `dispatcher`.
+
+        `lanes`: how many share the dispatcher.
+        `keep_parked`: a row that is parked keeps the vectors of its last good text.
+        """
         self._binding = binding
         self._source = source
         self._table = table
         self._lookups = lookups
         self._dispatcher = dispatcher
         self._hasher = hasher
+        self._share = dispatcher.share(lanes)
+        self._keep_parked = keep_parked
         chunk = binding.vectorizer.chunk
         self._chunker = Chunker() if chunk == "none" else Chunker(chunk.size, chunk.overlap)
 
@@ -63,6 +72,9 @@ class Preparer:
             _compare(key, chunks, held.get(key, {}), batch)
         await self._embed(batch)
         parked = {row.key for row in batch.parked}
+        batch.surplus = [row for row in batch.surplus if row[0] not in parked]
+        if not self._keep_parked:
+            batch.gone.extend(parked)
         batch.settled = [key for key in segment.actions if key not in parked]
         failpoint("after-embed")
         return batch
@@ -89,7 +101,6 @@ class Preparer:
         refused = await _isolate(refetch, self._refetch)
         for key, failure in _sort(refetch, refused, texts).items():
             batch.parked.append(Parked(key, "evaluate", f"{failure.kind} ({failure.sqlstate})", failure.what))
-            batch.gone.append(key)
         return texts
 
     async def _evaluate(self, images: Sequence[bytes]) -> Sequence[Text]:
@@ -121,7 +132,7 @@ class Preparer:
         if not new:
             return
         failpoint("before-embed")
-        answers = dict(zip(new, await self._dispatcher.embed(list(new.values())), strict=True))
+        answers = dict(zip(new, await self._dispatcher.embed(list(new.values()), self._share), strict=True))
         placed: list[tuple[Key, int, Chunk, Vector | None]] = []
         refused: dict[Key, Refused] = {}
         for key, chunk_seq, chunk, vector in batch.chunks:
@@ -134,7 +145,6 @@ class Preparer:
         batch.chunks = [row for row in placed if row[0] not in refused]
         for key, refusal in refused.items():
             batch.parked.append(Parked(key, "embed", refusal.error_class, refusal.message))
-            batch.gone.append(key)
 
 
 NEW: Vector = Vector("f")  # in place of a vector that is still to be made

@@ -184,11 +184,13 @@ class EmbedderSettings(Section):
 
 
 class Pipeline(Section):
-    """How changes are gathered, and how much of them may be in memory."""
+    """How changes are gathered, how much of them may be in memory, and what becomes of rows that fail."""
 
     batch_rows: Count = 1000
     batch_delay: Annotated[float, Field(ge=0, le=60)] = 0.005  # seconds
     max_buffer_bytes: Annotated[int, Field(ge=65_536)] = 67_108_864
+    parked_vectors: Literal["remove", "keep"] = "remove"
+    max_dead_letters: Annotated[int, Field(ge=0)] = 1_000  # of one vectorizer; 0: any number
 
 
 class Http(Section):

@@ -1,4 +1,4 @@
-"""What others change while the process runs: tables, publication, and backfills that a command asks for.
+"""What changes beside the stream: tables, publication, backfills that a command asks for, the slot's WAL.
 
 What changes the stages themselves ends the attachment, and the next one is bound to what is there then. What
 only means that rows are to be compared again is done in place.
@@ -7,16 +7,25 @@ only means that rows are to be compared again is done in place.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+import structlog
+
 from consumer import metadata
+from consumer.actions import REFETCH
 from consumer.attach import Attachment
 from consumer.bind import bind
 from consumer.config import fingerprint
+from consumer.dead_letter import Retries
 from consumer.errors import CatalogChanged, ConfigInvalid
 from consumer.lane import Lane
 from consumer.metadata import VectorizerState
 from slots.errors import PreconditionFailed
+from slots.manage import inspect
 
 INTERVAL = 2.0  # seconds between two looks
+RETRY_ROWS = 1_000  # parked rows that are tried again at a time
+RETAINED_BYTES = 1 << 30  # of WAL kept back by the slot, from which it is said, and again at each doubling
+
+_log = structlog.get_logger(__name__)
 
 BeginAgain = Callable[[VectorizerState], Awaitable[None]]
 
@@ -31,25 +40,38 @@ class Watch:
         writing: asyncio.Lock,
         begin_again: BeginAgain,
     ) -> None:
-        """Compare with what `attachment` found. `begin_again` starts a backfill from a vectorizer's new
-        state.
-        """
+        """Compare with what `attachment` found. `begin_again` starts a backfill from a new state."""
         self._attachment = attachment
         self._config = attachment.config
         self._lanes = lanes
         self._writing = writing
         self._begin_again = begin_again
+        self._said_retained = RETAINED_BYTES
         self._generations = {name: state.generation for name, state in attachment.vectorizers.states.items()}
+        self._retries = Retries()
 
     async def run(self) -> None:
         """Look again and again. Raises CatalogChanged where the attachment has to be made anew."""
         while True:
             await asyncio.sleep(INTERVAL)
             await self._look_for_restarts()
+            await self.look_for_retries()
             for lane in self._lanes.values():
                 await self._look_at_table(lane)
             for name in self._attachment.vectorizers.paused:
                 await self._look_for_mending(name)
+            await self._look_at_slot()
+
+    async def look_for_retries(self) -> None:
+        """Put parked rows that a command wants tried again back into work: read anew, as they are now."""
+        asked = await metadata.load_retries(self._attachment.lookups, list(self._lanes), limit=RETRY_ROWS)
+        for letter in self._retries.fresh(asked):
+            self._lanes[letter.vectorizer].push(letter.key, REFETCH)
+
+    @property
+    def retrying(self) -> bool:
+        """Whether parked rows were at work again at the last look."""
+        return self._retries.at_work
 
     async def _look_for_restarts(self) -> None:
         """Begin again the backfills that were restarted, here or by a command."""
@@ -92,3 +114,21 @@ class Watch:
         except (PreconditionFailed, ConfigInvalid):
             return
         raise CatalogChanged(f'vectorizer "{name}" can follow its table again')
+
+    async def _look_at_slot(self) -> None:
+        """Say when the WAL that the slot keeps back becomes much, or the server is about to remove it."""
+        slot = await inspect(self._attachment.catalog, self._config.source.slot)
+        if slot is None or slot.retained_bytes is None:
+            return
+        if slot.retained_bytes < RETAINED_BYTES and slot.wal_status != "unreserved":
+            self._said_retained = RETAINED_BYTES
+        elif slot.retained_bytes >= self._said_retained or slot.wal_status == "unreserved":
+            self._said_retained = max(2 * slot.retained_bytes, RETAINED_BYTES)
+            _log.warning(
+                "the slot keeps much WAL back",
+                slot=slot.name,
+                retained_bytes=slot.retained_bytes,
+                safe_wal_bytes=slot.safe_wal_size,
+                wal_status=slot.wal_status,
+                hint="`walvec status` says who is behind; max_slot_wal_keep_size bounds what is kept",
+            )

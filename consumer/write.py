@@ -5,6 +5,7 @@ the lock has lost the connection that could have written. All that a batch chang
 backfill progress, how far the stream is applied) is one transaction.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -14,8 +15,9 @@ from psycopg.types.json import Jsonb
 
 from consumer.actions import Chunk, Key
 from consumer.database import Connection
+from consumer.dead_letter import SHARE_WINDOW, Share
 from consumer.embed import Vector
-from consumer.errors import BackfillRestarted, CatalogChanged
+from consumer.errors import BackfillRestarted, CatalogChanged, TooManyDeadLetters
 from consumer.metadata import Phase, VectorizerState
 from consumer.target import TargetTable
 from slots.lsn import Lsn
@@ -75,26 +77,38 @@ class Position:
 class Writer:
     """The session that writes. Its caller makes sure that only one transaction is open at a time."""
 
-    def __init__(self, connection: Connection, slot: str, checkpoint: Lsn) -> None:
-        """Write through `connection` for `slot`, whose saved checkpoint is given."""
+    def __init__(
+        self, connection: Connection, slot: str, checkpoint: Lsn, *, max_dead_letters: int = 0
+    ) -> None:
+        """Write through `connection` for `slot`, whose saved checkpoint is given.
+
+        `max_dead_letters`: of one vectorizer, above which a batch is refused that parks most rows; 0: any
+        number.
+        """
         self._connection = connection
         self._slot = slot
         self._checkpoint = checkpoint
+        self._max_dead_letters = max_dead_letters
+        self._shares: dict[str, Share] = {}  # of parked rows, by vectorizer
 
     async def write(self, name: str, table: TargetTable, batch: Batch, position: Position) -> None:
         """Commit a batch of the vectorizer `name`, with its position.
 
-        Raises BackfillRestarted where the batch is of a backfill that has been told to begin again; psycopg's
-        errors.
+        Raises BackfillRestarted where the batch is of a backfill that has been told to begin again,
+        TooManyDeadLetters where it parks more than is allowed; psycopg's errors.
         """
+        share = self._share(name, batch)
         async with self._connection.transaction():
             await self._write_chunks(table, batch)
             await self._write_dead_letters(name, batch, position)
+            if batch.parked and share.over_half:
+                await self._limit_dead_letters(name, batch)
             if batch.sweep:
                 await self._connection.execute(_QUERIES["request_sweep"], {"name": name})
             if batch.progress:
                 await self._save_progress(name, batch.progress)
             await self._save_position(name, position)
+        self._shares[name] = share
         self._checkpoint = max(self._checkpoint, position.checkpoint)
 
     async def begin_backfill(
@@ -147,6 +161,19 @@ class Writer:
                     "error_message": parked.error_message,
                 },
             )
+
+    def _share(self, name: str, batch: Batch) -> Share:
+        """Return the vectorizer's share of parked rows, this batch included."""
+        window = max(1, min(self._max_dead_letters, SHARE_WINDOW))
+        before = self._shares.get(name) or Share(window)
+        return before.after(len(batch.settled) + len(batch.parked), len(batch.parked))
+
+    async def _limit_dead_letters(self, name: str, batch: Batch) -> None:
+        cursor = await self._connection.execute(_QUERIES["count_parked_of"], {"name": name})
+        ((parked,),) = await cursor.fetchall()
+        if 0 < self._max_dead_letters < parked:
+            [(error_class, _)] = Counter(row.error_class for row in batch.parked).most_common(1)
+            raise TooManyDeadLetters(name, parked, error_class)
 
     async def _save_progress(self, name: str, progress: Progress) -> None:
         cursor = await self._connection.execute(

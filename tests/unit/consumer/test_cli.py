@@ -9,8 +9,23 @@ from typer.testing import CliRunner
 from consumer.cli import app
 
 CHECKOUT = Path(__file__).parents[3]
-COMMANDS = ["init", "check", "setup", "run", "status", "search", "backfill", "teardown", "slots"]
-SLOTS_COMMANDS = ["list", "create", "drop", "copy", "advance"]
+COMMANDS = [
+    "init",
+    "check",
+    "setup",
+    "run",
+    "status",
+    "search",
+    "backfill",
+    "resync",
+    "teardown",
+    "slots",
+    "dead-letter",
+]
+SUBCOMMANDS = [
+    *(("slots", command) for command in ("list", "create", "drop", "copy", "advance")),
+    *(("dead-letter", command) for command in ("list", "retry", "discard")),
+]
 
 
 def python(program: str, *words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -51,15 +66,15 @@ class TestHelp:
 
     @pytest.mark.parametrize("command", COMMANDS)
     def test_every_command_has_examples(self, runner: CliRunner, command: str) -> None:
-        """Help that teaches shows a line to type; `slots` leaves that to its own commands."""
+        """Help that teaches shows a line to type; `slots` and `dead-letter` leave that to their commands."""
         output = runner.invoke(app, [command, "--help"]).output
         assert f"walvec {command}" in output.replace("Usage: ", "")
 
-    @pytest.mark.parametrize("command", SLOTS_COMMANDS)
-    def test_every_slots_command_has_examples(self, runner: CliRunner, command: str) -> None:
+    @pytest.mark.parametrize("words", SUBCOMMANDS, ids=" ".join)
+    def test_every_subcommand_has_examples(self, runner: CliRunner, words: tuple[str, str]) -> None:
         """Each of them too."""
-        output = runner.invoke(app, ["slots", command, "--help"]).output
-        assert f"Examples:\n    walvec slots {command}" in output
+        output = runner.invoke(app, [*words, "--help"]).output
+        assert f"Examples:\n    walvec {' '.join(words)}" in output
 
     @pytest.mark.parametrize("word", ["--help", "--version"])
     def test_answers_at_once(self, tmp_path: Path, word: str) -> None:
