@@ -19,6 +19,7 @@ from consumer.embed import open_embedder
 from consumer.embed.dispatch import Dispatcher
 from consumer.pipeline import Pipeline
 from consumer.policy import Rule, explain, rule_for, worst
+from consumer.progress import display
 from slots.errors import PreconditionFailed, SlotActive
 
 FIRST_WAIT, LONGEST_WAIT = 0.2, 30.0  # seconds between tries
@@ -56,6 +57,7 @@ class Supervisor:
         self._stop = stop
         self._once = once
         self._wait = wait
+        self._show = display(config.log)
         self._attached = False  # ever: what cannot be bound later is paused, not refused
 
     async def run(self, give_up_after: float | None) -> None:
@@ -100,7 +102,9 @@ class Supervisor:
                 vectorizers=len(attachment.vectorizers.bindings),
                 paused=len(attachment.vectorizers.paused),
             )
-            await Pipeline(attachment, self._dispatcher, once=self._once).run(self._stop)
+            pipeline = Pipeline(attachment, self._dispatcher, once=self._once)
+            async with self._show(pipeline.standing):
+                await pipeline.run(self._stop)
             _log.info("stopped", slot=self._config.source.slot)
             if self._once and attachment.vectorizers.paused:
                 names = ", ".join(attachment.vectorizers.paused)
