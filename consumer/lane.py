@@ -38,6 +38,7 @@ class Limits:
     size: int  # bytes after which a segment is full
     delay: float  # seconds to wait for more while other work is in flight
     depth: int  # at most so many segments in flight
+    flight: int  # bytes in flight from which no further segment begins
 
 
 class Segment:
@@ -245,7 +246,7 @@ class Lane:
     async def _next(self) -> Segment:
         """Return the oldest segment once it may begin."""
         while True:
-            while not self._queue or len(self._flight) >= self._limits.depth:
+            while not self._queue or self._flight_is_full():
                 await self._change()
             segment = self._queue[0]
             if blocker := self._blocker(segment):
@@ -255,6 +256,11 @@ class Lane:
             else:
                 segment.waited = True
                 await asyncio.sleep(self._limits.delay)
+
+    def _flight_is_full(self) -> bool:
+        """Whether to begin nothing: a lane that is stuck must leave room for what the others need."""
+        size = sum(job.segment.size for job in self._flight)
+        return len(self._flight) >= self._limits.depth or (size >= self._limits.flight and size > 0)
 
     def _blocker(self, segment: Segment) -> _Job | None:
         """Find the newest job in flight that has to be committed before the segment may begin."""

@@ -240,6 +240,7 @@ def _limits(attachment: Attachment) -> Limits:
         size=pipeline.max_buffer_bytes // 16,
         delay=pipeline.batch_delay,
         depth=min(2 + -(-texts // pipeline.batch_rows), MAX_IN_FLIGHT),
+        flight=pipeline.max_buffer_bytes // (2 * max(1, len(attachment.vectorizers.bindings))),
     )
 
 

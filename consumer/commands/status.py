@@ -14,6 +14,7 @@ from consumer.commands.output import byte_size, print_json, print_table
 from consumer.config import Config, TableName
 from consumer.database import Connection, connect_source, connect_target
 from consumer.metadata import VectorizerState
+from slots.lsn import Lsn
 from slots.queries import load
 
 _QUERIES = load("status.sql")
@@ -46,6 +47,7 @@ class VectorizerStatus:
     target_table: str
     phase: str
     paused: str | None
+    applied_lsn: str | None  # through which its changes are embedded
     rows_done: int  # by the backfill
     rows_estimated: int | None
     rows_per_second: float | None  # of the backfill
@@ -69,7 +71,7 @@ async def status(config: Config, *, as_json: bool) -> None:
         states = (await metadata.load_vectorizers(target)).values()
         parked = await metadata.count_parked(target)
         vectorizers = [
-            await _vectorizer(state, target, parked.get(state.name, 0))
+            await _vectorizer(state, target, parked.get(state.name, 0), slot.checkpoint_lsn)
             for state in states
             if state.slot == slot.name
         ]
@@ -103,7 +105,9 @@ async def _slot(config: Config, source: Connection, target: Connection) -> SlotS
     )
 
 
-async def _vectorizer(state: VectorizerState, target: Connection, dead_letters: int) -> VectorizerStatus:
+async def _vectorizer(
+    state: VectorizerState, target: Connection, dead_letters: int, checkpoint: str | None
+) -> VectorizerStatus:
     rows, chunks = await _coverage(state.target_table, target)
     seconds = ((state.finished_at or datetime.now(UTC)) - state.started_at).total_seconds()
     rate = state.rows_done / seconds if state.rows_done and seconds else None
@@ -116,6 +120,7 @@ async def _vectorizer(state: VectorizerState, target: Connection, dead_letters: 
         target_table=state.target_table,
         phase=state.phase,
         paused=state.paused,
+        applied_lsn=str(max(state.applied, Lsn.parse(checkpoint))) if checkpoint else None,
         rows_done=state.rows_done,
         rows_estimated=state.rows_estimated,
         rows_per_second=round(rate, 1) if rate else None,

@@ -147,13 +147,22 @@ class Dispatcher:
         self._answered = 0
         self._logged = float("-inf")
 
-    async def embed(self, texts: Sequence[str]) -> list[Vector | Refused]:
+    def share(self, callers: int) -> asyncio.Semaphore:
+        """Make one caller's share of the places: all, but for one that each of the other callers is left.
+
+        So a caller whose requests hang, or wait to be sent again, never keeps the others from moving.
+        """
+        return asyncio.Semaphore(max(1, self._concurrency - callers + 1))
+
+    async def embed(
+        self, texts: Sequence[str], share: asyncio.Semaphore | None = None
+    ) -> list[Vector | Refused]:
         """The texts' vectors, in their order; Refused for a text that the service won't take.
 
         Waits for as long as the service is at fault. Cancelling it gives up the requests in flight. Texts
-        must not be blank.
+        must not be blank. `share` is the caller's, if there are several.
         """
-        job = _Job(texts, [estimate_tokens(text) for text in texts])
+        job = _Job(texts, [estimate_tokens(text) for text in texts], share or self.share(1))
         if not texts:
             return []
         if take(job.tokens, 0, self._budget.limits).stop == len(texts):
@@ -172,7 +181,7 @@ class Dispatcher:
 
     async def _work(self, job: "_Job") -> None:
         while job.next < len(job.texts):
-            async with self._places:
+            async with job.share, self._places:
                 # Taken as late as here, so that limits learned meanwhile hold for it.
                 if job.next < len(job.texts):
                     request = take(job.tokens, job.next, self._budget.limits)
@@ -316,6 +325,7 @@ class _Job:
 
     texts: Sequence[str]
     tokens: list[int]
+    share: asyncio.Semaphore
     results: list[Vector | Refused | None] = field(init=False)
     next: int = 0  # the first text that is in no request yet
 
