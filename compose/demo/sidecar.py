@@ -31,7 +31,7 @@ publication = {name}
 provider = "{provider}"
 
 [pipeline]
-batch_rows = 20  # commits often, so that progress shows
+batch_rows = 40  # commits often, so that progress shows
 
 [http]
 listen = ""
@@ -151,7 +151,8 @@ class Sidecar:
         deadline = time.monotonic() + limit
         while not so():
             if self._process is not None and (code := self._process.poll()) is not None:
-                raise DemoFailed(f"walvec run ended with exit code {code}{self._last_words()}")
+                end = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+                raise DemoFailed(f"walvec run {end}{self._last_words()}")
             if time.monotonic() > deadline:
                 raise DemoFailed(f"{what}: not within {limit:.0f} s{self._last_words()}")
             time.sleep(POLL_INTERVAL)
