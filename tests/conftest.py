@@ -3,5 +3,6 @@
 pytest_plugins = (
     "tests.fix_embedding_service",
     "tests.fix_postgres",
+    "tests.fix_proxy",
     "tests.fix_walvec",
 )
