@@ -25,6 +25,7 @@ _QUERIES = load("source.sql")
 _NUMERIC, _FLOAT4, _FLOAT8 = 1700, 700, 701
 _BYTEA = 17
 _JSON, _JSONB = 114, 3802
+_NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # a numeric with a precision can be the first only
 _COMPOSED = {"chunk_seq", "chunk", "embedding", "input_hash", "embedded_at"}
 
 
@@ -76,6 +77,11 @@ class Binding:
             lossy_null=frozenset(
                 column.name for column in columns if column.type_oid in (_NUMERIC, _FLOAT4, _FLOAT8)
             ),
+            lossy_key={
+                column.name: _NOT_FINITE[:1] if "(" in column.type_name else _NOT_FINITE
+                for column in self.key
+                if column.type_oid in (_NUMERIC, _FLOAT4, _FLOAT8)
+            },
         )
 
     def state(self) -> dict[str, object]:

@@ -30,9 +30,9 @@ def names(key: Sequence[Column]) -> sql.Composed:
     return _COMMA.join(sql.Identifier(f"k{i}") for i in range(len(key)))
 
 
-def arrays(key: Sequence[Column]) -> sql.Composed:
+def arrays(key: Sequence[Column], prefix: str = "k") -> sql.Composed:
     """`%(k0)s::text[], %(k1)s::text[]`: one parameter a key column."""
-    return _COMMA.join(sql.SQL("{}::text[]").format(sql.Placeholder(f"k{i}")) for i in range(len(key)))
+    return _COMMA.join(sql.SQL("{}::text[]").format(sql.Placeholder(f"{prefix}{i}")) for i in range(len(key)))
 
 
 def values(key: Sequence[Column]) -> sql.Composed:
@@ -56,10 +56,10 @@ def equal(key: Sequence[Column], table: str, text: str) -> sql.Composed:
     return sql.SQL("({}) = ({})").format(columns(key, table), casts(key, text))
 
 
-def parameters(keys: Iterable[Key], key: Sequence[Column]) -> dict[str, list[str]]:
+def parameters(keys: Iterable[Key], key: Sequence[Column], prefix: str = "k") -> dict[str, list[str]]:
     """Return the arrays for `arrays`, all as long as `keys`."""
     transposed = list(zip(*keys, strict=True)) or [()] * len(key)
-    return {f"k{i}": list(part) for i, part in enumerate(transposed)}
+    return {f"{prefix}{i}": list(part) for i, part in enumerate(transposed)}
 
 
 def read(cursor: AsyncCursor[Any]) -> list[Key]:

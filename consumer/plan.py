@@ -9,6 +9,7 @@ Pure: values in, values out.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import orjson
 
@@ -30,6 +31,7 @@ class RowShape:
     bytea: frozenset[str]  # columns, domains resolved, that wal2json gives as bare hex
     json: frozenset[str]  # columns that must not be quoted a second time
     lossy_null: frozenset[str]  # columns where wal2json's null may stand for NaN or infinity
+    lossy_key: Mapping[str, tuple[str, ...]]  # such columns of the key, with what the null may stand for
 
 
 def plan(change: Change, shape: RowShape) -> Iterator[tuple[Key, Action]]:
@@ -39,6 +41,14 @@ def plan(change: Change, shape: RowShape) -> Iterator[tuple[Key, Action]]:
     """
     if change.kind not in shape.published:
         return
+    try:
+        yield from _actions(change, shape)
+    except Unidentified:
+        for key in _possible_keys(change, shape):
+            yield key, REFETCH
+
+
+def _actions(change: Change, shape: RowShape) -> Iterator[tuple[Key, Action]]:
     if change.kind == "delete":
         yield _key(shape, change.identity, change.columns), DELETE
         return
@@ -53,6 +63,25 @@ def plan(change: Change, shape: RowShape) -> Iterator[tuple[Key, Action]]:
 def _key(shape: RowShape, first: Mapping[str, Value], second: Mapping[str, Value]) -> Key:
     """Return the key's text; a column that `first` lacks, an unchanged one, is taken from `second`."""
     return tuple(_key_text(name, first.get(name, second.get(name)), shape) for name in shape.key)
+
+
+def _possible_keys(change: Change, shape: RowShape) -> Iterator[Key]:
+    """Yield every key, old and new, that a change with NaN or infinity in its key may be about.
+
+    Raises Unidentified where a part of the key is missing altogether.
+    """
+    for first, second in ((change.identity, change.columns), (change.columns, change.identity)):
+        if first:
+            yield from product(*(_possible_texts(name, first, second, shape) for name in shape.key))
+
+
+def _possible_texts(
+    name: str, first: Mapping[str, Value], second: Mapping[str, Value], shape: RowShape
+) -> tuple[str, ...]:
+    value = first.get(name, second.get(name))
+    if value is None and name in shape.lossy_key and (name in first or name in second):
+        return shape.lossy_key[name]
+    return (_key_text(name, value, shape),)
 
 
 def _key_text(name: str, value: Value, shape: RowShape) -> str:

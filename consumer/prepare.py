@@ -67,7 +67,12 @@ class Preparer:
         rows = await self._chunk(texts)
         batch.gone.extend(key for key, chunks in rows.items() if not chunks)
         rows = {key: chunks for key, chunks in rows.items() if chunks}
-        held = {} if segment.truncate else await in_place(self._table.existing, self._lookups, list(rows))
+        equals = [] if self._binding.relation.key_is_canonical else batch.gone
+        held = (
+            {}
+            if segment.truncate
+            else await in_place(self._table.existing, self._lookups, list(rows), equals)
+        )
         for key, chunks in rows.items():
             _compare(key, chunks, held.get(key, {}), batch)
         await self._embed(batch)

@@ -65,6 +65,7 @@ class TargetTable:
             wanted_key=key_sql.equal(self.key, "t", "wanted"),
             after=key_sql.values(self.key),
             arrays=key_sql.arrays(self.key),
+            gone_arrays=key_sql.arrays(self.key, "g"),
             names=key_sql.names(self.key),
         )
 
@@ -76,12 +77,18 @@ class TargetTable:
 
     # -- Reading
 
-    async def existing(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, dict[int, bytes]]:
-        """Return, for each key that has any, its chunks' input hashes by `chunk_seq`."""
+    async def existing(
+        self, connection: Connection, keys: Sequence[Key], gone: Sequence[Key] = ()
+    ) -> dict[Key, dict[int, bytes]]:
+        """Return, for each key that has any, its chunks' input hashes by `chunk_seq`.
+
+        What equals a key in `gone` is about to be deleted and counts as not there: 1.0 goes when 1.00 comes.
+        """
         found: dict[Key, dict[int, bytes]] = {}
         if keys:
             cursor = connection.cursor(binary=True)
-            await cursor.execute(self.compose("existing_chunks"), key_sql.parameters(keys, self.key))
+            parameters = key_sql.parameters(keys, self.key) | key_sql.parameters(gone, self.key, "g")
+            await cursor.execute(self.compose("existing_chunks"), parameters)
             for position, chunk_seq, input_hash in await cursor.fetchall():
                 found.setdefault(keys[position - 1], {})[chunk_seq] = input_hash
         return found

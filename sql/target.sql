@@ -69,10 +69,12 @@ WHERE {gone_key} AND t.chunk_seq >= gone.first
 DELETE FROM {target}
 
 -- name: existing_chunks
--- What the target holds for these keys: the position of the key in the list, then its chunks' hashes.
+-- What the target holds for these keys, less what equals a key that goes: the position of the key in the list, then
+-- its chunks' hashes.
 SELECT wanted.position::integer, t.chunk_seq, t.input_hash
 FROM unnest({arrays}) WITH ORDINALITY AS wanted ({names}, position)
 JOIN {target} AS t ON {wanted_key}
+WHERE NOT EXISTS (SELECT FROM unnest({gone_arrays}) AS gone ({names}) WHERE {gone_key})
 ORDER BY wanted.position, t.chunk_seq
 
 -- name: target_keys_from_start

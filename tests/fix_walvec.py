@@ -472,6 +472,10 @@ class Sidecar:
         """What one vectorizer's target must hold, where another's table cannot be read at present."""
         return self._expected(self.followed[name])
 
+    def actual_of(self, name: str) -> Chunks:
+        """What one vectorizer's target holds; fails as `actual` does."""
+        return self._actual(self.followed[name])
+
     def actual(self) -> dict[str, Chunks]:
         """What every vectorizer's target holds.
 
