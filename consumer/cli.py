@@ -18,7 +18,6 @@ from consumer.options import EXIT_CODES, ConfigPath, Json, Timeout, Yes, done, e
 from slots.errors import WalvecError
 
 TRACEBACK_VARIABLE = "WALVEC_TRACEBACK"  # the same in consumer.logs
-INSUFFICIENT_PRIVILEGE = "42501"  # SQLSTATE
 
 START = """\b
 To start:
@@ -254,12 +253,9 @@ def main() -> None:
 
 def _complain(error: Exception) -> int:
     """Say what went wrong, without any row's or secret's content, and return the exit code."""
-    if isinstance(error, WalvecError):
-        what, hint, code = error.what, error.hint, error.exit_code
-    elif getattr(error, "sqlstate", None) == INSUFFICIENT_PRIVILEGE:
-        diagnosis = getattr(error, "diag", None)
-        what = getattr(diagnosis, "message_primary", None) or "a right is missing"
-        hint, code = "`walvec check` lists the rights that are missing", 3
+    shown = error if isinstance(error, WalvecError) else _explained(error)
+    if shown:
+        what, hint, code = shown.what, shown.hint, shown.exit_code
     else:
         # The words of a foreign error may quote a row.
         what, hint, code = f"unexpected {type(error).__name__}", f"{TRACEBACK_VARIABLE}=1 shows where", 1
@@ -267,3 +263,10 @@ def _complain(error: Exception) -> int:
     if hint:
         typer.echo(f"  {hint}", err=True)
     return code
+
+
+def _explained(error: Exception) -> WalvecError | None:
+    """Find the user's words for what a database or several tasks at once have raised."""
+    from consumer.policy import explain, worst
+
+    return explain(worst(error))

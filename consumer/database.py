@@ -4,6 +4,7 @@ Every session prints values the way the replication session does (PostgreSQL doc
 Defaults"), so that a key read here and one from the stream are the same text.
 """
 
+import re
 from typing import Any
 
 import psycopg
@@ -101,12 +102,20 @@ async def _connect(which: str, dsn: str, role: str) -> Connection:
 
 def connection_error(which: str, error: psycopg.OperationalError) -> ConnectionLost | PreconditionFailed:
     """Tell a server that is away (wait for it) from one that says no (say what it says)."""
-    message = str(error).strip().splitlines()[-1].removeprefix("connection failed: ")
+    message = _connection_message(str(error))
     if any(words in message for words in _REFUSALS):
         return PreconditionFailed(
             f"the {which} database refuses the connection: {message}", hint=f"look at [{which}] dsn"
         )
     return ConnectionLost(f"the {which} database cannot be reached: {message}")
+
+
+def _connection_message(message: str) -> str:
+    """Make one line of libpq's words: what failed, for every host that was tried, without its questions."""
+    lines = [line for line in message.splitlines() if line and not line.startswith("\t")]
+    tries = [line.partition("connection ")[2] for line in lines if line.startswith("- host:")]
+    words = [f"connection {each}" for each in tries] or lines[:1]
+    return "; ".join(re.sub(r"^connection (failed|is bad): ", "", each) for each in dict.fromkeys(words))
 
 
 _REFUSALS = (

@@ -92,20 +92,28 @@ def worst(error: BaseException) -> BaseException:
     return max(map(worst, error.exceptions), key=lambda member: _GRAVITY[rule_for(member).verdict])
 
 
-def explain(error: BaseException) -> WalvecError | None:
-    """Return the error a user is shown for a failure that stops the process; None for one that is a fault of
-    ours.
+# SQLSTATE classes whose messages name objects, rights and states. Those of others may quote a row.
+_SPEAKABLE = {"08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58"}
+_PRECONDITIONS = {"25", "28", "3D", "3F", "42"}
 
-    A server's message may quote a row, so only its kind is passed on.
+
+def explain(error: BaseException) -> WalvecError | None:
+    """Return the error a user is shown for a failure that ends a command; None for one that is a fault of
+    ours.
     """
     if isinstance(error, WalvecError):
         return error
-    if isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] in ("42", "25", "28", "3D"):
-        return PreconditionFailed(
-            f"the database refuses: {type(error).__name__} (SQLSTATE {error.sqlstate})",
-            hint=rule_for(error).hint,
-        )
-    return None
+    if not isinstance(error, psycopg.Error):
+        return None
+    hint, state = rule_for(error).hint, error.sqlstate
+    if state is None:
+        broke = isinstance(error, psycopg.OperationalError)
+        return ConnectionLost("the connection to a database broke") if broke else None
+    if state[:2] not in _SPEAKABLE:
+        return None
+    kind = PreconditionFailed if state[:2] in _PRECONDITIONS else WalvecError
+    said = error.diag.message_primary or type(error).__name__
+    return kind(f"the database says: {said} (SQLSTATE {state})", hint=hint)
 
 
 def _passes_in_place(error: Exception) -> bool:

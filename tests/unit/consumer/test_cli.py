@@ -143,6 +143,18 @@ class TestExitCodes:
             assert "walvec: unexpected ValueError\n  WALVEC_TRACEBACK=1 shows where\n" in result.stderr
             assert ("hunter2" in result.stderr) is shown
 
+    def test_several_errors_at_once(self, tmp_path: Path) -> None:
+        """The one that decides is told, as if it were alone."""
+        program = (
+            "import consumer.cli as cli\n"
+            "from consumer.errors import CatalogChanged, ConfigInvalid\n"
+            "def fail(path): raise ExceptionGroup('', [CatalogChanged('one'), ConfigInvalid('two')])\n"
+            "cli.settings = fail\n"
+            "cli.main()"
+        )
+        result = python(program, "check", cwd=tmp_path)
+        assert (result.returncode, result.stderr) == (2, "walvec: two\n")
+
     def test_a_database_that_is_away(self, tmp_path: Path) -> None:
         """Somebody else's failure is said in a line, with no traceback."""
         (tmp_path / "walvec.toml").write_text('[source]\ndsn = "host=127.0.0.1 port=1"\n')
