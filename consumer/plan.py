@@ -116,10 +116,9 @@ def _upsert(change: Change, shape: RowShape) -> Action:
                 image[name] = f"\\x{value}"
                 continue
             if name in shape.json:
-                if value != value.strip():
-                    return (
-                        REFETCH  # a json column keeps outer white space, a JSON value inside another does not
-                    )
+                # Within another JSON value, outer white space is lost and null is SQL's NULL.
+                if value == "null" or value != value.strip():
+                    return REFETCH
                 image[name] = orjson.Fragment(value)
                 continue
         image[name] = value

@@ -90,6 +90,7 @@ Event = Begin | Commit | Change | Truncate | Message
 _KINDS: Final[Mapping[str, Kind]] = {"I": "insert", "U": "update", "D": "delete"}
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _NAMES: Final = frozenset({str})
+_NEGATIVE_ZERO: Final = b":-0}"  # a float's, which JSON's readers take for the integer 0
 _EMPTY: Final[tuple[dict[str, Any], ...]] = ()
 
 
@@ -140,7 +141,8 @@ class Decoder:
     def _change(self, kind: Kind, fields: dict[str, Any], payload: bytes, lsn: Lsn) -> Change:
         schema, table = _text(fields["schema"]), _text(fields["table"])
         columns, identity = _images(kind, fields)
-        if (schema, table) in self._exact and (_has_float(columns) or _has_float(identity)):
+        inexact = (schema, table) in self._exact and (_has_float(columns) or _has_float(identity))
+        if inexact or _NEGATIVE_ZERO in payload:
             columns, identity = _images(kind, _parse_exactly(payload))
         # The frame's LSN is the change's own; the message's field says the same and need not be parsed.
         return Change(kind, lsn, schema, table, columns, identity)
@@ -221,7 +223,7 @@ def _parse_exactly(payload: bytes) -> Any:
 
 
 def _integer(text: str) -> int | str:
-    if len(text) > len("-9223372036854775808"):
+    if text == "-0" or len(text) > len("-9223372036854775808"):
         return text
     number = int(text)
     return number if -(2**63) <= number < 2**63 else text

@@ -24,7 +24,7 @@ KEYS: dict[str, tuple[str, Sequence[str | tuple[str, ...]]]] = {
     "numeric of one scale": ("k numeric(12,4)", ["1", "1.5", "-0.0001", "10", "99999999.9999", "7.7"]),
     "numeric not a number": ("k numeric", ["NaN", "Infinity", "1", "-Infinity", "2", "3"]),
     "float4": ("k float4", ["0.1", "16777217", "1e-30", "3.4e38", "-2.5", "1e10"]),
-    "float8": ("k float8", ["0.1", "1e300", "5e-324", "1e22", "123456789.123456789", "0"]),
+    "float8": ("k float8", ["0.1", "1e300", "5e-324", "1e22", "123456789.123456789", "-0"]),
     "float8 not a number": ("k float8", ["NaN", "Infinity", "1", "-Infinity", "2", "3"]),
     "money": ("k money", ["1", "2.50", "-3", "1234567.89", "0", "0.01"]),
     "text": ("k text", ["", " \ta\n", 'ünï"☃\\ {}%s', "null", "\x01'", "a"]),
