@@ -18,6 +18,7 @@ from consumer.dead_letter import Retries
 from consumer.errors import CatalogChanged, ConfigInvalid
 from consumer.lane import Lane
 from consumer.metadata import VectorizerState
+from consumer.target import TargetTable
 from slots.errors import PreconditionFailed
 from slots.manage import inspect
 
@@ -105,12 +106,13 @@ class Watch:
                 )
 
     async def _look_for_mending(self, name: str) -> None:
-        """Attach anew once a paused vectorizer can be bound."""
+        """Attach anew once a paused vectorizer can be bound, and its target is as it has to be."""
         vectorizer = self._config.vectorizer(name)
         if vectorizer is None:
             return
         try:
-            await bind(self._attachment.catalog, vectorizer, self._config.source.publication)
+            now = await bind(self._attachment.catalog, vectorizer, self._config.source.publication)
+            await TargetTable(now, self._config.embedder.dimensions).require(self._attachment.lookups)
         except (PreconditionFailed, ConfigInvalid):
             return
         raise CatalogChanged(f'vectorizer "{name}" can follow its table again')
