@@ -53,12 +53,13 @@ TIMEOUT = 30.0  # seconds after which what a test waits for will not come any mo
 _IMPATIENCE = {
     "consumer.commit.IDLE_INTERVAL": 0.05,
     "consumer.commit.LOOK_INTERVAL": 0.02,
+    "consumer.evaluate._PATIENCE": 0.5,
     "consumer.pipeline.LOOK_INTERVAL": 0.02,
     "consumer.watch.INTERVAL": 0.2,
 }
 _IMPATIENT = "\n".join(
     [
-        "import consumer.cli, consumer.commit, consumer.pipeline, consumer.watch",
+        "import consumer.cli, consumer.commit, consumer.evaluate, consumer.pipeline, consumer.watch",
         *(f"{name} = {seconds}" for name, seconds in _IMPATIENCE.items()),
         "consumer.cli.main()",
     ]
