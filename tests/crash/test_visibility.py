@@ -1,0 +1,126 @@
+"""The visibility rule: no read of a source row may put old text over new.
+
+A commit that waits for a synchronous standby is decoded, and delivered by the slot, while every other session
+still reads the row as it was. Here the standby is away for as long as the test wants.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import LiteralString
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from slots.lsn import Lsn
+from tests.crash.observe import checkpoint, slot_lsn, wal_end
+from tests.fix_postgres import Cluster
+from tests.fix_walvec import Sidecar, until
+
+WAITING = "waiting for decoded transactions to become visible"
+LONG = "repeat(md5(id::text || 'salt'), 400)"  # TOASTed, and not compressed away
+HANGING = "SELECT FROM pg_stat_activity WHERE application_name = 'application' AND wait_event = 'SyncRep'"
+NOT_WAITING = "-c synchronous_commit=local"
+
+
+@pytest.fixture
+def hung(cluster: Cluster, on_cluster: Callable[..., Sidecar]) -> Sidecar:
+    """Give walvec on a server that lets walvec's own sessions, and the test's, commit without a standby."""
+    sidecar = on_cluster()
+    sidecar.settings["source"]["dsn"] = make_conninfo(cluster.dsn(), options=NOT_WAITING)
+    sidecar.settings["pipeline"] = {"batch_rows": 2}
+    sidecar.source.execute("SET synchronous_commit = local")
+    sidecar.source.execute("CREATE TABLE blog (id integer PRIMARY KEY, title text, body text)")
+    sidecar.source.execute("ALTER TABLE blog ALTER body SET STORAGE EXTERNAL")
+    sidecar.source.execute(f"INSERT INTO blog SELECT id, 'old', {LONG} FROM generate_series(1, 40) AS id")
+    sidecar.follow("blog", text="title || body", chunk="none", index="none")
+    sidecar.setup()
+    return sidecar
+
+
+@contextmanager
+def commit_hangs(cluster: Cluster, sidecar: Sidecar, statement: LiteralString) -> Iterator[Lsn]:
+    """Let the application commit while the standby is away: the block runs while its COMMIT hangs.
+
+    Gives an LSN past the commit's. At the block's end the standby is not asked for any more, and the COMMIT
+    returns.
+    """
+    cluster.set("synchronous_standby_names", "nobody")
+
+    def commit() -> None:
+        with psycopg.connect(cluster.dsn(), autocommit=True, application_name="application") as application:
+            application.execute(statement)
+
+    def hangs() -> bool:
+        if not committing or not committing[-1].is_alive():
+            # Until the server has heard of the standby, a COMMIT returns at once.
+            committing.append(threading.Thread(target=commit))
+            committing[-1].start()
+        return bool(sidecar.source.execute(HANGING).fetchall())
+
+    committing: list[threading.Thread] = []
+    until(hangs, "a COMMIT that waits for the standby")
+    try:
+        yield wal_end(sidecar)
+        assert committing[-1].is_alive(), "the COMMIT returned too early"
+    finally:
+        cluster.set("synchronous_standby_names", "")
+        committing[-1].join()
+
+
+def delivered(sidecar: Sidecar, lsn: Lsn) -> bool:
+    """Whether the slot has sent everything before `lsn` to walvec."""
+    query = """
+        SELECT FROM pg_stat_replication JOIN pg_replication_slots ON active_pid = pid
+        WHERE slot_name = %s AND sent_lsn >= %s::pg_lsn"""
+    return bool(sidecar.source.execute(query, [sidecar.slot, str(lsn)]).fetchall())
+
+
+def test_refetch_waits_until_it_sees_the_change(cluster: Cluster, hung: Sidecar) -> None:
+    """An update with an unchanged TOAST value is read again only by a snapshot that contains it."""
+    hung.once()
+    process = hung.start("run")
+
+    with commit_hangs(cluster, hung, "UPDATE blog SET title = 'new' WHERE id = 7") as lsn:
+        until(lambda: delivered(hung, lsn), "the update, delivered")
+        process.wait_for(WAITING)
+        assert checkpoint(hung) < lsn
+
+    hung.in_step()
+    assert hung.actual() == hung.expected()
+    assert process.stop() == 0
+
+
+def test_backfill_waits_until_it_sees_what_was_decoded(cluster: Cluster, hung: Sidecar) -> None:
+    """A row is updated by the stream first; the backfill, which would still read the old one, waits."""
+    with commit_hangs(
+        cluster, hung, f"UPDATE blog SET title = 'new', body = {LONG} || '.' WHERE id = 40"
+    ) as lsn:
+        process = hung.start("run")
+        until(lambda: delivered(hung, lsn), "the update, delivered")
+        process.wait_for(WAITING)
+        assert not hung.backfilled()
+
+    hung.in_step()
+    assert hung.actual() == hung.expected()
+    assert process.stop() == 0
+
+
+def test_backfill_waits_for_what_was_decoded_before_a_crash(cluster: Cluster, hung: Sidecar) -> None:
+    """What no snapshot was seen to contain is in the checkpoint: the slot will not send it again."""
+    with commit_hangs(
+        cluster, hung, f"UPDATE blog SET title = 'new', body = {LONG} || '.' WHERE id = 40"
+    ) as lsn:
+        process = hung.start("run")
+        until(lambda: slot_lsn(hung) >= lsn, "the update, embedded and confirmed")
+        process.kill()
+        assert not hung.backfilled()
+
+        process = hung.start("run")
+        process.wait_for(WAITING)
+        assert not hung.backfilled()
+
+    hung.in_step()
+    assert hung.actual() == hung.expected()
+    assert process.stop() == 0
