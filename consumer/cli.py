@@ -116,7 +116,7 @@ def check(
     """
     from consumer.commands.check import report
 
-    if not done(report(settings(config), offline=offline, as_json=as_json)):
+    if not done(report(settings(config), config, offline=offline, as_json=as_json)):
         raise typer.Exit(3)
 
 
@@ -159,9 +159,12 @@ def run(
     What is in flight then is finished within 30 seconds; a second signal ends at once. Neither loses
     anything.
     """
+    from consumer.exposure import warn_of_exposure
     from consumer.supervise import supervise
 
-    done(supervise(settings(config), once=once, wait=wait, give_up_after=give_up_after))
+    loaded = settings(config)
+    warn_of_exposure(config)
+    done(supervise(loaded, once=once, wait=wait, give_up_after=give_up_after))
 
 
 @app.command(epilog=examples("walvec status", "walvec status --json"))

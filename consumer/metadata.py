@@ -73,8 +73,10 @@ async def migrate(connection: Connection) -> list[int]:
     """Create walvec's schema or bring it up to date; return the versions applied now."""
     done = []
     async with connection.transaction():
-        await connection.execute(_QUERIES["create_schema"])
-        await connection.execute(_QUERIES["create_migration_table"])
+        if not await _holds(connection, "schema_exists"):
+            await connection.execute(_QUERIES["create_schema"])
+        if not await _holds(connection, "migration_table_exists"):
+            await connection.execute(_QUERIES["create_migration_table"])
         applied = await _applied(connection)
         for version, statements in _migrations():
             if version not in applied:
@@ -87,8 +89,8 @@ async def migrate(connection: Connection) -> list[int]:
 async def require_schema(connection: Connection) -> None:
     """Raise PreconditionFailed unless walvec's schema is there and is this version's."""
     try:
-        cursor = await connection.execute(_QUERIES["migration_table_exists"])
-        applied = await _applied(connection) if await cursor.fetchone() == (True,) else set()
+        is_there = await _holds(connection, "migration_table_exists")
+        applied = await _applied(connection) if is_there else set()
     except psycopg.errors.InsufficientPrivilege as error:
         raise PreconditionFailed(
             "walvec's role may not use schema walvec in the target database",
@@ -198,6 +200,11 @@ async def count_parked(connection: Connection) -> dict[str, int]:
     """Return the number of dead letters by vectorizer."""
     cursor = await connection.execute(_QUERIES["count_parked"])
     return dict(await cursor.fetchall())
+
+
+async def _holds(connection: Connection, question: LiteralString) -> bool:
+    cursor = await connection.execute(_QUERIES[question])
+    return await cursor.fetchone() == (True,)
 
 
 async def _applied(connection: Connection) -> set[int]:

@@ -1,10 +1,14 @@
 -- walvec's own tables in the target database.
 
+-- name: schema_exists
+-- Asked first: CREATE … IF NOT EXISTS wants the right to create, where all is there too.
+SELECT to_regnamespace('walvec') IS NOT NULL
+
 -- name: create_schema
-CREATE SCHEMA IF NOT EXISTS walvec
+CREATE SCHEMA walvec
 
 -- name: create_migration_table
-CREATE TABLE IF NOT EXISTS walvec.migration (
+CREATE TABLE walvec.migration (
     version    integer     PRIMARY KEY,
     applied_at timestamptz NOT NULL DEFAULT now()
 )

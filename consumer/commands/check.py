@@ -3,21 +3,25 @@
 import sys
 from collections import Counter
 from dataclasses import asdict
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
 from consumer.commands.output import print_json
 from consumer.config import Config
+from consumer.exposure import exposed
 from consumer.preconditions import examine
 from slots.probe import Finding
 
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 
-async def report(config: Config, *, offline: bool, as_json: bool) -> bool:
-    """Print what was found and return whether nothing failed."""
+async def report(config: Config, path: Path | None, *, offline: bool, as_json: bool) -> bool:
+    """Print what was found and return whether nothing failed; `path` is the settings' file."""
     findings = await examine(config, offline=offline)
+    if finding := exposed(path):
+        findings.append(finding)
     good = all(finding.level != "failed" for finding in findings)
     if as_json:
         print_json({"ok": good, "findings": [asdict(finding) for finding in findings]})
