@@ -11,6 +11,7 @@ from typing import cast
 import psycopg
 from psycopg import sql
 
+from consumer import keys as key_sql
 from consumer.config import Vectorizer
 from consumer.database import Connection
 from consumer.errors import ConfigInvalid
@@ -148,7 +149,7 @@ async def _used_columns(connection: Connection, binding: Binding) -> tuple[str, 
             hint=f"[[vectorizer]] text and where are SQL over a row of {binding.vectorizer.table}",
         ) from error
     try:
-        cursor = await connection.execute(source_query(binding, "used_columns"))
+        cursor = await connection.execute(source_query(binding, "used_columns"), {})
     except psycopg.ProgrammingError:
         return every  # the row as a whole is an argument, as in f(blog): every column counts
     ((plans,),) = await cursor.fetchall()
@@ -187,13 +188,16 @@ def _refuse_taken_names(binding: Binding) -> None:
 
 
 def source_query(binding: Binding, name: str, **more: sql.Composable) -> sql.Composed:
-    """Fill one of the named statements over the source with the vectorizer's table, key and expressions."""
+    """Fill one of the named statements over the source with the vectorizer's table, key and expressions.
+
+    To be executed with parameters.
+    """
     table = binding.vectorizer.table
     return sql.SQL(_QUERIES[name]).format(
-        table=sql.Identifier(*table),
-        alias=sql.Identifier(table.name),
+        table=key_sql.identifier(*table),
+        alias=key_sql.identifier(table.name),
         only=sql.SQL("ONLY" if binding.relation.kind == "r" else ""),
-        key=sql.SQL(", ").join(sql.Identifier(table.name, column.name) for column in binding.key),
+        key=key_sql.columns(binding.key, table.name),
         embed=_embed(binding),
         **more,
     )
@@ -208,14 +212,7 @@ def _embed(binding: Binding) -> sql.Composed:
     """Compose the expression whose value is what to embed."""
     vectorizer = binding.vectorizer
     return sql.SQL(_QUERIES["embed_expression"]).format(
-        filter=_expression(binding.published.row_filter or "true"),
-        where=_expression(vectorizer.where or "true"),
-        text=_expression(vectorizer.text),
+        filter=key_sql.literal_sql(binding.published.row_filter or "true"),
+        where=key_sql.literal_sql(vectorizer.where or "true"),
+        text=key_sql.literal_sql(vectorizer.text),
     )
-
-
-def _expression(text: str) -> sql.SQL:
-    """Take an expression of the configuration or the catalog as SQL: its author may say anything a SELECT
-    may.
-    """
-    return sql.SQL(text.replace("%", "%%"))

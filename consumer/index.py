@@ -29,7 +29,7 @@ async def build_index(table: TargetTable, connection: Connection, kind: Index) -
         case (True,):
             return
         case (False,):
-            await connection.execute(table.compose("drop_index"))
+            await connection.execute(table.compose("drop_index"), {})
     _log.info("vector index is being built", target=str(table.name), index=table.index.name)
-    await connection.execute(table.compose("create_index"))
+    await connection.execute(table.compose("create_index"), {})
     _log.info("vector index is built", target=str(table.name), index=table.index.name)

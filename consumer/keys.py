@@ -2,6 +2,8 @@
 
 A statement about many keys takes one text array a key column, `%(k0)s, %(k1)s, …`, unnests them to columns
 `k0, k1, …` and casts these to the columns' types.
+
+Names are written for statements that are executed with parameters, `{}` where they have none.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,14 +17,24 @@ from slots.relation import Column
 _COMMA = sql.SQL(", ")
 
 
+def identifier(*names: str) -> sql.SQL:
+    """Quote a name; a percent sign in it is doubled, because psycopg would take it for a placeholder's."""
+    return literal_sql(sql.Identifier(*names).as_string())
+
+
+def literal_sql(text: str) -> sql.SQL:
+    """Take words of the configuration or the catalog as SQL: their author may say anything a SELECT may."""
+    return sql.SQL(text.replace("%", "%%"))
+
+
 def type_name(column: Column) -> sql.SQL:
     """Return the column's type as PostgreSQL spells it."""
-    return sql.SQL(column.type_name)
+    return literal_sql(column.type_name)
 
 
 def columns(key: Sequence[Column], alias: str) -> sql.Composed:
     """`alias.id, alias.part`: the key's columns themselves."""
-    return _COMMA.join(sql.Identifier(alias, column.name) for column in key)
+    return _COMMA.join(identifier(alias, column.name) for column in key)
 
 
 def names(key: Sequence[Column]) -> sql.Composed:

@@ -48,17 +48,17 @@ class TargetTable:
         self.index = TableName(self.name.schema, index_name(self.name.name))
 
     def compose(self, name: str) -> sql.Composed:
-        """Fill one of the named statements over the target."""
+        """Fill one of the named statements over the target. To be executed with parameters."""
         return sql.SQL(_QUERIES[name]).format(
-            target=sql.Identifier(*self.name),
-            index=sql.Identifier(self.index.name) if name == "create_index" else sql.Identifier(*self.index),
+            target=key_sql.identifier(*self.name),
+            index=key_sql.identifier(*self.index[1 if name == "create_index" else 0 :]),
             operator_class=_sql(self._operator_class),
             operator=_sql(self.operator),
             vector=_sql(self.vector_type),
             staging=self._staging,
             staged_columns=self._columns((f"k{i}", "text") for i in range(len(self.key))),
             key_columns=self._columns((column.name, column.type_name) for column in self.key),
-            key=_comma(sql.Identifier(column.name) for column in self.key),
+            key=_comma(key_sql.identifier(column.name) for column in self.key),
             cast_key=key_sql.casts(self.key, "s"),
             held_key=key_sql.equal(self.key, "o", "s"),
             gone_key=key_sql.equal(self.key, "t", "gone"),
@@ -72,7 +72,8 @@ class TargetTable:
     @staticmethod
     def _columns(pairs: Iterable[tuple[str, str]]) -> sql.Composed:
         return _comma(
-            sql.SQL("{} {} NOT NULL").format(sql.Identifier(name), _sql(kind)) for name, kind in pairs
+            sql.SQL("{} {} NOT NULL").format(key_sql.identifier(name), key_sql.literal_sql(kind))
+            for name, kind in pairs
         )
 
     # -- Reading
@@ -95,7 +96,7 @@ class TargetTable:
 
     async def is_empty(self, connection: Connection) -> bool:
         """Whether no row has an embedding."""
-        cursor = await connection.execute(self.compose("target_is_empty"))
+        cursor = await connection.execute(self.compose("target_is_empty"), {})
         return await cursor.fetchone() == (True,)
 
     async def keys_after(self, connection: Connection, key: Key | None, *, rows: int) -> list[Key]:
@@ -128,7 +129,7 @@ class TargetTable:
 
         Raises PreconditionFailed where another table has its name.
         """
-        await connection.execute(self.compose("create_target"))
+        await connection.execute(self.compose("create_target"), {})
         await self.require(connection)
 
     async def require(self, connection: Connection) -> None:
@@ -145,11 +146,11 @@ class TargetTable:
 
     async def create_staging(self, connection: Connection) -> None:
         """Make the session's staging table."""
-        await connection.execute(self.compose("create_staging"))
+        await connection.execute(self.compose("create_staging"), {})
 
     async def delete_all(self, connection: Connection) -> None:
         """Delete every row's chunks."""
-        await connection.execute(self.compose("delete_all_chunks"))
+        await connection.execute(self.compose("delete_all_chunks"), {})
 
     async def delete(self, connection: Connection, keys: Sequence[Key], first: Sequence[int]) -> None:
         """Delete each key's chunks from the given `chunk_seq` on."""
@@ -167,7 +168,7 @@ class TargetTable:
             copy.set_types([*["text"] * len(self.key), "int4", "text", "vector", "bytea"])
             for key, chunk_seq, chunk, vector in chunks:
                 await copy.write_row((*key, chunk_seq, chunk.text, vector, chunk.input_hash))
-        await connection.execute(self.compose("upsert_chunks"))
+        await connection.execute(self.compose("upsert_chunks"), {})
 
 
 def index_name(table: str) -> str:

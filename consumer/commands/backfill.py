@@ -52,9 +52,9 @@ async def _empty(config: Config, vectorizer: Vectorizer, target: Connection) -> 
         table = TargetTable(
             await bind(source, vectorizer, config.source.publication), config.embedder.dimensions
         )
-    await target.execute(table.compose("drop_index"))
-    await target.execute(table.compose("empty_target"))
-    await target.execute(table.compose("change_vector_type"))
+    await target.execute(table.compose("drop_index"), {})
+    await target.execute(table.compose("empty_target"), {})
+    await target.execute(table.compose("change_vector_type"), {})
     typer.echo(f"{vectorizer.name}: {vectorizer.target} is emptied, its vectors are of another model")
 
 

@@ -19,6 +19,7 @@ from consumer.commands.output import byte_size, confirm
 from consumer.config import Config, TableName, fingerprint
 from consumer.database import Connection, connect_source_for_changes, connect_target
 from consumer.failpoint import failpoint
+from consumer.keys import identifier
 from consumer.metadata import VectorizerState
 from consumer.supervise import supervise
 from slots import manage
@@ -158,7 +159,7 @@ async def _compare(config: Config) -> None:
 
 async def _written_since(target: Connection, state: VectorizerState) -> int:
     """Count the chunks embedded since the backfill began."""
-    name = sql.Identifier(*TableName.parse(state.target_table))
+    name = identifier(*TableName.parse(state.target_table))
     query = sql.SQL(load("target.sql")["embedded_since"]).format(target=name)
     cursor = await target.execute(query, {"since": state.started_at})
     ((chunks,),) = await cursor.fetchall()
