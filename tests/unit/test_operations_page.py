@@ -1,0 +1,55 @@
+import pkgutil
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import consumer
+import slots
+from slots.errors import WalvecError
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+
+EVENT = re.compile(r"""\blog\.(?:debug|info|warning|error|exception|critical)\(\s*f?["']([^"']*)["']""")
+
+
+def errors(kind: type[WalvecError] = WalvecError) -> Iterator[type[WalvecError]]:
+    """Yield every error class of the two packages."""
+    yield kind
+    for each in kind.__subclasses__():
+        if each.__module__.startswith(("slots.", "consumer.")):
+            yield from errors(each)
+
+
+def events() -> set[str]:
+    """Return every event that is logged anywhere."""
+    modules = [path for package in ("slots", "consumer") for path in (ROOT / package).rglob("*.py")]
+    return {event for path in modules for event in EVENT.findall(path.read_text().replace("_log.", "log."))}
+
+
+for package in (slots, consumer):
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        import_module(module.name)
+
+
+@pytest.mark.parametrize("error", sorted(set(errors()), key=str))
+def test_every_error_stands_under_its_exit_code(error: type[WalvecError]) -> None:
+    """Whoever has the exit code finds the error there, with what to do."""
+    section = PAGE.split(f"### Exit code {error.exit_code}")[1].split("\n### ")[0]
+    assert f"`{error.__name__}`" in section
+
+
+def test_every_event_is_explained_and_no_other() -> None:
+    """The table of log lines is the code's."""
+    table = PAGE.split("### Log lines")[1].split("\n### ")[0]
+    cells = re.findall(r"^\| (`.*?) \| \w+ \|", table, re.MULTILINE)
+    assert {event for cell in cells for event in re.findall(r"`([^`]+)`", cell)} == events()
+
+
+def test_files_that_are_named_exist() -> None:
+    """A path on the page is one of the checkout's."""
+    named = re.findall(r"`((?:sql|docs|compose|slots|consumer)/[\w./-]+)`", PAGE)
+    assert [path for path in named if not (ROOT / path).exists()] == []
