@@ -171,6 +171,12 @@ class EmbeddingService:
         return [text for request in self.requests for text in request.inputs]
 
     @property
+    def in_flight(self) -> int:
+        """How many requests it has not answered yet."""
+        with self._lock:
+            return self._in_flight
+
+    @property
     def embedded(self) -> list[str]:
         """The texts whose vectors it gave."""
         return [text for request in self.requests if request.status == 200 for text in request.inputs]

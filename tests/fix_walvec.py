@@ -321,8 +321,8 @@ class Sidecar:
         }
         if target != source:
             self.settings["target"] = {"dsn": target}
-        self.source = psycopg.connect(make_conninfo(source, options=_PRINTING), autocommit=True)
-        self.target = psycopg.connect(make_conninfo(target, options=_PRINTING), autocommit=True)
+        self._dsns = source, target
+        self.source, self.target = self._sessions()
         self._processes: list[Process] = []
 
     def close(self) -> None:
@@ -331,6 +331,18 @@ class Sidecar:
             process.close()
         self.source.close()
         self.target.close()
+
+    def reconnect(self) -> None:
+        """Open the test's own sessions anew, after a fault that has ended them."""
+        self.source.close()
+        self.target.close()
+        self.source, self.target = self._sessions()
+
+    def _sessions(self) -> tuple[psycopg.Connection, psycopg.Connection]:
+        source, target = (
+            psycopg.connect(make_conninfo(dsn, options=_PRINTING), autocommit=True) for dsn in self._dsns
+        )
+        return source, target
 
     # -- Settings --------------------------------------------------------------------------------------------
 

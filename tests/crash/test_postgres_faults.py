@@ -1,0 +1,236 @@
+"""What PostgreSQL and the network may do to a running walvec, which goes on by itself afterwards.
+
+Each test ends in the same way: in step again, f(source) in the target, and still the same run.
+"""
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from slots.stream import ReplicationStream
+from tests.crash.observe import checkpoint, confirmed_no_more_than_saved, follow_blog, insert, wal_end
+from tests.fix_embedding_service import Silent, Slow
+from tests.fix_postgres import Cluster, StopMode
+from tests.fix_proxy import Proxy
+from tests.fix_walvec import Sidecar, until
+
+Proxied = Callable[[str], tuple[Proxy, str]]
+
+SHUTDOWN_LIMIT = 20.0  # seconds that a fast shutdown may take beside walvec
+ROLES = ("stream", "evaluate", "backfill", "catalog", "writer", "lookup")  # of walvec's sessions
+
+
+@contextmanager
+def surviving(sidecar: Sidecar) -> Iterator[None]:
+    """Run walvec around a fault: it is in step before, and again, by itself, afterwards."""
+    insert(sidecar, 1, 20)
+    with sidecar.running():
+        sidecar.in_step()
+        yield
+        insert(sidecar, 1001, 20, "after the fault")
+        sidecar.in_step(timeout=60)
+        assert confirmed_no_more_than_saved(sidecar)
+        assert sidecar.actual() == sidecar.expected()
+
+
+def waits_for(sidecar: Sidecar, words: str) -> dict[str, Any]:
+    """Wait until the log says that walvec waits, and for what."""
+
+    def line() -> dict[str, Any] | None:
+        said = (each for each in sidecar.log if each["log_level"] == "warning")
+        return next((each for each in said if words in f"{each}" and each.get("hint")), None)
+
+    return until(line, f"a warning about: {words}")
+
+
+# -- The server ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_server_restarts(cluster: Cluster, on_cluster: Callable[..., Sidecar], mode: StopMode) -> None:
+    """After a restart, or a crash, of the server walvec attaches anew."""
+    sidecar = on_cluster()
+    follow_blog(sidecar)
+    with surviving(sidecar):
+        insert(sidecar, 101, 20)
+        cluster.stop(mode)
+        waits_for(sidecar, "nothing is lost")
+        cluster.start()
+        sidecar.reconnect()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_backend_is_terminated(sidecar: Sidecar, role: str) -> None:
+    """An administrator's pg_terminate_backend on any of walvec's sessions is survived."""
+    follow_blog(sidecar)
+    with surviving(sidecar):
+        terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
+        assert sidecar.source.execute(terminate, [f"walvec {role}"]).fetchall()
+        sidecar.backfill()  # so that each of them is used again
+        waits_for(sidecar, "trying again")
+
+
+def test_fast_shutdown_is_not_held_up(cluster: Cluster, on_cluster: Callable[..., Sidecar]) -> None:
+    """A server that shuts down waits for what it sent to be confirmed: walvec lets it go at once."""
+    sidecar = on_cluster()
+    follow_blog(sidecar)
+    with surviving(sidecar):
+        sidecar.service.always = Silent(120)
+        sidecar.service.forget()
+        insert(sidecar, 101, 20)
+        until(lambda: sidecar.service.in_flight, "a request that hangs")
+
+        began = time.monotonic()
+        cluster.stop("fast")
+
+        assert time.monotonic() - began < SHUTDOWN_LIMIT
+        waits_for(sidecar, "trying again")
+        sidecar.service.always = None
+        cluster.start()
+        sidecar.reconnect()
+
+
+def test_slow_service_does_not_end_the_stream(
+    cluster: Cluster, on_cluster: Callable[..., Sidecar], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a wal_sender_timeout of 2 s, a request of 5 s ends nothing: status is sent meanwhile."""
+    impatient = functools.partial(ReplicationStream.connect, sender_timeout=2.0)
+    monkeypatch.setattr(ReplicationStream, "connect", impatient)
+    cluster.set("wal_sender_timeout", "2s")
+    sidecar = on_cluster()
+    follow_blog(sidecar)
+    with surviving(sidecar):
+        sidecar.service.script(Slow(5))
+        insert(sidecar, 101, 20)
+    assert [each["event"] for each in sidecar.log].count("streaming") == 1
+
+
+# -- The network ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def proxies(distant_sidecar: Sidecar, proxied: Proxied) -> dict[str, Proxy]:
+    """Give the proxies before source and target, which `distant_sidecar` takes its ways through."""
+    made = {}
+    for side in ("source", "target"):
+        made[side], dsn = proxied(distant_sidecar.settings[side]["dsn"])
+        distant_sidecar.settings[side]["dsn"] = dsn
+    return made
+
+
+@pytest.mark.parametrize("fault", ["reset", "refuse", "silence"])
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_one_database_fails(
+    distant_sidecar: Sidecar, proxies: dict[str, Proxy], side: str, fault: str
+) -> None:
+    """Source and target fail separately: connections reset, a port closed, a cable cut without a FIN."""
+    follow_blog(distant_sidecar)
+    with surviving(distant_sidecar):
+        getattr(proxies[side], fault)()
+        insert(distant_sidecar, 101, 20)
+        waits_for(distant_sidecar, "trying again")
+        proxies[side].heal()
+
+
+def test_slow_network_is_only_slow(distant_sidecar: Sidecar, proxies: dict[str, Proxy]) -> None:
+    """A way of 20 ms to both databases ends nothing."""
+    for proxy in proxies.values():
+        proxy.delay = 0.02
+    follow_blog(distant_sidecar)
+    with surviving(distant_sidecar):
+        insert(distant_sidecar, 101, 20)
+    assert [each["event"] for each in distant_sidecar.log].count("streaming") == 1
+
+
+# -- The target ----------------------------------------------------------------------------------------------
+
+
+def test_target_is_read_only(distant_sidecar: Sidecar) -> None:
+    """A target that refuses writes, as after a failover, is waited for."""
+    sidecar = distant_sidecar
+    follow_blog(sidecar)
+    name = sql.Identifier(sidecar.target.info.dbname)
+    with surviving(sidecar):
+        read_only = sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on")
+        sidecar.target.execute(read_only.format(name))
+        end_sessions(sidecar.target)
+        insert(sidecar, 101, 20)
+        waits_for(sidecar, "read-only")
+        sidecar.target.execute("SET default_transaction_read_only = off")
+        sidecar.target.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
+        end_sessions(sidecar.target)
+
+
+def end_sessions(connection: psycopg.Connection) -> None:
+    """End all other sessions on a connection's database."""
+    connection.execute("""
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()""")
+
+
+def test_lock_on_one_target_holds_up_no_other(sidecar: Sidecar) -> None:
+    """While somebody locks a target table, the rows of other vectorizers arrive; its own do afterwards."""
+    sidecar.source.execute("CREATE TABLE page (id integer PRIMARY KEY, body text)")
+    sidecar.follow("page", index="none")
+    follow_blog(sidecar)
+    with surviving(sidecar), psycopg.connect(sidecar.settings["source"]["dsn"]) as somebody:
+        somebody.execute("LOCK TABLE blog_embedding IN ACCESS EXCLUSIVE MODE")
+        insert(sidecar, 101, 20)
+        end = wal_end(sidecar)
+        sidecar.source.execute("INSERT INTO page VALUES (1, 'meanwhile')")
+        arrived = "SELECT FROM page_embedding"
+        until(lambda: sidecar.target.execute(arrived).fetchall(), "a page beside the locked blog")
+        waits_for(sidecar, "lock")
+        assert checkpoint(sidecar) < end
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "words"),
+    [
+        ("53100", "full"),  # disk_full
+        ("53200", "memory"),  # out_of_memory
+        ("40001", "in the way"),  # serialization_failure
+        ("58030", "file system"),  # io_error
+    ],
+)
+def test_target_fails_to_write(sidecar: Sidecar, sqlstate: str, words: str) -> None:
+    """A full disk, and what else passes, is waited for, and said."""
+    follow_blog(sidecar)
+    with surviving(sidecar):
+        sidecar.target.execute(
+            sql.SQL("""
+                CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN RAISE 'no' USING ERRCODE = {}; END $$;
+                CREATE TRIGGER fail BEFORE INSERT ON blog_embedding EXECUTE FUNCTION fail()
+                """).format(sql.Literal(sqlstate))
+        )
+        insert(sidecar, 101, 20)
+        waits_for(sidecar, words)
+        sidecar.target.execute("DROP FUNCTION fail CASCADE")
+
+
+def test_deadlock_with_another_session(sidecar: Sidecar) -> None:
+    """When PostgreSQL ends walvec's transaction to break a deadlock, the batch is written again."""
+    follow_blog(sidecar)
+    with surviving(sidecar):
+        with psycopg.connect(sidecar.settings["source"]["dsn"]) as somebody:
+            somebody.execute("SET deadlock_timeout = '1h'")  # so that walvec is the victim
+            somebody.execute("UPDATE blog_embedding SET embedded_at = now() WHERE id = 2")
+            sidecar.source.execute("UPDATE blog SET body = body || '.'")
+            until(lambda: waits_for_a_lock(sidecar), "walvec's write behind the lock")
+            somebody.execute("UPDATE blog_embedding SET embedded_at = now() WHERE id = 1")
+        waits_for(sidecar, "DeadlockDetected")
+
+
+def waits_for_a_lock(sidecar: Sidecar) -> bool:
+    """Whether the writer waits for somebody's lock."""
+    query = (
+        "SELECT FROM pg_stat_activity WHERE application_name = 'walvec writer' AND wait_event_type = 'Lock'"
+    )
+    return bool(sidecar.source.execute(query).fetchall())
