@@ -115,6 +115,11 @@ async def try_fence(connection: Connection, slot: str) -> bool:
     return await cursor.fetchone() == (True,)
 
 
+async def release_fence(connection: Connection, slot: str) -> None:
+    """Let another session become the slot's writer."""
+    await connection.execute(_QUERIES["release_fence"], {"slot": slot})
+
+
 async def load_checkpoint(connection: Connection, slot: str) -> Checkpoint | None:
     """Return the slot's checkpoint, None before its first."""
     cursor = await connection.execute(_QUERIES["load_checkpoint"], {"slot": slot})

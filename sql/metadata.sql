@@ -157,6 +157,10 @@ LIMIT %(limit)s
 -- One writer: the lock lives and dies with the session that writes.
 SELECT pg_try_advisory_lock(hashtext('walvec'), hashtext(%(slot)s))
 
+-- name: release_fence
+-- At once; the end of a session would release it too, in the server's own time.
+SELECT pg_advisory_unlock(hashtext('walvec'), hashtext(%(slot)s))
+
 -- name: schema_is_unused
 SELECT NOT EXISTS (SELECT FROM walvec.checkpoint) AND NOT EXISTS (SELECT FROM walvec.vectorizer)
 

@@ -52,6 +52,7 @@ async def resync(config: Config, *, time_limit: float, compare: bool, sure: bool
         await setup.publish(config, source, relations)
         await setup.create_targets(config, target)
         await _begin_anew(config, source, target, slot, time_limit)
+        await metadata.release_fence(target, config.source.slot)
     if compare:
         await _compare(config)
     else:
