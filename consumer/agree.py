@@ -130,7 +130,7 @@ def require_fingerprint(
     if changed:
         raise PreconditionFailed(
             f'vectorizer "{name}": {" and ".join(changed)} changed since {state.target_table} was embedded',
-            hint=f"run: walvec backfill {name} (every row is embedded anew), or set it back",
+            hint=f"run: walvec backfill {name} (only what differs is embedded), or set it back",
         )
     return state
 

@@ -26,7 +26,7 @@ publication = "walvec"               # which tables are followed, created by set
 
 # [pipeline]
 # batch_rows = 1000                  # at most so many rows are planned together
-# batch_delay = 0.005                # seconds to wait for more when idle
+# batch_delay = 0.005                # seconds to wait for more before a batch
 # max_buffer_bytes = 67108864        # bounds the memory for changes on their way
 # parked_vectors = "remove"          # or "keep": of a row that can no longer be embedded
 # max_dead_letters = 1000            # so many such rows, most of the last ones too: stop; 0: any number
