@@ -27,6 +27,7 @@ _NUMERIC, _FLOAT4, _FLOAT8 = 1700, 700, 701
 _BYTEA = 17
 _JSON, _JSONB = 114, 3802
 _NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # a numeric with a precision can be the first only
+_WITHOUT_ROWS = {"evaluate_images", "used_columns"}  # statements over images, which are in no partition
 _COMPOSED = {"chunk_seq", "chunk", "embedding", "input_hash", "embedded_at"}
 
 
@@ -193,12 +194,15 @@ def source_query(binding: Binding, name: str, **more: sql.Composable) -> sql.Com
     To be executed with parameters.
     """
     table = binding.vectorizer.table
+    row_filter: sql.Composable = key_sql.literal_sql(binding.published.row_filter or "true")
+    if name not in _WITHOUT_ROWS and binding.published.leaves != binding.relation.leaves:
+        row_filter = _within_published(binding, row_filter)
     return sql.SQL(_QUERIES[name]).format(
         table=key_sql.identifier(*table),
         alias=key_sql.identifier(table.name),
         only=sql.SQL("ONLY" if binding.relation.kind == "r" else ""),
         key=key_sql.columns(binding.key, table.name),
-        embed=_embed(binding),
+        embed=_embed(binding, row_filter),
         **more,
     )
 
@@ -208,11 +212,20 @@ def evaluation(binding: Binding) -> sql.Composed:
     return source_query(binding, "evaluate_images")
 
 
-def _embed(binding: Binding) -> sql.Composed:
+def _within_published(binding: Binding, row_filter: sql.Composable) -> sql.Composed:
+    """Keep rows of partitions out that are not published: nobody would hear of their changes."""
+    return sql.SQL("({}\n) AND {} IN ({})").format(
+        row_filter,
+        key_sql.identifier(binding.vectorizer.table.name, "tableoid"),
+        sql.SQL(", ").join(leaf.oid for leaf in binding.published.leaves),
+    )
+
+
+def _embed(binding: Binding, row_filter: sql.Composable) -> sql.Composed:
     """Compose the expression whose value is what to embed."""
     vectorizer = binding.vectorizer
     return sql.SQL(_QUERIES["embed_expression"]).format(
-        filter=key_sql.literal_sql(binding.published.row_filter or "true"),
+        filter=row_filter,
         where=key_sql.literal_sql(vectorizer.where or "true"),
         text=key_sql.literal_sql(vectorizer.text),
     )
