@@ -39,7 +39,7 @@ _ERRORS: tuple[tuple[type[BaseException], Rule], ...] = (
     (BackfillRestarted, Rule("again")),
     (
         MalformedMessage,
-        Rule("stop", "report this with the LSN; `walvec slots advance` gets past it, with what it skips"),
+        Rule("stop", "report this with the LSN; `walvec resync` gets past it, and compares all rows"),
     ),
     (EvaluationFailed, Rule("retry")),
     (WalvecError, Rule("stop")),
@@ -101,11 +101,14 @@ def explain(error: BaseException) -> WalvecError | None:
     """Return the error a user is shown for a failure that ends a command; None for one that is a fault of
     ours.
     """
+    rule = rule_for(error)
     if isinstance(error, WalvecError):
+        if rule.verdict == "stop":
+            error.hint = error.hint or rule.hint
         return error
     if not isinstance(error, psycopg.Error):
         return None
-    hint, state = rule_for(error).hint, error.sqlstate
+    hint, state = rule.hint, error.sqlstate
     if state is None:
         broke = isinstance(error, psycopg.OperationalError)
         return ConnectionLost("the connection to a database broke") if broke else None

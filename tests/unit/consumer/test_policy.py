@@ -5,7 +5,8 @@ from psycopg import errors
 from consumer.database import connection_error
 from consumer.errors import CatalogChanged, ConfigInvalid
 from consumer.policy import explain, rule_for, worst
-from slots.errors import ConnectionLost, PreconditionFailed
+from slots.errors import ConnectionLost, MalformedMessage, PreconditionFailed
+from slots.lsn import Lsn
 
 # As libpq and psycopg say them.
 AWAY = (
@@ -77,6 +78,18 @@ class TestExplain:
         """They are made to be shown."""
         error = ConfigInvalid("no")
         assert explain(error) is error
+
+    def test_our_own_without_a_hint_gets_the_rule_s(self) -> None:
+        """The table has the operator's sentence for what ends the process."""
+        shown = explain(MalformedMessage("is none of wal2json's format 2", lsn=Lsn(1)))
+        assert shown
+        assert "walvec resync" in (shown.hint or "")
+
+    def test_what_passes_gets_none(self) -> None:
+        """Nobody waits any more once the process ends."""
+        shown = explain(ConnectionLost("no"))
+        assert shown
+        assert shown.hint is None
 
     def test_what_may_quote_a_row_is_not_shown(self) -> None:
         """`invalid input syntax for type integer: "the row's text"`."""
