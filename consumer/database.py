@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import Jsonb
 
 from consumer.config import Config
+from consumer.session import Session
 from slots.errors import ConnectionLost, PreconditionFailed
 from slots.queries import load
 
@@ -31,6 +32,11 @@ _PINNED = {
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
+    # When walvec's host vanishes, its lock on the target must not stay for the kernel's two hours.
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "4",
+    "client_connection_check_interval": "10s",
 }
 
 # Reads only; one snapshot a transaction; a row-level policy that would hide rows from us is an error, not a
@@ -93,11 +99,13 @@ def conninfo(dsn: str, role: str) -> str:
 
 async def _connect(which: str, dsn: str, role: str) -> Connection:
     try:
-        return await psycopg.AsyncConnection.connect(conninfo(dsn, role), autocommit=True)
+        connection = await Session.connect(conninfo(dsn, role), autocommit=True)
     except psycopg.ProgrammingError as error:
         raise PreconditionFailed(f"the {which} DSN cannot be read", hint=f"look at [{which}] dsn") from error
     except psycopg.OperationalError as error:
         raise connection_error(which, error) from error
+    connection.conninfo = conninfo(dsn, f"{role} (is it still there?)")
+    return connection
 
 
 def connection_error(which: str, error: psycopg.OperationalError) -> ConnectionLost | PreconditionFailed:

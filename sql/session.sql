@@ -9,3 +9,7 @@ JOIN pg_settings AS s ON s.name = wanted.key
 -- name: durable_commits
 -- `off` would let a crash of the server forget a checkpoint that the slot was already told of.
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
+
+-- name: is_at_work
+-- Whether a session is working on a statement, as the server sees it. No row: it is gone.
+SELECT state = 'active' FROM pg_stat_activity WHERE pid = %(pid)s

@@ -55,11 +55,14 @@ _IMPATIENCE = {
     "consumer.commit.LOOK_INTERVAL": 0.02,
     "consumer.evaluate._PATIENCE": 0.5,
     "consumer.pipeline.LOOK_INTERVAL": 0.02,
+    "consumer.session.PATIENCE": 2.0,
+    "consumer.session.QUESTION_LIMIT": 2.0,
     "consumer.watch.INTERVAL": 0.2,
 }
 _IMPATIENT = "\n".join(
     [
-        "import consumer.cli, consumer.commit, consumer.evaluate, consumer.pipeline, consumer.watch",
+        "import consumer.cli",
+        *(f"import {name.rpartition('.')[0]}" for name in _IMPATIENCE),
         *(f"{name} = {seconds}" for name, seconds in _IMPATIENCE.items()),
         "consumer.cli.main()",
     ]

@@ -13,6 +13,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from consumer import session
+from consumer.database import connect_source
 from slots.stream import ReplicationStream
 from tests.crash.observe import checkpoint, confirmed_no_more_than_saved, follow_blog, insert, wal_end
 from tests.fix_embedding_service import Silent, Slow
@@ -136,6 +138,17 @@ def test_one_database_fails(
         insert(distant_sidecar, 101, 20)
         waits_for(distant_sidecar, "trying again")
         proxies[side].heal()
+
+
+async def test_statement_that_takes_long_is_not_hung_up(
+    sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server at work is not taken for a silent one, however long it takes."""
+    monkeypatch.setattr(session, "PATIENCE", 0.2)
+    sidecar.follow("blog")
+    async with await connect_source(sidecar.config, role="test") as connection:
+        cursor = await connection.execute("SELECT pg_sleep(1), 'done'")
+        assert (await cursor.fetchall())[0][1] == "done"
 
 
 def test_slow_network_is_only_slow(distant_sidecar: Sidecar, proxies: dict[str, Proxy]) -> None:
