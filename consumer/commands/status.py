@@ -11,6 +11,7 @@ from psycopg.rows import dict_row
 
 from consumer import metadata
 from consumer.commands.output import byte_size, print_json, print_table
+from consumer.commit import IDLE_BYTES
 from consumer.config import Config, TableName
 from consumer.database import Connection, connect_source, connect_target
 from consumer.metadata import VectorizerState
@@ -33,7 +34,7 @@ class SlotStatus:
     checkpoint_lsn: str | None
     source_lsn: str
     lag_bytes: int | None
-    lag_seconds: float | None  # since the checkpoint last moved, while there is WAL behind it
+    lag_seconds: float | None  # since the checkpoint last moved, while more is behind it than idling makes
     retained_bytes: int | None
     safe_wal_bytes: int | None  # that may still be written before the slot is lost; None: no limit is set
 
@@ -99,7 +100,7 @@ async def _slot(config: Config, source: Connection, target: Connection) -> SlotS
         checkpoint_lsn=age[0] if age else None,
         source_lsn=row["position"],
         lag_bytes=lag,
-        lag_seconds=None if lag is None or age is None else (round(age[1], 1) if lag > 0 else 0.0),
+        lag_seconds=None if lag is None or age is None else _behind_for(lag, age[1]),
         retained_bytes=row["retained_bytes"],
         safe_wal_bytes=row["safe_wal_size"],
     )
@@ -142,9 +143,9 @@ async def _coverage(table: str, target: Connection) -> tuple[int | None, int | N
 
 
 def _show(slot: SlotStatus, vectorizers: list[VectorizerStatus]) -> None:
-    behind = (
-        "unknown" if slot.lag_bytes is None else f"{byte_size(slot.lag_bytes)}, {slot.lag_seconds or 0:.0f} s"
-    )
+    behind = "unknown"
+    if slot.lag_bytes is not None and slot.lag_seconds is not None:
+        behind = f"{byte_size(slot.lag_bytes)}, {slot.lag_seconds:.0f} s" if slot.lag_seconds else "no"
     print_table(
         ("slot", "process", "WAL kept", "behind", "checkpoint"),
         [(slot.name, _process(slot), byte_size(slot.retained_bytes), behind, slot.checkpoint_lsn or "none")],
@@ -167,6 +168,11 @@ def _show(slot: SlotStatus, vectorizers: list[VectorizerStatus]) -> None:
         ],
         empty="no vectorizer is set up",
     )
+
+
+def _behind_for(lag_bytes: int, age: float) -> float:
+    """Return for how long the slot is behind: WAL that is worth no checkpoint, or of no table, is none."""
+    return round(age, 1) if lag_bytes >= IDLE_BYTES else 0.0
 
 
 def _process(slot: SlotStatus) -> str:
