@@ -61,8 +61,8 @@ def agree(
         )
     if checkpoint.lsn > position:
         raise SlotLost(
-            f"the checkpoint {checkpoint.lsn} lies past the source's last LSN {position}: the source was "
-            "restored to an earlier state",
+            f'the checkpoint {checkpoint.lsn} of slot "{name}" lies past the last LSN of the source, {position}: '
+            "the source was restored to an earlier state",
             hint=mend,
         )
 

@@ -208,6 +208,18 @@ class Process:
         self._process.send_signal(signal.SIGTERM)
         return self.wait()
 
+    def interrupt(self) -> None:
+        """Send SIGINT, as Ctrl-C does."""
+        self._process.send_signal(signal.SIGINT)
+
+    def pause(self) -> None:
+        """Send SIGSTOP: it holds what it has, and does nothing until `resume`."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Send SIGCONT."""
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """Send SIGKILL, and wait until it is dead."""
         self._process.kill()
