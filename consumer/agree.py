@@ -61,7 +61,7 @@ def agree(
         )
     if checkpoint.lsn > position:
         raise SlotLost(
-            f'the checkpoint {checkpoint.lsn} of slot "{name}" lies past the last LSN of the source, {position}: '
+            f'the checkpoint {checkpoint.lsn} of slot "{name}" lies past the source\'s last LSN {position}: '
             "the source was restored to an earlier state",
             hint=mend,
         )

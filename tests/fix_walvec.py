@@ -205,8 +205,12 @@ class Process:
 
     def stop(self) -> int:
         """Send SIGTERM and return the exit code."""
-        self._process.send_signal(signal.SIGTERM)
+        self.terminate()
         return self.wait()
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self._process.send_signal(signal.SIGTERM)
 
     def interrupt(self) -> None:
         """Send SIGINT, as Ctrl-C does."""

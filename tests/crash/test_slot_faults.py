@@ -28,7 +28,7 @@ def rested(sidecar: Sidecar) -> Sidecar:
 
 
 def refuses(sidecar: Sidecar, process: Process, words: str) -> None:
-    """Wait for exit code 4, with `words` for what happened and the command that mends it, and nothing written."""
+    """Wait for exit code 4, with `words` for what happened, the command to mend it, and nothing written."""
     assert process.wait() == SlotLost.exit_code == 4
     said = " ".join(line["event"] for line in process.log[-4:])
     assert words in said
