@@ -10,6 +10,7 @@ import sys
 from array import array
 from collections.abc import Iterable, Sequence
 
+import psycopg
 from pgvector.psycopg import register_vector_async
 from psycopg import sql
 from psycopg.adapt import Dumper
@@ -127,9 +128,15 @@ class TargetTable:
     async def create(self, connection: Connection) -> None:
         """Create the table unless it is there.
 
-        Raises PreconditionFailed where another table has its name.
+        Raises PreconditionFailed where another table has its name, or the database lacks a type of the key.
         """
-        await connection.execute(self.compose("create_target"), {})
+        try:
+            await connection.execute(self.compose("create_target"), {})
+        except psycopg.errors.UndefinedObject as error:
+            raise PreconditionFailed(
+                f"{self.name} needs in the target database what it lacks: {error.diag.message_primary}",
+                hint="create it there as it is in the source",
+            ) from error
         await self.require(connection)
 
     async def require(self, connection: Connection) -> None:

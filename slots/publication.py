@@ -74,11 +74,14 @@ async def published(conn: psycopg.AsyncConnection[Any], publication: str, relati
 
 
 async def create(conn: psycopg.AsyncConnection[Any], publication: str, tables: Sequence[Relation]) -> None:
-    """Create a publication of these tables: all columns, rows and actions.
+    """Create a publication of these tables, or of none yet: all columns, rows and actions.
 
     It takes Relations because a published table that has no replica identity refuses its application's own
     UPDATE and DELETE. Raises PreconditionFailed if the publication exists or the role may not create it.
     """
+    if not tables:
+        await _execute(conn, "create_empty_publication", publication=sql.Identifier(publication))
+        return
     names = sql.SQL(", ").join(sql.Identifier(table.schema, table.name) for table in tables)
     await _execute(conn, "create_publication", publication=sql.Identifier(publication), tables=names)
 

@@ -153,6 +153,10 @@ WHERE p.pubname = %(publication)s::text AND (
 -- Publish tables, with all their columns, rows and actions.
 CREATE PUBLICATION {publication} FOR TABLE {tables}
 
+-- name: create_empty_publication
+-- Tables are added once there are any.
+CREATE PUBLICATION {publication}
+
 -- name: add_to_publication
 -- Publish one more table.
 ALTER PUBLICATION {publication} ADD TABLE {table}
