@@ -74,7 +74,8 @@ async def connect_target(config: Config, *, role: str) -> Connection:
 
     Raises ConnectionLost where the server does not answer, PreconditionFailed where it refuses.
     """
-    connection = await _connect("target", config.target_dsn, role)
+    own = config.target.dsn is not None and config.target.dsn.get_secret_value()
+    connection = await _connect("target", config.target_dsn, role, setting="target" if own else "source")
     await _pin(connection, _TARGET)
     # The checkpoint must survive a crash of the server before the slot is told of it.
     await connection.execute(_QUERIES["durable_commits"])
@@ -97,23 +98,27 @@ def conninfo(dsn: str, role: str) -> str:
     return make_conninfo("", **{**defaults, **given})
 
 
-async def _connect(which: str, dsn: str, role: str) -> Connection:
+async def _connect(which: str, dsn: str, role: str, *, setting: str = "source") -> Connection:
     try:
         connection = await Session.connect(conninfo(dsn, role), autocommit=True)
     except psycopg.ProgrammingError as error:
-        raise PreconditionFailed(f"the {which} DSN cannot be read", hint=f"look at [{which}] dsn") from error
+        raise PreconditionFailed(
+            f"the {which} DSN cannot be read", hint=f"look at [{setting}] dsn"
+        ) from error
     except psycopg.OperationalError as error:
-        raise connection_error(which, error) from error
+        raise connection_error(which, error, setting) from error
     connection.conninfo = conninfo(dsn, f"{role} (is it still there?)")
     return connection
 
 
-def connection_error(which: str, error: psycopg.OperationalError) -> ConnectionLost | PreconditionFailed:
+def connection_error(
+    which: str, error: psycopg.OperationalError, setting: str
+) -> ConnectionLost | PreconditionFailed:
     """Tell a server that is away (wait for it) from one that says no (say what it says)."""
     message = _connection_message(str(error))
     if any(words in message for words in _REFUSALS):
         return PreconditionFailed(
-            f"the {which} database refuses the connection: {message}", hint=f"look at [{which}] dsn"
+            f"the {which} database refuses the connection: {message}", hint=f"look at [{setting}] dsn"
         )
     return ConnectionLost(f"the {which} database cannot be reached: {message}")
 

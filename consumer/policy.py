@@ -93,7 +93,8 @@ def worst(error: BaseException) -> BaseException:
 
 
 # SQLSTATE classes whose messages name objects, rights and states. Those of others may quote a row.
-_SPEAKABLE = {"08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58"}
+_SPEAKABLE = {"08", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"}
+_CONSTRAINT = "23"
 _PRECONDITIONS = {"25", "28", "3D", "3F", "42"}
 
 
@@ -112,6 +113,10 @@ def explain(error: BaseException) -> WalvecError | None:
     if state is None:
         broke = isinstance(error, psycopg.OperationalError)
         return ConnectionLost("the connection to a database broke") if broke else None
+    if state.startswith(_CONSTRAINT):
+        constraint = error.diag.constraint_name or type(error).__name__
+        what = f"the target table refuses what is written: {constraint} (SQLSTATE {state})"
+        return WalvecError(what, hint=hint or "the target has to take every row: drop the constraint")
     if state[:2] not in _SPEAKABLE:
         return None
     kind = PreconditionFailed if state[:2] in _PRECONDITIONS else WalvecError

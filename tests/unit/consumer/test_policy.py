@@ -29,7 +29,7 @@ class TestConnectionError:
 
     def test_a_server_that_is_away(self) -> None:
         """What failed, not libpq's question."""
-        error = connection_error("source", psycopg.OperationalError(AWAY))
+        error = connection_error("source", psycopg.OperationalError(AWAY), "source")
         assert isinstance(error, ConnectionLost)
         assert error.what == (
             'the source database cannot be reached: connection to server on socket "/tmp/.s.PGSQL.1" failed: '
@@ -38,7 +38,7 @@ class TestConnectionError:
 
     def test_several_servers(self) -> None:
         """Each of them, in one line."""
-        error = connection_error("target", psycopg.OperationalError(SEVERAL))
+        error = connection_error("target", psycopg.OperationalError(SEVERAL), "target")
         assert error.what == (
             'the target database cannot be reached: connection to server at "10.0.0.1" failed: refused; '
             'connection to server at "10.0.0.2" failed: no'
@@ -56,9 +56,11 @@ class TestConnectionError:
     )
     def test_a_server_that_refuses(self, words: str) -> None:
         """Waiting would not help."""
-        error = connection_error("source", psycopg.OperationalError(f"connection failed: x failed: {words}"))
+        failure = psycopg.OperationalError(f"connection failed: x failed: {words}")
+        error = connection_error("target", failure, "source")
         assert isinstance(error, PreconditionFailed)
-        assert error.what == f"the source database refuses the connection: x failed: {words}"
+        assert error.hint == "look at [source] dsn"
+        assert error.what == f"the target database refuses the connection: x failed: {words}"
 
 
 class TestWorst:
@@ -110,6 +112,12 @@ class TestExplain:
     def test_a_broken_connection(self) -> None:
         """Which libpq reports without a code."""
         assert isinstance(explain(psycopg.OperationalError("server closed the connection")), ConnectionLost)
+
+    def test_a_constraint_of_the_users_own(self) -> None:
+        """Its name is told, not the row that it refuses."""
+        shown = explain(errors.CheckViolation("the row's text"))
+        assert shown is not None
+        assert "the row's text" not in str(shown)
 
     def test_a_fault_of_ours(self) -> None:
         """Its words are for the traceback."""
