@@ -1,5 +1,6 @@
 """A blog under walvec, and servers that a test may stop, kill and reconfigure."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,15 @@ import pytest
 from tests.crash.observe import follow_blog
 from tests.fix_embedding_service import EmbeddingService
 from tests.fix_postgres import Cluster
+from tests.fix_proxy import Proxy
 from tests.fix_walvec import Sidecar
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what takes minutes, unless WALVEC_TORTURE is set, as `make torture` does."""
+    for item in items:
+        if item.get_closest_marker("torture") and not os.environ.get("WALVEC_TORTURE"):
+            item.add_marker(pytest.mark.skip("takes minutes: make torture"))
 
 
 @pytest.fixture
@@ -46,3 +55,13 @@ def on_cluster(
     yield make
     for own in made:
         own.close()
+
+
+@pytest.fixture
+def proxies(distant_sidecar: Sidecar, proxied: Callable[[str], tuple[Proxy, str]]) -> dict[str, Proxy]:
+    """Give the proxies before source and target, which `distant_sidecar` takes its ways through."""
+    made = {}
+    for side in ("source", "target"):
+        made[side], dsn = proxied(distant_sidecar.settings[side]["dsn"])
+        distant_sidecar.settings[side]["dsn"] = dsn
+    return made

@@ -22,8 +22,6 @@ from tests.fix_postgres import Cluster, StopMode
 from tests.fix_proxy import Proxy
 from tests.fix_walvec import Sidecar, until
 
-Proxied = Callable[[str], tuple[Proxy, str]]
-
 SHUTDOWN_LIMIT = 20.0  # seconds that a fast shutdown may take beside walvec
 ROLES = ("stream", "evaluate", "backfill", "catalog", "writer", "lookup")  # of walvec's sessions
 
@@ -114,16 +112,6 @@ def test_slow_service_does_not_end_the_stream(
 
 
 # -- The network ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def proxies(distant_sidecar: Sidecar, proxied: Proxied) -> dict[str, Proxy]:
-    """Give the proxies before source and target, which `distant_sidecar` takes its ways through."""
-    made = {}
-    for side in ("source", "target"):
-        made[side], dsn = proxied(distant_sidecar.settings[side]["dsn"])
-        distant_sidecar.settings[side]["dsn"] = dsn
-    return made
 
 
 @pytest.mark.parametrize("fault", ["reset", "refuse", "silence"])

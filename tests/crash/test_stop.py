@@ -1,0 +1,172 @@
+"""SIGTERM and SIGINT at any moment: what is in flight is finished and confirmed, and the exit code is 0."""
+
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.crash.observe import (
+    checkpoint,
+    committed_texts,
+    confirmed_no_more_than_saved,
+    follow_blog,
+    insert,
+    slot_lsn,
+    wal_end,
+)
+from tests.fix_embedding_service import Silent
+from tests.fix_proxy import Proxy
+from tests.fix_walvec import Process, Sidecar, until
+
+WAITING = "waiting for another walvec to let go of the slot"
+STOP_LIMIT = 30.0  # seconds
+
+STOPS = {"SIGTERM": Process.terminate, "SIGINT": Process.interrupt}
+
+
+def stops(process: Process) -> float:
+    """Wait for the end with exit code 0; return how many seconds it took."""
+    began = time.monotonic()
+    assert process.wait(STOP_LIMIT) == 0
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("send", STOPS.values(), ids=STOPS)
+def test_idle_process_stops_at_once(blog: Sidecar, send: Callable[[Process], None]) -> None:
+    """With nothing in flight there is nothing to wait for, and all that was finished is confirmed."""
+    process = blog.start("run")
+    insert(blog, 1, 20)
+    end = wal_end(blog)
+    blog.in_step()
+
+    send(process)
+
+    assert stops(process) < 3
+    assert slot_lsn(blog) == checkpoint(blog) >= end
+    assert blog.actual() == blog.expected()
+
+
+def test_what_is_in_flight_is_finished(blog: Sidecar) -> None:
+    """Requests that are under way when the signal comes are waited for, and their vectors are not lost."""
+    process = blog.start("run")
+    blog.in_step()
+    blog.service.latency = 1.0
+    insert(blog, 1, 8)
+    end = wal_end(blog)
+    until(lambda: blog.service.in_flight, "a request under way")
+
+    process.terminate()
+
+    stops(process)
+    assert committed_texts(blog) == {f"row {n}" for n in range(1, 9)}
+    assert slot_lsn(blog) == checkpoint(blog) >= end
+
+
+def test_stop_under_load_leaves_no_row_half_written(blog: Sidecar) -> None:
+    """Stopped in the middle of much work, every row is whole, with all chunks of one text; the rest comes
+    later.
+    """
+    blog.follow("blog", chunk={"size": 10, "overlap": 0}, index="none")
+    blog.backfill()
+    blog.once()
+    blog.service.latency = 0.02
+    blog.source.execute(
+        "INSERT INTO blog SELECT id, repeat(id || ' words ', 20) FROM generate_series(1, 400) AS id"
+    )
+    process = blog.start("run")
+    process.wait_for("batch committed")
+
+    process.terminate()
+
+    assert stops(process) < 10
+    written = blog.actual()["blog"]
+    assert 0 < len(written) < 400
+    assert written.items() <= blog.expected()["blog"].items()
+    assert confirmed_no_more_than_saved(blog)
+    blog.service.latency = 0
+    blog.once()
+    assert blog.actual() == blog.expected()
+
+
+@pytest.mark.torture
+def test_hanging_service_does_not_hold_up_the_stop(blog: Sidecar) -> None:
+    """What cannot be finished in time is left to the slot."""
+    process = blog.start("run")
+    blog.in_step()
+    blog.service.always = Silent(120)
+    insert(blog, 1, 8)
+    until(lambda: blog.service.in_flight, "a request that hangs")
+
+    process.terminate()
+
+    stops(process)
+    assert committed_texts(blog) == set()
+    blog.service.always = None
+    blog.once()
+    assert blog.actual() == blog.expected()
+
+
+def test_what_cannot_be_finished_in_time_comes_again(blog: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same with less patience: the stop gives up on the service, and the slot keeps what it held up."""
+    monkeypatch.setattr("consumer.pipeline.DRAIN_LIMIT", 0.5)
+    with blog.running():
+        blog.in_step()
+        blog.service.always = Silent(120)
+        insert(blog, 1, 8)
+        until(lambda: blog.service.in_flight, "a request that hangs")
+    assert committed_texts(blog) == set()
+    blog.service.always = None
+    blog.once()
+    assert blog.actual() == blog.expected()
+
+
+def test_second_signal_ends_at_once(blog: Sidecar) -> None:
+    """Whoever does not want to wait sends a second one; nothing is lost by it."""
+    process = blog.start("run")
+    blog.in_step()
+    blog.service.always = Silent(120)
+    insert(blog, 1, 8)
+    until(lambda: blog.service.in_flight, "a request that hangs")
+    process.terminate()
+    process.wait_for("stopping: what is in flight is finished first; a second signal ends at once")
+
+    process.terminate()
+
+    assert process.wait(3) == -signal.SIGTERM
+    blog.service.always = None
+    blog.once()
+    assert blog.actual() == blog.expected()
+
+
+def test_stop_before_anything_is_attached(distant_sidecar: Sidecar, proxies: dict[str, Proxy]) -> None:
+    """A process that waits for its database stops at once too."""
+    follow_blog(distant_sidecar)
+    proxies["source"].refuse()
+    process = distant_sidecar.start("run")
+    process.wait_for("trying again")
+    process.terminate()
+    assert stops(process) < 3
+
+
+def test_stop_while_waiting_for_another_walvec(blog: Sidecar) -> None:
+    """So does one that waits for another process."""
+    first, second = blog.start("run"), blog.start("run")
+    waiting = until(lambda: next((p for p in (first, second) if p.logged(WAITING)), None), "one that waits")
+    waiting.terminate()
+    assert stops(waiting) < 3
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_silent_database_does_not_hold_up_the_stop(
+    distant_sidecar: Sidecar, proxies: dict[str, Proxy], side: str
+) -> None:
+    """A database that answers nothing, not even that it ends, is left behind in time."""
+    follow_blog(distant_sidecar)
+    process = distant_sidecar.start("run")
+    distant_sidecar.in_step()
+    proxies[side].silence()
+    insert(distant_sidecar, 1, 8)
+    process.terminate()
+    stops(process)

@@ -1,0 +1,102 @@
+"""Two walvecs on one slot: one writes, the other waits, and takes over when the first is gone."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from slots.errors import SlotActive
+from tests.crash.observe import follow_blog, insert
+from tests.fix_walvec import Process, Sidecar, until
+
+TAKEN_OVER = 5.0  # seconds within which the second goes on after the first's death
+WAITING = "waiting for another walvec to let go of the slot"
+
+
+@pytest.fixture
+def first(sidecar: Sidecar) -> Iterator[Process]:
+    """Give a walvec that is in step."""
+    follow_blog(sidecar)
+    insert(sidecar, 1, 5)
+    process = sidecar.start("run")
+    sidecar.in_step()
+    yield process
+    process.resume()  # one that is stopped cannot end
+
+
+def test_second_waits_and_takes_over(sidecar: Sidecar, first: Process) -> None:
+    """The second writes nothing beside the first, and everything within seconds of its SIGKILL."""
+    second = sidecar.start("run")
+    second.wait_for(WAITING)
+    insert(sidecar, 6, 5)
+    sidecar.in_step()
+    assert not second.logged("batch committed")
+
+    first.kill()
+    killed = time.monotonic()
+    insert(sidecar, 11, 5)
+    second.wait_for("batch committed")
+
+    assert time.monotonic() - killed < TAKEN_OVER
+    sidecar.in_step()
+    assert sidecar.actual() == sidecar.expected()
+    assert second.stop() == 0
+
+
+def test_second_takes_over_from_one_that_stops(sidecar: Sidecar, first: Process) -> None:
+    """So a new version can be started before the old one is stopped."""
+    second = sidecar.start("run")
+    second.wait_for(WAITING)
+    insert(sidecar, 6, 5)
+    assert first.stop() == 0
+    sidecar.in_step()
+    assert sidecar.actual() == sidecar.expected()
+    assert second.stop() == 0
+
+
+def test_second_ends_with_no_wait(sidecar: Sidecar, first: Process) -> None:
+    """With --no-wait the second says who is in the way, by exit code 5."""
+    second = sidecar.start("run", "--no-wait")
+    assert second.wait() == SlotActive.exit_code == 5
+    assert "another walvec" in second.log[-2]["event"]
+
+
+def test_zombie_writes_nothing(sidecar: Sidecar, first: Process) -> None:
+    """One that was stopped with a batch in hand, lost its sessions and wakes up finds itself shut out."""
+    sidecar.service.latency = 0.5
+    sidecar.service.forget()
+    insert(sidecar, 6, 5, "old")
+    until(lambda: sidecar.service.in_flight, "a batch in the first's hands")
+    first.pause()
+    second = sidecar.start("run")
+    second.wait_for(WAITING)
+    end_walvecs_sessions(sidecar, but_of=second)
+    second.wait_for("streaming")
+    sidecar.source.execute("UPDATE blog SET body = 'new ' || id")
+    sidecar.in_step()
+    committed = sidecar.target.execute("SELECT xmin, * FROM blog_embedding ORDER BY id").fetchall()
+
+    first.resume()
+    first.wait_for("trying again")
+    first.wait_for(WAITING)
+
+    assert sidecar.actual() == sidecar.expected()
+    assert sidecar.target.execute("SELECT xmin, * FROM blog_embedding ORDER BY id").fetchall() == committed
+    assert second.stop() == 0
+    insert(sidecar, 11, 5)
+    sidecar.in_step()  # the first is the writer again
+    assert sidecar.actual() == sidecar.expected()
+    assert first.stop() == 0
+
+
+def end_walvecs_sessions(sidecar: Sidecar, *, but_of: Process) -> None:
+    """End all of walvec's sessions but the one of the process that waits: the youngest writer."""
+    ended = sidecar.source.execute("""
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name LIKE 'walvec %'
+            AND pid <> (
+                SELECT pid FROM pg_stat_activity
+                WHERE datname = current_database() AND application_name = 'walvec writer'
+                ORDER BY backend_start DESC LIMIT 1)""").fetchall()
+    assert len(ended) > 1
+    assert but_of.code is None
