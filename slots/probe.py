@@ -144,7 +144,6 @@ def _libraries(setting: str) -> list[str]:
 
 def _slot(name: str, slot: manage.Slot | None, plugin: str, state: DictRow) -> Finding:
     subject = f'slot "{name}"'
-    anew = f"walvec slots drop {name}, then walvec setup and walvec resync"
     if slot is None:
         return Finding(subject, "warning", "there is none yet", "walvec setup")
     if slot.plugin != plugin:
@@ -153,7 +152,7 @@ def _slot(name: str, slot: manage.Slot | None, plugin: str, state: DictRow) -> F
     if slot.database != state["database"]:
         return Finding(subject, "failed", f"belongs to the database {slot.database}", "choose another name")
     if slot.invalidation_reason is not None:
-        return Finding(subject, "failed", f"is lost: {slot.invalidation_reason}", anew)
+        return Finding(subject, "failed", f"is lost: {slot.invalidation_reason}", "walvec resync")
     held = f"held by process {slot.active_pid}" if slot.active else "free"
     return Finding(subject, "ok", f"{held}, keeps {slot.retained_bytes or 0} bytes of WAL")
 

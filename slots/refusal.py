@@ -20,7 +20,7 @@ WEDGED: Final = "54000"
 
 _PASSING_CLASSES: Final = ("", "08", "53", "57")  # connection gone, resources short, operator intervened
 DEFAULT_LIBRARIES: Final = ("pgoutput", "test_decoding")
-_ANEW: Final = "walvec slots drop, walvec setup, then walvec resync"
+_ANEW: Final = "run: walvec resync"
 
 
 def allow_libraries(libraries: Sequence[str]) -> str:
@@ -36,7 +36,7 @@ def grant_replication(role: str) -> str:
 
 _REFUSED: Final[Mapping[str, tuple[type[WalvecError], str | None]]] = {
     "55006": (SlotActive, None),
-    "42704": (SlotLost, "walvec setup makes a new slot, walvec resync mends what was missed"),
+    "42704": (SlotLost, _ANEW),
     "55000": (SlotLost, _ANEW),
     # The session began, so the role may replicate: it is the plugin that is refused.
     "42501": (PreconditionFailed, allow_libraries(("wal2json", *DEFAULT_LIBRARIES))),
@@ -72,7 +72,7 @@ def ended(slot: str, sqlstate: str, message: str, position: Lsn) -> WalvecError:
     """Name what ended a running stream, whose newest frame was at `position`."""
     what = f'the stream of slot "{slot}" ended: {message}'
     if sqlstate == WEDGED:
-        hint = "a row is too large to decode: walvec slots advance past its transaction, then walvec resync"
+        hint = "a row is too large to decode: walvec resync begins after it, with a new slot"
         return SlotWedged(f"{what} (after {position})", lsn=position, hint=hint)
     return _error(_ENDED, sqlstate, what)
 

@@ -45,7 +45,7 @@ def test_a_row_past_a_gigabyte_wedges_the_slot() -> None:
     """The error says after which place, and the way past it."""
     error = ended("s", "54000", "out of memory", Lsn(0x16B374D848))
     assert isinstance(error, SlotWedged)
-    assert (error.lsn, "16/B374D848" in error.what, "walvec slots advance" in (error.hint or "")) == (
+    assert (error.lsn, "16/B374D848" in error.what, "walvec resync" in (error.hint or "")) == (
         0x16B374D848,
         True,
         True,
