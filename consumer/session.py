@@ -20,6 +20,7 @@ from slots.queries import load
 
 PATIENCE = 30.0  # seconds without an answer after which a statement is looked into, and again after each such
 QUESTION_LIMIT = 15.0  # seconds for the answer to that
+CANCEL_LIMIT = 1.0  # seconds that a server is given to take note that a statement is given up
 
 _QUERIES = load("session.sql")
 
@@ -45,6 +46,14 @@ class Session(psycopg.AsyncConnection[Any]):
             return await super().wait(gen, interval, timeout)
         finally:
             doubt.cancel()
+
+    async def cancel_safe(self, *, timeout: float = 30.0) -> None:  # noqa: ASYNC109
+        """Ask the server to give the statement up; where it does not listen, hang up."""
+        try:
+            await super().cancel_safe(timeout=min(timeout, CANCEL_LIMIT))
+        except psycopg.Error:
+            self.hang_up()
+            raise
 
     async def is_answered(self) -> bool:
         """Ask, through another session, whether the server still works on this session's statement.
