@@ -4,6 +4,7 @@ Actions are kept by key, the newest one only: `dict[Key, Action]`. A key is the 
 PostgreSQL's output functions give it, in the key's order.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 Key = tuple[str, ...]
@@ -11,9 +12,10 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Upsert:
-    """The row is as its image says: a JSON object of the columns that the expressions use."""
+    """The row is as its image says: the columns that the expressions use, as values for a JSON object."""
 
-    image: bytes
+    image: Mapping[str, object]
+    size: int  # bytes that its texts take in memory
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,16 @@ what an image says needs no rule, it is the change itself.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
 from typing import TypeVar
 
+import orjson
 import psycopg
 import structlog
+from psycopg.types.json import Json
 from psycopg.types.string import TextLoader
 
 from consumer import keys as key_sql
@@ -71,16 +73,15 @@ class Source:
             for oid in (info.oid, info.array_oid):
                 connection.adapters.register_loader(oid, TextLoader)
 
-    async def evaluate(self, binding: Binding, images: Sequence[bytes]) -> list[Text]:
+    async def evaluate(self, binding: Binding, images: Sequence[Mapping[str, object]]) -> list[Text]:
         """Return each image's text, None where it has no embedding.
 
         Raises EvaluationFailed where an expression fails on one of them.
         """
-        document = b"[" + b",".join(images) + b"]"
         query = source_query(binding, "evaluate_images")
         async with self._lock:
             with _evaluating(binding):
-                cursor = await self._connection.execute(query, {"images": document.decode()})
+                cursor = await self._connection.execute(query, {"images": Json(images, orjson.dumps)})
                 return [text for (text,) in await cursor.fetchall()]
 
     async def by_key(self, binding: Binding, keys: Sequence[Key]) -> dict[Key, Text]:

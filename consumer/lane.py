@@ -15,6 +15,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from sys import getsizeof
 from time import monotonic
 
 from consumer.actions import Action, Found, Key, Upsert
@@ -24,7 +25,7 @@ from consumer.errors import LaneBehind
 from consumer.write import Batch, Progress
 from slots.ack import Ledger, Span
 
-_ACTION_BYTES = 400  # what an action costs in memory besides its image or text: dict entry, key, objects
+_ACTION_BYTES = 600  # what an action takes besides its texts: dict entries, key, objects
 
 Prepare = Callable[["Segment"], Coroutine[None, None, Batch]]
 Commit = Callable[["Lane", Batch], Awaitable[None]]
@@ -75,9 +76,9 @@ class Segment:
         """Let an action supersede what was planned for its key; return the bytes it takes."""
         size = _ACTION_BYTES
         if isinstance(action, Upsert):
-            size += len(action.image)
+            size += action.size
         elif isinstance(action, Found):
-            size += len(action.text or "")
+            size += getsizeof(action.text)
         self.actions[key] = action
         self.size += size
         return size

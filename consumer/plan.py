@@ -10,11 +10,14 @@ Pure: values in, values out.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
+from sys import getsizeof
 
 import orjson
 
 from consumer.actions import DELETE, REFETCH, Action, Key, Upsert
 from slots.wal2json import Change, Value
+
+LARGE_IMAGE = 1 << 20  # bytes
 
 
 class Unidentified(Exception):
@@ -28,7 +31,7 @@ class RowShape:
     key: tuple[str, ...]
     used: tuple[str, ...]  # the columns that the expressions use
     published: frozenset[str]  # of insert, update, delete, truncate
-    bytea: frozenset[str]  # columns, domains resolved, that wal2json gives as bare hex
+    bytea: frozenset[str]  # columns, not of a domain, that wal2json gives as bare hex
     json: frozenset[str]  # columns that must not be quoted a second time
     lossy_null: frozenset[str]  # columns where wal2json's null may stand for NaN or infinity
     lossy_key: Mapping[str, tuple[str, ...]]  # such columns of the key, with what the null may stand for
@@ -95,31 +98,38 @@ def _key_text(name: str, value: Value, shape: RowShape) -> str:
 
 
 def _upsert(change: Change, shape: RowShape) -> Action:
-    """Return the row image as JSON that PostgreSQL reads back exactly, or Refetch where there is no such
-    image.
-    """
+    """Return the row image, or Refetch where the stream has none that PostgreSQL would read back exactly."""
     columns, identity = change.columns, change.identity
     image: dict[str, object] = {}
+    size = 0
     for name in shape.used:
         value = columns.get(name)
         if value is None and name not in columns:
             if name not in identity:
                 return REFETCH
-            value = identity[
-                name
-            ]  # an unchanged TOAST value: the old one, where the replica identity carries it
+            value = identity[name]  # unchanged TOAST: the old value, where the replica identity carries it
         if value is None:
             if name in shape.lossy_null:
                 return REFETCH
         elif isinstance(value, str):
-            if name in shape.bytea:
-                image[name] = f"\\x{value}"
-                continue
-            if name in shape.json:
-                # Within another JSON value, outer white space is lost and null is SQL's NULL.
-                if value == "null" or value != value.strip():
-                    return REFETCH
-                image[name] = orjson.Fragment(value)
-                continue
-        image[name] = value
-    return Upsert(orjson.dumps(image))
+            size += getsizeof(value)
+            if name in shape.json and _is_altered_by_nesting(value):
+                return REFETCH
+        image[name] = _as_json(name, value, shape)
+    # An image so large is not worth holding and copying: the row is read by its key.
+    return Upsert(image, size) if size <= LARGE_IMAGE else REFETCH
+
+
+def _is_altered_by_nesting(value: str) -> bool:
+    """Whether a json column's text would not survive within another: null would be SQL's NULL there."""
+    return value == "null" or value != value.strip()
+
+
+def _as_json(name: str, value: Value, shape: RowShape) -> object:
+    """Return what stands for a column's value in the image's JSON."""
+    if isinstance(value, str):
+        if name in shape.bytea:
+            return f"\\x{value}"
+        if name in shape.json:
+            return orjson.Fragment(value)
+    return value

@@ -89,7 +89,7 @@ class Preparer:
     async def _texts(self, segment: Segment, batch: Batch) -> dict[Key, Text]:
         """Return every row's text. Rows on which an expression fails are parked instead."""
         texts: dict[Key, Text] = {}
-        images: dict[Key, bytes] = {}
+        images: dict[Key, Mapping[str, object]] = {}
         refetch: list[Key] = []
         for key, action in segment.actions.items():
             match action:
@@ -108,7 +108,7 @@ class Preparer:
             batch.parked.append(Parked(key, "evaluate", f"{failure.kind} ({failure.sqlstate})", failure.what))
         return texts
 
-    async def _evaluate(self, images: Sequence[bytes]) -> Sequence[Text]:
+    async def _evaluate(self, images: Sequence[Mapping[str, object]]) -> Sequence[Text]:
         return await self._source.evaluate(self._binding, images)
 
     async def _refetch(self, keys: Sequence[Key]) -> Sequence[Text]:
