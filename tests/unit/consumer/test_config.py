@@ -67,7 +67,13 @@ class TestDefaults:
                 "requests_per_second": 0.0,
                 "timeout": 30.0,
             },
-            "pipeline": {"batch_rows": 1000, "batch_delay": 0.005, "max_buffer_bytes": 67108864},
+            "pipeline": {
+                "batch_rows": 1000,
+                "batch_delay": 0.005,
+                "max_buffer_bytes": 67108864,
+                "parked_vectors": "remove",
+                "max_dead_letters": 1000,
+            },
             "http": {"listen": "127.0.0.1:9187"},
             "log": {"level": "info", "format": "auto"},
             "vectorizers": (

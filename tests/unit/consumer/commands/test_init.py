@@ -73,7 +73,7 @@ def test_the_operator_chooses(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         asked.append((words, options["default"]))
         return next(answers)
 
-    monkeypatch.setattr(init.typer, "prompt", prompt)
+    monkeypatch.setattr("typer.prompt", prompt)
     chosen = init._asked(Proposal(BLOG, (TITLE,), (TITLE, CONTENTS)))
     assert chosen.columns == (CONTENTS,)
     assert asked == [("columns to embed", "title")] * 2
