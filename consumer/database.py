@@ -76,9 +76,7 @@ async def connect_target(config: Config, *, role: str) -> Connection:
     """
     own = config.target.dsn is not None and config.target.dsn.get_secret_value()
     connection = await _connect("target", config.target_dsn, role, setting="target" if own else "source")
-    await _pin(connection, _TARGET)
-    # The checkpoint must survive a crash of the server before the slot is told of it.
-    await connection.execute(_QUERIES["durable_commits"])
+    await _pin(connection, _TARGET, durable=True)
     return connection
 
 
@@ -144,6 +142,14 @@ _REFUSALS = (
 )
 
 
-async def _pin(connection: Connection, settings: dict[str, str]) -> None:
-    await connection.execute(_QUERIES["pin"], {"settings": Jsonb(_PINNED | settings)})
+async def _pin(connection: Connection, settings: dict[str, str], *, durable: bool = False) -> None:
+    """Settle a new session; whatever comes in between, being told to stop too, closes it."""
+    try:
+        await connection.execute(_QUERIES["pin"], {"settings": Jsonb(_PINNED | settings)})
+        if durable:
+            # The checkpoint must survive a crash of the server before the slot is told of it.
+            await connection.execute(_QUERIES["durable_commits"])
+    except BaseException:
+        await connection.close()
+        raise
     connection.prepare_threshold = 2  # most statements come back thousands of times

@@ -1,0 +1,184 @@
+"""Existing rows: read in steps beside the stream, resumed after a stop, begun again when asked."""
+
+from collections import Counter
+
+import psycopg
+import pytest
+
+from tests.fix_walvec import Run, Sidecar, until
+
+ROWS = 120
+
+
+@pytest.fixture
+def blog(sidecar: Sidecar) -> Sidecar:
+    """A table of 120 rows that is read ten at a time; nothing is embedded yet."""
+    sidecar.source.execute("CREATE TABLE blog (id int PRIMARY KEY, body text)")
+    rows = "INSERT INTO blog SELECT i, 'body ' || i FROM generate_series(1, %s) AS i"
+    sidecar.source.execute(rows, [ROWS])
+    sidecar.settings["pipeline"] = {"batch_rows": 10}
+    sidecar.settings["embedder"] |= {"concurrency": 1, "max_batch_inputs": 5}
+    sidecar.follow()
+    sidecar.setup()
+    return sidecar
+
+
+def rows_done(sidecar: Sidecar) -> int:
+    """How many rows the backfill has read and written."""
+    ((count,),) = sidecar.target.execute("SELECT rows_done FROM walvec.vectorizer").fetchall()
+    return int(count)
+
+
+def half_way(sidecar: Sidecar) -> None:
+    """Wait until the backfill is well under way, and let it go on slowly from there."""
+    sidecar.service.latency = 0.02
+    until(lambda: rows_done(sidecar) >= 20, "20 rows")
+
+
+@pytest.mark.parametrize("end", [Run.stop, Run.abandon], ids=["stopped", "crashed"])
+def test_resumes(blog: Sidecar, end: object) -> None:
+    """After a restart the backfill goes on behind the last row that it saved."""
+    with blog.running() as run:
+        half_way(blog)
+        end(run)  # type: ignore[operator]
+    before = rows_done(blog)
+    blog.service.forget()
+    blog.once()
+    assert (20 <= before < ROWS, rows_done(blog), len(blog.service.texts), blog.actual()) == (
+        True,
+        ROWS,
+        ROWS - before,
+        blog.expected(),
+    )
+
+
+def test_nothing_is_sent_twice_over_a_stop(blog: Sidecar) -> None:
+    """An orderly stop finishes what it has sent, so that every text is paid for once."""
+    for _ in range(2):
+        with blog.running():
+            half_way(blog)
+    blog.once()
+    assert Counter(blog.service.texts) == Counter({f"body {i}": 1 for i in range(1, ROWS + 1)})
+
+
+def test_stream_does_not_wait(blog: Sidecar) -> None:
+    """A change made while a slow backfill runs is embedded long before it ends."""
+    with blog.running():
+        half_way(blog)
+        blog.source.execute("INSERT INTO blog VALUES (1000, 'fresh')")
+        fresh = "SELECT chunk FROM blog_embedding WHERE id = 1000"
+        until(lambda: blog.target.execute(fresh).fetchone(), "the change")
+        assert rows_done(blog) < ROWS
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE blog SET body = body || '!'",
+        "UPDATE blog SET id = ((id + 60) % 120) + 1000",
+        "UPDATE blog SET body = 'twice ' || body; UPDATE blog SET body = 'three times ' || body",
+        "DELETE FROM blog WHERE id % 2 = 0",
+        "DELETE FROM blog; INSERT INTO blog VALUES (5, 'five'), (119, 'one-nineteen')",
+        "TRUNCATE blog; INSERT INTO blog VALUES (5, 'five'), (119, 'one-nineteen')",
+        "INSERT INTO blog SELECT i, 'more ' || i FROM generate_series(200, 300) AS i",
+    ],
+)
+def test_changes_meanwhile(blog: Sidecar, statement: str) -> None:
+    """Whatever is written to rows read already or still to be read, the newest state wins."""
+    with blog.running():
+        half_way(blog)
+        for each in statement.split(";"):
+            blog.source.execute(each.encode())
+        blog.service.latency = 0
+        blog.in_step()
+    assert blog.actual() == blog.expected()
+
+
+def test_changes_all_the_time(blog: Sidecar) -> None:
+    """A table that is never quiet while it is backfilled comes out right."""
+    blog.service.latency = 0.002
+    with blog.running():
+        for number in range(400):
+            row, other = number % ROWS + 1, number * 7 % ROWS + 1
+            blog.source.execute("UPDATE blog SET body = %s WHERE id = %s", [f"edit {number}", row])
+            blog.source.execute("DELETE FROM blog WHERE id = %s", [other])
+            blog.source.execute("INSERT INTO blog VALUES (%s, 'again') ON CONFLICT DO NOTHING", [other])
+        blog.in_step()
+    assert blog.actual() == blog.expected()
+
+
+class TestAskedFor:
+    """`walvec backfill NAME`."""
+
+    @pytest.fixture
+    def done(self, blog: Sidecar) -> Sidecar:
+        """All rows are embedded, and the target was tampered with."""
+        blog.once()
+        blog.service.forget()
+        for statement in (
+            "DELETE FROM blog_embedding WHERE id = 3",
+            "UPDATE blog_embedding SET id = 5000 WHERE id = 4",
+            "UPDATE blog_embedding SET chunk = 'stale', input_hash = '' WHERE id = 5",
+        ):
+            blog.target.execute(statement.encode())
+        return blog
+
+    def test_before_a_run(self, done: Sidecar) -> None:
+        """The next run mends what is missing, orphaned or stale, and sends nothing else."""
+        done.backfill()
+        done.once()
+        assert (done.actual(), sorted(done.service.texts)) == (
+            done.expected(),
+            ["body 3", "body 4", "body 5"],
+        )
+
+    def test_during_a_run(self, done: Sidecar) -> None:
+        """A process that runs takes it up by itself."""
+        with done.running():
+            done.in_step()
+            done.backfill()
+            done.in_step()
+        assert (done.actual(), sorted(done.service.texts)) == (
+            done.expected(),
+            ["body 3", "body 4", "body 5"],
+        )
+
+    def test_during_a_backfill(self, blog: Sidecar) -> None:
+        """A backfill that is asked for while one is at work begins anew, and leaves nothing out."""
+        with blog.running():
+            half_way(blog)
+            blog.backfill()
+            blog.source.execute("UPDATE blog SET body = body || '!' WHERE id % 3 = 0")
+            blog.service.latency = 0
+            blog.in_step()
+        assert (blog.actual(), rows_done(blog)) == (blog.expected(), ROWS)
+
+    def test_again_and_again(self, done: Sidecar) -> None:
+        """However often it is asked for."""
+        with done.running():
+            for _ in range(5):
+                done.backfill()
+                done.source.execute("UPDATE blog SET body = body || '.' WHERE id = 7")
+            done.in_step()
+        assert done.actual() == done.expected()
+
+
+class TestIndex:
+    """The vector index is built beside everything else."""
+
+    VALID = "SELECT coalesce(bool_and(indisvalid), false) FROM pg_index WHERE indexrelid = to_regclass(%s)"
+
+    def test_stream_goes_on_while_it_is_built(self, blog: Sidecar) -> None:
+        """An old transaction holds up the index, and no embedding."""
+        index = ["blog_embedding_embedding_idx"]
+        with psycopg.connect(blog.config.target_dsn) as old:
+            old.execute("SELECT pg_current_xact_id()")
+            old.execute("LOCK TABLE blog_embedding IN ACCESS SHARE MODE")
+            with blog.running():
+                until(lambda: rows_done(blog) == ROWS, "all rows")
+                blog.source.execute("UPDATE blog SET body = 'while the index waits' WHERE id = 1")
+                until(lambda: blog.actual() == blog.expected(), "the change")
+                waiting = blog.target.execute(self.VALID, index).fetchone()
+                old.rollback()
+                blog.in_step()
+        assert (waiting, blog.target.execute(self.VALID, index).fetchone()) == ((False,), (True,))
