@@ -1,0 +1,218 @@
+"""Whatever happens to the source, and whenever walvec ends and begins again: in the end, target = f(source).
+
+Random transactions, ends and beginnings, and backfills asked for; hypothesis shrinks what breaks the promise
+to a short list of steps. WALVEC_TEST_EXAMPLES=2000 looks for longer.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from psycopg import sql
+
+from tests.fix_walvec import Run, Sidecar, new_sidecar
+
+EXAMPLES = int(os.environ.get("WALVEC_TEST_EXAMPLES", "40"))
+
+KEYS = st.integers(0, 12)
+LANGUAGES = st.sampled_from(["en", "de", "fr"])
+# Some of them blank, some long enough for several chunks, and one long enough to be TOASTed.
+BODIES = st.sampled_from(
+    [
+        None,
+        "",
+        "  ",
+        "short",
+        "other",
+        "one. two. three. four. five. six. seven.",
+        "two. three. four.",
+        "TOAST",
+    ]
+)
+
+TABLES = (
+    "CREATE TABLE blog (id int PRIMARY KEY, body text, views int DEFAULT 0, public bool)",
+    "ALTER TABLE blog ALTER body SET STORAGE EXTERNAL",
+    """
+    CREATE TABLE page (
+        lang text, id numeric, body text, views int DEFAULT 0, public bool, PRIMARY KEY (lang, id)
+    ) PARTITION BY LIST (lang)
+    """,
+    "CREATE TABLE page_en PARTITION OF page FOR VALUES IN ('en')",
+    "CREATE TABLE page_de PARTITION OF page FOR VALUES IN ('de')",
+    "CREATE TABLE page_rest PARTITION OF page DEFAULT",
+    "ALTER TABLE page_rest REPLICA IDENTITY FULL",
+    *(f"ALTER TABLE page_{leaf} ALTER body SET STORAGE EXTERNAL" for leaf in ("en", "de", "rest")),
+)
+
+Statement = sql.Composed
+Ending = Literal["commit", "rollback"]
+
+
+def statement(text: str) -> Callable[..., Statement]:
+    """Make statements of a kind: the drawn values are its literals."""
+
+    def build(*values: object) -> Statement:
+        body = [f"long. {'x' * 3000}" if value == "TOAST" else value for value in values]
+        return sql.SQL(text).format(*body)
+
+    return build
+
+
+def statements(text: str, *values: st.SearchStrategy[object]) -> st.SearchStrategy[Statement]:
+    """Draw statements of a kind."""
+    return st.builds(statement(text), *values)
+
+
+ROW = "INSERT INTO blog VALUES ({}, {}, 0, {}) ON CONFLICT DO NOTHING"
+ROWS = """
+    INSERT INTO blog (id, body) SELECT i, {} || i FROM generate_series({}, 12) AS i
+    ON CONFLICT (id) DO UPDATE SET body = EXCLUDED.body
+"""
+MOVE = "UPDATE blog SET id = {0} WHERE id = {1} AND NOT EXISTS (SELECT FROM blog WHERE id = {0})"
+ON_BLOG = st.one_of(
+    statements(ROW, KEYS, BODIES, st.booleans()),
+    statements(ROWS, BODIES, KEYS),
+    statements(MOVE, KEYS, KEYS),
+    statements("UPDATE blog SET body = {} WHERE id = {}", BODIES, KEYS),
+    statements("UPDATE blog SET views = views + 1 WHERE id > {}", KEYS),
+    statements("UPDATE blog SET public = {} WHERE id = {}", st.sampled_from([True, False, None]), KEYS),
+    statements("DELETE FROM blog WHERE id = {}", KEYS),
+    statements("DELETE FROM blog WHERE id > {}", KEYS),
+    st.just(statement("TRUNCATE blog")()),
+)
+
+# To another partition, unless that has the key; and 1 becomes 1.0, the same key in other words.
+MOVE_ACROSS = """
+    UPDATE page SET lang = {0} WHERE id = {1}
+    AND NOT EXISTS (SELECT FROM page AS other WHERE other.id = {1} AND other.lang <> page.lang)
+"""
+RESPELL = "UPDATE page SET id = id * 1.0 WHERE id = {}"
+ON_PAGE = st.one_of(
+    statements(
+        "INSERT INTO page VALUES ({}, {}, {}, 0, true) ON CONFLICT DO NOTHING", LANGUAGES, KEYS, BODIES
+    ),
+    statements(MOVE_ACROSS, LANGUAGES, KEYS),
+    statements(RESPELL, KEYS),
+    statements("UPDATE page SET body = {} WHERE id = {}", BODIES, KEYS),
+    statements("UPDATE page SET views = views + 1 WHERE lang = {}", LANGUAGES),
+    statements("DELETE FROM page WHERE lang = {} AND id > {}", LANGUAGES, KEYS),
+    st.sampled_from([statement(f"TRUNCATE {table}")() for table in ("page", "page_en", "page_rest")]),
+)
+
+STATEMENTS = st.one_of(ON_BLOG, ON_PAGE)
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """Statements that are committed or rolled back together; those in the savepoint are undone."""
+
+    before: list[Statement]
+    undone: list[Statement]
+    after: list[Statement]
+    end: Ending
+
+    def run(self, connection: psycopg.Connection) -> None:
+        """Run it."""
+        with connection.transaction(force_rollback=self.end == "rollback"):
+            for each in self.before:
+                connection.execute(each)
+            if self.undone:
+                with connection.transaction(force_rollback=True):
+                    for each in self.undone:
+                        connection.execute(each)
+            for each in self.after:
+                connection.execute(each)
+
+
+TRANSACTIONS = st.builds(
+    Transaction,
+    before=st.lists(STATEMENTS, max_size=3),
+    undone=st.one_of(st.just([]), st.lists(STATEMENTS, max_size=2)),
+    after=st.lists(STATEMENTS, max_size=3),
+    end=st.sampled_from(["commit", "commit", "commit", "rollback"]),
+)
+
+Step = Transaction | Literal["stop", "crash", "backfill blog", "backfill page", "in step"]
+STEPS = st.lists(
+    st.one_of(
+        TRANSACTIONS,
+        TRANSACTIONS,
+        TRANSACTIONS,
+        st.sampled_from(["stop", "crash", "backfill blog", "backfill page", "in step"]),
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+@pytest.fixture(scope="module")
+def sidecar(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+    """Three vectorizers on two tables, in small batches, so that much is in flight at once."""
+    with new_sidecar(server, template, tmp_path_factory.mktemp("sidecar")) as own:
+        for table in TABLES:
+            own.source.execute(table.encode())
+        own.settings["pipeline"] = {"batch_rows": 4, "batch_delay": 0.0}
+        own.follow("blog", chunk={"size": 12, "overlap": 0}, where="public IS NOT FALSE")
+        own.follow("views", table="blog", text="body || views", chunk="none", index="none")
+        own.follow("page", key=("lang", "id"), text="lang || ': ' || body")
+        own.setup()
+        own.once()
+        yield own
+
+
+class Player:
+    """Plays steps on a sidecar that runs, except for the moments between its end and its next beginning."""
+
+    def __init__(self, sidecar: Sidecar) -> None:
+        self._sidecar = sidecar
+        self._running = ExitStack()
+
+    def __enter__(self) -> Self:
+        for table in ("blog", "page"):
+            self._sidecar.source.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
+        self._begin()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.close()
+
+    def _begin(self) -> None:
+        self._run: Run = self._running.enter_context(self._sidecar.running())
+
+    def play(self, step: Step) -> None:
+        """Take one step."""
+        match step:
+            case Transaction():
+                step.run(self._sidecar.source)
+            case "in step":
+                self._sidecar.in_step()
+            case "backfill blog" | "backfill page":
+                self._sidecar.backfill(step.removeprefix("backfill "))
+            case "stop" | "crash":
+                if step == "crash":
+                    self._run.abandon()
+                self._running.close()
+                self._begin()
+
+
+@pytest.mark.timeout(60 + EXAMPLES * 5)
+@given(steps=STEPS)
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+def test_target_is_f_of_source(sidecar: Sidecar, steps: list[Step]) -> None:
+    """After any steps, once walvec has caught up: no row missing, none stale, no orphan."""
+    with Player(sidecar) as player:
+        for step in steps:
+            player.play(step)
+        player.play("in step")
+    assert sidecar.actual() == sidecar.expected()
