@@ -19,6 +19,7 @@ from consumer.target import TargetTable
 from slots.errors import PreconditionFailed, SlotLost
 from slots.lsn import Lsn
 from slots.manage import Slot
+from slots.queries import load
 
 _log = structlog.get_logger(__name__)
 
@@ -33,16 +34,36 @@ class Vectorizers:
     paused: list[str] = field(default_factory=list)
 
 
-def agree(
-    name: str, slot: Slot | None, checkpoint: Checkpoint, system_identifier: int, position: Lsn
-) -> None:
-    """Raise SlotLost where checkpoint, slot and server do not belong together: changes may be missing.
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The source's server: which one, since which promotion or restore, and how far it is.
 
-    `position` is the server's newest LSN.
+    Everything committed before it was looked at lies before `position`.
     """
+
+    system_identifier: int
+    timeline: int
+    position: Lsn
+
+
+async def look_at_server(connection: Connection) -> Server:
+    """Ask the source which server it is."""
+    cursor = await connection.execute(load("source.sql")["position"], {})
+    ((system_identifier, timeline, position),) = await cursor.fetchall()
+    return Server(system_identifier, timeline, Lsn.parse(position))
+
+
+def agree(name: str, slot: Slot | None, checkpoint: Checkpoint, server: Server) -> None:
+    """Raise SlotLost where checkpoint, slot and server do not belong together: changes may be missing."""
     mend = "run: walvec resync"
-    if checkpoint.system_identifier != system_identifier:
+    if checkpoint.system_identifier != server.system_identifier:
         raise SlotLost(f'the checkpoint of slot "{name}" is of another server than the source', hint=mend)
+    if checkpoint.timeline != server.timeline:
+        raise SlotLost(
+            f'the checkpoint of slot "{name}" is of timeline {checkpoint.timeline}, the source is on '
+            f"{server.timeline}: it was promoted or restored, and may have other changes than were embedded",
+            hint=mend,
+        )
     if slot is None:
         raise SlotLost(
             f'slot "{name}" does not exist on the source; changes since {checkpoint.lsn} are missing',
@@ -59,10 +80,10 @@ def agree(
             "somebody else moved it or made it anew, and the changes between are missing",
             hint=mend,
         )
-    if checkpoint.lsn > position:
+    if checkpoint.lsn > server.position:
         raise SlotLost(
-            f'the checkpoint {checkpoint.lsn} of slot "{name}" lies past the source\'s last LSN {position}: '
-            "the source was restored to an earlier state",
+            f'the checkpoint {checkpoint.lsn} of slot "{name}" lies past the source\'s last LSN '
+            f"{server.position}: the source was restored to an earlier state",
             hint=mend,
         )
 
@@ -87,7 +108,7 @@ async def agree_on_vectorizers(
         state = require_fingerprint(known.get(name), name, slot, wanted)
         try:
             binding = await bind(catalog, vectorizer, config.source.publication)
-            table = TargetTable(binding, config.embedder.dimensions)
+            table = TargetTable(vectorizer, binding.key, config.embedder.dimensions)
             await table.require(writer)
         except (PreconditionFailed, ConfigInvalid) as error:
             if starting and not state.paused:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import structlog
 
 from consumer import metadata
-from consumer.agree import Vectorizers, agree, agree_on_vectorizers
+from consumer.agree import Server, Vectorizers, agree, agree_on_vectorizers, look_at_server
 from consumer.bind import Binding
 from consumer.config import Config
 from consumer.database import Connection, connect_source, connect_target, conninfo
@@ -23,7 +23,6 @@ from consumer.target import register_vectors
 from slots.errors import PreconditionFailed, SlotActive
 from slots.lsn import Lsn
 from slots.manage import inspect
-from slots.queries import load
 from slots.stream import ReplicationStream
 from slots.wal2json import OPTIONAL, wal2json_options
 
@@ -61,8 +60,8 @@ async def attach(config: Config, stack: AsyncExitStack, *, wait: bool, starting:
     await _fence(writer, config.source.slot, wait=wait)
     await register_vectors(writer)
     catalog = await _open(stack, connect_source(config, role="catalog"))
-    system_identifier, position = await source_position(catalog)
-    checkpoint = await _agreed_checkpoint(config, writer, catalog, system_identifier, position)
+    server = await look_at_server(catalog)
+    checkpoint = await _agreed_checkpoint(config, writer, catalog, server)
     vectorizers = await agree_on_vectorizers(config, writer, catalog, starting=starting)
     for table in vectorizers.tables.values():
         await table.create_staging(writer)
@@ -79,16 +78,9 @@ async def attach(config: Config, stack: AsyncExitStack, *, wait: bool, starting:
         lookups=await _open(stack, connect_target(config, role="lookup")),
         backfill=await _open(stack, connect_target(config, role="backfill")),
         checkpoint=checkpoint,
-        position=position,
+        position=server.position,
         vectorizers=vectorizers,
     )
-
-
-async def source_position(connection: Connection) -> tuple[int, Lsn]:
-    """Return the source's system identifier, and an LSN that everything committed before now lies before."""
-    cursor = await connection.execute(load("source.sql")["position"], {})
-    ((system_identifier, lsn),) = await cursor.fetchall()
-    return system_identifier, Lsn.parse(lsn)
 
 
 async def start(stream: ReplicationStream, slot: str, bindings: Iterable[Binding]) -> None:
@@ -120,7 +112,7 @@ async def _fence(writer: Connection, slot: str, *, wait: bool) -> None:
 
 
 async def _agreed_checkpoint(
-    config: Config, writer: Connection, catalog: Connection, system_identifier: int, position: Lsn
+    config: Config, writer: Connection, catalog: Connection, server: Server
 ) -> Checkpoint:
     checkpoint = await metadata.load_checkpoint(writer, config.source.slot)
     slot = await inspect(catalog, config.source.slot)
@@ -128,7 +120,7 @@ async def _agreed_checkpoint(
         raise PreconditionFailed(
             f'slot "{config.source.slot}" has no checkpoint in the target', hint="run: walvec setup"
         )
-    agree(config.source.slot, slot, checkpoint, system_identifier, position)
+    agree(config.source.slot, slot, checkpoint, server)
     return checkpoint
 
 

@@ -22,7 +22,7 @@ from consumer.database import Connection
 from consumer.errors import EvaluationFailed
 from consumer.evaluate import Source
 from consumer.failpoint import failpoint
-from consumer.index import build_index
+from consumer.index import build_index, stands
 from consumer.lane import Lane, Segment
 from consumer.metadata import Phase, VectorizerState
 from consumer.standing import BackfillStanding
@@ -65,7 +65,10 @@ class Backfill:
         lane.on_sweep = self.sweep
 
     async def begin(self, writer: Writer) -> None:
-        """Save what is about to be read, if nothing has been read yet."""
+        """Save what is about to be read, if nothing has been read yet; see whether an index is missing."""
+        kind = self._lane.binding.vectorizer.index
+        if self.phase == "done" and kind != "none" and not await stands(self._table, self._target):
+            self.phase = "index"
         if self.phase != "rows" or self._last_key is not None:
             return
         self._sweeps = not await self._table.is_empty(self._target)

@@ -25,6 +25,7 @@ from slots.protocol import StandbyStatus
 
 IDLE_INTERVAL = 10.0  # seconds at least between two checkpoints that no action came with
 IDLE_BYTES = 65_536  # of WAL without a transaction, from which it is worth a checkpoint
+STALL_AFTER = 5.0  # seconds that the checkpoint waits for work in flight, from which `status` is told so
 LOOK_INTERVAL = 0.1  # seconds between two looks at whether one is due
 UNSEEN_LIMIT = (
     64  # decoded transactions remembered as unseen, above which a snapshot is taken before a commit
@@ -56,6 +57,8 @@ class Committer:
         self._source = source
         self._end = end
         self._saved_at = monotonic()
+        self._moved_at = monotonic()  # when the checkpoint had last nothing to wait for
+        self._stalled = False
         self._received = self._told = ledger.saved
         self.writing = asyncio.Lock()  # for whoever needs the writer's session
         self.poke = asyncio.Event()  # set when the slot has something to be told
@@ -102,13 +105,24 @@ class Committer:
             async with self.writing:
                 if self._is_due():
                     await self._save_idle_progress()
+                await self._tell_of_a_stall()
 
     async def _save_idle_progress(self) -> None:
         self._router.foreign = False
         checkpoint = self._ledger.checkpoint()
         self._router.own_xid = await self._writer.save(checkpoint, self._unseen.current())
         self._saved_at = monotonic()
+        self._moved_at = monotonic()  # when the checkpoint had last nothing to wait for
+        self._stalled = False
         self._confirm(checkpoint)
+
+    async def _tell_of_a_stall(self) -> None:
+        """Let `status` know that what is in flight does not get done; the next checkpoint takes it back."""
+        if self._ledger.idle or self._ledger.planned <= self._ledger.saved:
+            self._moved_at = monotonic()
+        elif not self._stalled and monotonic() - self._moved_at > STALL_AFTER:
+            await self._writer.mark_stalled(monotonic() - self._moved_at)
+            self._stalled = True
 
     def _is_due(self) -> bool:
         """Whether the stream's progress is worth a commit of its own."""
@@ -123,6 +137,9 @@ class Committer:
 
     def _confirm(self, checkpoint: Lsn) -> None:
         """Let the slot be told of a checkpoint that the target has committed."""
+        if checkpoint > self._ledger.saved:
+            self._moved_at = monotonic()
+            self._stalled = False
         self._ledger.save(checkpoint)
         failpoint("before-confirm")
         self.poke.set()

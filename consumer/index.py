@@ -13,22 +13,29 @@ _QUERIES = load("target.sql")
 _log = structlog.get_logger(__name__)
 
 
+async def stands(table: TargetTable, connection: Connection) -> bool | None:
+    """Whether the target has its vector index, valid and of the metric's operator class; None without any."""
+    names = {
+        "target": sql.Identifier(*table.name).as_string(connection),
+        "index": sql.Identifier(*table.index).as_string(connection),
+        "operator_class": table.operator_class,
+    }
+    cursor = await connection.execute(_QUERIES["index_state"], names)
+    row = await cursor.fetchone()
+    return bool(row[0]) if row else None
+
+
 async def build_index(table: TargetTable, connection: Connection, kind: Index) -> None:
-    """Make sure that the target has its vector index. What a crash left half built is built anew.
+    """Make sure that the target has its vector index; build one anew that is half built or another metric's.
 
     CREATE INDEX CONCURRENTLY waits for transactions that are older than itself, and holds up none.
     """
     if kind == "none":
         return
-    names = {
-        "target": sql.Identifier(*table.name).as_string(connection),
-        "index": sql.Identifier(*table.index).as_string(connection),
-    }
-    cursor = await connection.execute(_QUERIES["index_state"], names)
-    match await cursor.fetchone():
-        case (True,):
+    match await stands(table, connection):
+        case True:
             return
-        case (False,):
+        case False:
             await connection.execute(table.compose("drop_index"), {})
     _log.info("vector index is being built", target=str(table.name), index=table.index.name)
     await connection.execute(table.compose("create_index"), {})

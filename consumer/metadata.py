@@ -33,6 +33,7 @@ class Checkpoint:
     """Through where everything is embedded, on which server, and what was decoded but not visible then."""
 
     system_identifier: int
+    timeline: int
     lsn: Lsn
     unseen_xids: tuple[int, ...]
 
@@ -124,7 +125,7 @@ async def load_checkpoint(connection: Connection, slot: str) -> Checkpoint | Non
     """Return the slot's checkpoint, None before its first."""
     cursor = await connection.execute(_QUERIES["load_checkpoint"], {"slot": slot})
     row = await cursor.fetchone()
-    return Checkpoint(row[0], Lsn.parse(row[1]), tuple(row[2])) if row else None
+    return Checkpoint(row[0], row[1], Lsn.parse(row[2]), tuple(row[3])) if row else None
 
 
 async def begin_checkpoint(connection: Connection, slot: str, checkpoint: Checkpoint) -> None:
@@ -132,6 +133,7 @@ async def begin_checkpoint(connection: Connection, slot: str, checkpoint: Checkp
     values = {
         "slot": slot,
         "system_identifier": checkpoint.system_identifier,
+        "timeline": checkpoint.timeline,
         "lsn": str(checkpoint.lsn),
         "unseen_xids": list(checkpoint.unseen_xids),
     }

@@ -119,7 +119,7 @@ async def _target(config: Config, bindings: Mapping[str, Binding]) -> AsyncItera
         for schema in (METADATA_SCHEMA, *schemas):
             yield await _schema(connection, schema, server)
         for name, binding in bindings.items():
-            table = TargetTable(binding, config.embedder.dimensions)
+            table = TargetTable(binding.vectorizer, binding.key, config.embedder.dimensions)
             yield await _table(connection, table, f"target of {name}", server["role"])
         async for finding in _records(connection, config, server["role"]):
             yield finding

@@ -19,12 +19,13 @@ from psycopg.types import TypeInfo
 
 from consumer import keys as key_sql
 from consumer.actions import Chunk, Key
-from consumer.bind import Binding
+from consumer.config import Vectorizer
 from consumer.database import Connection
 from consumer.embed import Vector
 from consumer.table_name import MAX_NAME_BYTES, TableName
 from slots.errors import PreconditionFailed
 from slots.queries import load
+from slots.relation import Column, describe
 
 _QUERIES = load("target.sql")
 
@@ -36,15 +37,15 @@ _OPERATORS = {"cosine": ("<=>", "cosine_ops"), "l2": ("<->", "l2_ops"), "ip": ("
 class TargetTable:
     """One vectorizer's target table."""
 
-    def __init__(self, binding: Binding, dimensions: int) -> None:
-        """Describe the table for a bound vectorizer and a model of so many dimensions."""
-        self.name: TableName = binding.vectorizer.target
-        self.key = binding.key
+    def __init__(self, vectorizer: Vectorizer, key: Sequence[Column], dimensions: int) -> None:
+        """Describe the table for a vectorizer, the key of its rows, and a model of so many dimensions."""
+        self.name: TableName = vectorizer.target
+        self.key = key
         self._kind = "vector" if dimensions <= MAX_VECTOR_DIMENSIONS else "halfvec"
         self.vector_type = f"{self._kind}({dimensions})"
-        self.operator, operators = _OPERATORS[binding.vectorizer.metric]
-        self._operator_class = f"{self._kind}_{operators}"
-        digest = hashlib.blake2b(binding.name.encode(), digest_size=8).hexdigest()
+        self.operator, operators = _OPERATORS[vectorizer.metric]
+        self.operator_class = f"{self._kind}_{operators}"
+        digest = hashlib.blake2b(vectorizer.name.encode(), digest_size=8).hexdigest()
         self._staging = sql.Identifier(f"walvec_staging_{digest}")
         self.index = TableName(self.name.schema, index_name(self.name.name))
 
@@ -53,7 +54,7 @@ class TargetTable:
         return sql.SQL(_QUERIES[name]).format(
             target=key_sql.identifier(*self.name),
             index=key_sql.identifier(*self.index[1 if name == "create_index" else 0 :]),
-            operator_class=_sql(self._operator_class),
+            operator_class=_sql(self.operator_class),
             operator=_sql(self.operator),
             vector=_sql(self.vector_type),
             staging=self._staging,
@@ -176,6 +177,25 @@ class TargetTable:
             for key, chunk_seq, chunk, vector in chunks:
                 await copy.write_row((*key, chunk_seq, chunk.text, vector, chunk.input_hash))
         await connection.execute(self.compose("upsert_chunks"), {})
+
+
+async def find_target(connection: Connection, vectorizer: Vectorizer, dimensions: int) -> TargetTable:
+    """Describe a vectorizer's target as it stands in the target database, without a look at the source.
+
+    Raises PreconditionFailed where it is missing or of another shape.
+    """
+    try:
+        relation = await describe(connection, *vectorizer.target)
+    except PreconditionFailed as error:
+        raise PreconditionFailed(
+            f"the target table {vectorizer.target} does not exist", hint="run: walvec setup"
+        ) from error
+    columns = {column.name: column for column in relation.columns}
+    table = TargetTable(
+        vectorizer, [columns[name] for name in relation.key if name != "chunk_seq"], dimensions
+    )
+    await table.require(connection)
+    return table
 
 
 def index_name(table: str) -> str:

@@ -83,7 +83,10 @@ class Watch:
                 continue
             state = (await metadata.load_vectorizers(lookups))[name]
             if state.fingerprint != fingerprint(lane.binding.vectorizer, self._config.embedder):
-                raise CatalogChanged(f'vectorizer "{name}" was set up anew with other settings')
+                raise PreconditionFailed(
+                    f'vectorizer "{name}" is to be embedded anew, with other settings than this process has',
+                    hint="start it again with the settings that `walvec backfill` was given",
+                )
             self._generations[name] = state.generation
             await self._begin_again(state)
 
@@ -112,7 +115,8 @@ class Watch:
             return
         try:
             now = await bind(self._attachment.catalog, vectorizer, self._config.source.publication)
-            await TargetTable(now, self._config.embedder.dimensions).require(self._attachment.lookups)
+            table = TargetTable(vectorizer, now.key, self._config.embedder.dimensions)
+            await table.require(self._attachment.lookups)
         except (PreconditionFailed, ConfigInvalid):
             return
         raise CatalogChanged(f'vectorizer "{name}" can follow its table again')

@@ -130,6 +130,10 @@ class Writer:
         self._checkpoint = max(self._checkpoint, checkpoint)
         return xid
 
+    async def mark_stalled(self, seconds: float) -> None:
+        """Commit that the checkpoint has been waiting for work in flight for so long."""
+        await self._connection.execute(_QUERIES["mark_stalled"], {"slot": self._slot, "seconds": seconds})
+
     async def _write_chunks(self, table: TargetTable, batch: Batch) -> None:
         """Delete rows first: a key and its like (1.0 and 1.00) may go and come in one batch.
 

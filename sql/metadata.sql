@@ -23,18 +23,23 @@ SELECT version FROM walvec.migration
 INSERT INTO walvec.migration (version) VALUES (%(version)s)
 
 -- name: load_checkpoint
-SELECT system_identifier, lsn::text, unseen_xids FROM walvec.checkpoint WHERE slot = %(slot)s
+SELECT system_identifier, timeline, lsn::text, unseen_xids FROM walvec.checkpoint WHERE slot = %(slot)s
 
 -- name: begin_checkpoint
 -- A new slot's first checkpoint: where the slot begins. Everything before it is the backfill's.
-INSERT INTO walvec.checkpoint (slot, system_identifier, lsn, unseen_xids)
-VALUES (%(slot)s, %(system_identifier)s, %(lsn)s, %(unseen_xids)s)
+INSERT INTO walvec.checkpoint (slot, system_identifier, timeline, lsn, unseen_xids)
+VALUES (%(slot)s, %(system_identifier)s, %(timeline)s, %(lsn)s, %(unseen_xids)s)
 
 -- name: save_checkpoint
 -- Stands in the transaction that commits the last action it covers.
-UPDATE walvec.checkpoint SET lsn = %(lsn)s, unseen_xids = %(unseen_xids)s, updated_at = now()
+UPDATE walvec.checkpoint SET lsn = %(lsn)s, unseen_xids = %(unseen_xids)s, updated_at = now(),
+    stalled_since = NULL
 WHERE slot = %(slot)s AND lsn <= %(lsn)s
 RETURNING mod(pg_current_xact_id()::text::numeric, 4294967296)::bigint
+
+-- name: mark_stalled
+-- Taken back by the next checkpoint.
+UPDATE walvec.checkpoint SET stalled_since = now() - make_interval(secs => %(seconds)s) WHERE slot = %(slot)s
 
 -- name: delete_checkpoint
 DELETE FROM walvec.checkpoint WHERE slot = %(slot)s

@@ -68,9 +68,12 @@ WHERE c.oid = ANY (%(oids)s)
 SELECT pg_current_snapshot()::text
 
 -- name: position
--- Everything committed before now lies before this LSN. A position just past a page header is where the next record
+-- Which server this is, and since which promotion or restore. Everything committed before now lies before the LSN. A position just past a page header is where the next record
 -- would begin; the last one ended before the header.
 SELECT system_identifier, CASE
+    WHEN pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_control_checkpoint())
+    ELSE ('x' || substr(pg_walfile_name(here), 1, 8))::bit(32)::integer
+END AS timeline, CASE
     WHEN (here - '0/0'::pg_lsn) %% 8192 IN (24, 40) THEN here - (here - '0/0'::pg_lsn) %% 8192
     ELSE here
 END AS lsn

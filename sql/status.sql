@@ -16,7 +16,9 @@ FROM (
 LEFT JOIN pg_replication_slots AS s ON s.slot_name = %(slot)s
 
 -- name: checkpoint_age
-SELECT lsn::text, extract(epoch FROM clock_timestamp() - updated_at)::float8
+-- For how many seconds it has stood where it is, and for how many it has been waiting for work in flight.
+SELECT lsn::text, extract(epoch FROM clock_timestamp() - updated_at)::float8,
+    extract(epoch FROM clock_timestamp() - stalled_since)::float8
 FROM walvec.checkpoint WHERE slot = %(slot)s
 
 -- name: writer_is_there

@@ -87,8 +87,11 @@ SELECT DISTINCT {key} FROM {target} AS t WHERE ({key}) > ({after}) ORDER BY {key
 SELECT NOT EXISTS (SELECT FROM {target})
 
 -- name: index_state
--- Whether a valid index of the given name stands on the target; an invalid one is what a crash left of its building.
-SELECT i.indisvalid FROM pg_index AS i
+-- Whether the index of the given name is valid, and of the given operator class. An invalid one is what a crash left
+-- of its building, one of another class is another metric's.
+SELECT i.indisvalid AND o.opcname = %(operator_class)s
+FROM pg_index AS i
+JOIN pg_opclass AS o ON o.oid = i.indclass[0]
 WHERE i.indrelid = %(target)s::regclass AND i.indexrelid = to_regclass(%(index)s)
 
 -- name: create_index

@@ -49,9 +49,8 @@ async def restart(config: Config, name: str) -> None:
 async def _empty(config: Config, vectorizer: Vectorizer, target: Connection) -> None:
     """Let the target be one for the new model's vectors."""
     async with await connect_source(config, role="command") as source:
-        table = TargetTable(
-            await bind(source, vectorizer, config.source.publication), config.embedder.dimensions
-        )
+        binding = await bind(source, vectorizer, config.source.publication)
+    table = TargetTable(vectorizer, binding.key, config.embedder.dimensions)
     await target.execute(table.compose("drop_index"), {})
     await target.execute(table.compose("empty_target"), {})
     await target.execute(table.compose("change_vector_type"), {})

@@ -12,8 +12,7 @@ import typer
 from psycopg import sql
 
 from consumer import metadata
-from consumer.agree import require_fingerprint
-from consumer.attach import source_position
+from consumer.agree import look_at_server, require_fingerprint
 from consumer.commands import setup
 from consumer.commands.output import byte_size, confirm
 from consumer.config import Config, TableName, fingerprint
@@ -112,8 +111,8 @@ async def _estimate(source: Connection, relation: Relation) -> int:
 async def _tell_of_another_server(config: Config, source: Connection, target: Connection) -> None:
     """The server before may still run, and then its slot keeps WAL for nobody."""
     checkpoint = await metadata.load_checkpoint(target, config.source.slot)
-    system_identifier, _ = await source_position(source)
-    if checkpoint and checkpoint.system_identifier != system_identifier:
+    server = await look_at_server(source)
+    if checkpoint and checkpoint.system_identifier != server.system_identifier:
         typer.echo(
             f"the source is another server than before; if that one still runs, drop slot "
             f"{config.source.slot} there: it keeps WAL back"

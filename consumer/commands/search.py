@@ -4,15 +4,14 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
-from consumer.bind import bind
 from consumer.commands.backfill import find
 from consumer.commands.output import print_json, print_table
 from consumer.config import Config
-from consumer.database import connect_source, connect_target
+from consumer.database import connect_target
 from consumer.embed import open_embedder
 from consumer.embed.dispatch import ask
 from consumer.errors import UsageInvalid
-from consumer.target import TargetTable, register_vectors
+from consumer.target import find_target, register_vectors
 
 _EXCERPT = 72  # characters of a chunk that a table shows: with keys of usual length, 100 columns
 
@@ -31,13 +30,9 @@ async def search(config: Config, name: str, query: str, *, limit: int, as_json: 
         (vector,) = (await ask(embedder, [query])).vectors
     finally:
         await embedder.aclose()
-    async with await connect_source(config, role="search") as source:
-        table = TargetTable(
-            await bind(source, vectorizer, config.source.publication), config.embedder.dimensions
-        )
     async with await connect_target(config, role="search") as target:
         await register_vectors(target)
-        await table.require(target)
+        table = await find_target(target, vectorizer, config.embedder.dimensions)
         cursor = target.cursor(row_factory=dict_row)
         await cursor.execute(table.compose("search"), {"query": vector, "limit": limit})
         rows = await cursor.fetchall()

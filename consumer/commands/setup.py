@@ -9,8 +9,7 @@ before that.
 import typer
 
 from consumer import metadata
-from consumer.agree import require_fingerprint
-from consumer.attach import source_position
+from consumer.agree import look_at_server, require_fingerprint
 from consumer.bind import bind
 from consumer.config import Config, fingerprint
 from consumer.database import Connection, connect_source, connect_source_for_changes, connect_target
@@ -111,8 +110,8 @@ async def begin(config: Config, source: Connection, target: Connection, lsn: Lsn
     stream nor a read: so the reads wait for all that are in progress now.
     """
     name = config.source.slot
-    system_identifier, _ = await source_position(source)
-    checkpoint = Checkpoint(system_identifier, lsn, await _in_progress(source))
+    server = await look_at_server(source)
+    checkpoint = Checkpoint(server.system_identifier, server.timeline, lsn, await _in_progress(source))
     async with target.transaction():
         await metadata.delete_checkpoint(target, name)
         await metadata.begin_checkpoint(target, name, checkpoint)
@@ -137,7 +136,7 @@ async def create_targets(config: Config, target: Connection) -> None:
             if vectorizer.name in known:
                 require_fingerprint(known[vectorizer.name], vectorizer.name, config.source.slot, wanted)
             async with target.transaction():
-                table = TargetTable(binding, config.embedder.dimensions)
+                table = TargetTable(vectorizer, binding.key, config.embedder.dimensions)
                 if not await table.columns(target):
                     _say(f"created table {vectorizer.target}")
                 await table.create(target)

@@ -1,5 +1,6 @@
 """`walvec status`: how far everything is, from the databases alone."""
 
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +16,7 @@ from consumer.commit import IDLE_BYTES
 from consumer.config import Config, TableName
 from consumer.database import Connection, connect_source, connect_target
 from consumer.metadata import VectorizerState
+from slots.errors import ConnectionLost
 from slots.lsn import Lsn
 from slots.queries import load
 
@@ -26,15 +28,15 @@ class SlotStatus:
     """The slot and its reader."""
 
     name: str
-    exists: bool
+    exists: bool | None  # None: the source cannot be asked
     active: bool  # a stream is attached
     writer: bool  # a process holds the fence in the target
     wal_status: str | None
     confirmed_lsn: str | None
     checkpoint_lsn: str | None
-    source_lsn: str
+    source_lsn: str | None
     lag_bytes: int | None
-    lag_seconds: float | None  # since the checkpoint last moved, while more is behind it than idling makes
+    lag_seconds: float | None  # since when the checkpoint stands still while changes wait
     retained_bytes: int | None
     safe_wal_bytes: int | None  # that may still be written before the slot is lost; None: no limit is set
 
@@ -63,11 +65,14 @@ async def status(config: Config, *, as_json: bool) -> None:
 
     Raises PreconditionFailed where nothing is set up.
     """
-    async with (
-        await connect_source(config, role="status") as source,
-        await connect_target(config, role="status") as target,
-    ):
+    async with AsyncExitStack() as stack:
+        target = await stack.enter_async_context(await connect_target(config, role="status"))
         await metadata.require_schema(target)
+        try:
+            source = await stack.enter_async_context(await connect_source(config, role="status"))
+        except ConnectionLost as error:
+            source = None
+            typer.echo(f"walvec: {error.what}", err=True)
         slot = await _slot(config, source, target)
         states = (await metadata.load_vectorizers(target)).values()
         parked = await metadata.count_parked(target)
@@ -82,28 +87,43 @@ async def status(config: Config, *, as_json: bool) -> None:
         _show(slot, vectorizers)
 
 
-async def _slot(config: Config, source: Connection, target: Connection) -> SlotStatus:
+async def _slot(config: Config, source: Connection | None, target: Connection) -> SlotStatus:
+    """Put together what both databases say; without the source, what the target alone knows."""
     name = config.source.slot
-    cursor = source.cursor(row_factory=dict_row)
-    await cursor.execute(_QUERIES["slot_progress"], {"slot": name})
-    row: dict[str, Any] = await cursor.fetchone() or {}
-    age = await (await target.execute(_QUERIES["checkpoint_age"], {"slot": name})).fetchone()
+    row: dict[str, Any] = {}
+    if source is not None:
+        cursor = source.cursor(row_factory=dict_row)
+        await cursor.execute(_QUERIES["slot_progress"], {"slot": name})
+        row = await cursor.fetchone() or {}
+    lsn, age, stalled = await (
+        await target.execute(_QUERIES["checkpoint_age"], {"slot": name})
+    ).fetchone() or (None, None, None)
     fenced = await (await target.execute(_QUERIES["writer_is_there"], {"slot": name})).fetchone()
-    lag = row["lag_bytes"]
+    active, lag = bool(row.get("active")), row.get("lag_bytes")
     return SlotStatus(
         name=name,
-        exists=row["wal_status"] is not None or row["confirmed_flush_lsn"] is not None,
-        active=row["active"],
+        exists=row.get("confirmed_flush_lsn") is not None if source is not None else None,
+        active=active,
         writer=fenced == (True,),
-        wal_status=row["wal_status"],
-        confirmed_lsn=row["confirmed_flush_lsn"],
-        checkpoint_lsn=age[0] if age else None,
-        source_lsn=row["position"],
+        wal_status=row.get("wal_status"),
+        confirmed_lsn=row.get("confirmed_flush_lsn"),
+        checkpoint_lsn=lsn,
+        source_lsn=row.get("position"),
         lag_bytes=lag,
-        lag_seconds=None if lag is None or age is None else _behind_for(lag, age[1]),
-        retained_bytes=row["retained_bytes"],
-        safe_wal_bytes=row["safe_wal_size"],
+        lag_seconds=None if lag is None or age is None else _behind_for(lag, age, stalled, active=active),
+        retained_bytes=row.get("retained_bytes"),
+        safe_wal_bytes=row.get("safe_wal_size"),
     )
+
+
+def _behind_for(lag_bytes: int, age: float, stalled: float | None, *, active: bool) -> float:
+    """Return for how many seconds the slot is behind.
+
+    A process at work says so when it stalls, and saves no checkpoint for a little WAL that is of no table.
+    """
+    if stalled is not None:
+        return round(stalled, 1)
+    return round(age, 1) if lag_bytes >= (IDLE_BYTES if active else 1) else 0.0
 
 
 async def _vectorizer(
@@ -170,12 +190,9 @@ def _show(slot: SlotStatus, vectorizers: list[VectorizerStatus]) -> None:
     )
 
 
-def _behind_for(lag_bytes: int, age: float) -> float:
-    """Return for how long the slot is behind: WAL that is worth no checkpoint, or of no table, is none."""
-    return round(age, 1) if lag_bytes >= IDLE_BYTES else 0.0
-
-
 def _process(slot: SlotStatus) -> str:
+    if slot.exists is None:
+        return "source is away"
     if not slot.exists:
         return "slot does not exist"
     if slot.wal_status == "lost":

@@ -3,11 +3,15 @@
 CREATE TABLE walvec.checkpoint (
     slot              text        PRIMARY KEY,
     system_identifier bigint      NOT NULL,
+    -- which of the server's histories the LSNs are of: a promotion and a restore begin a new one
+    timeline          integer     NOT NULL,
     -- the commit end through which everything is embedded; the slot is told no more than this
     lsn               pg_lsn      NOT NULL,
     -- decoded transactions (low 32 bits of their ids) that no snapshot had been seen to contain
     unseen_xids       bigint[]    NOT NULL DEFAULT '{}',
-    updated_at        timestamptz NOT NULL DEFAULT now()
+    updated_at        timestamptz NOT NULL DEFAULT now(),
+    -- since when work is in flight and none of it gets done; null: it does
+    stalled_since     timestamptz
 );
 
 CREATE TABLE walvec.vectorizer (
