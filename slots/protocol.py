@@ -20,6 +20,8 @@ _XLOG_DATA = struct.Struct("!cQQq")  # tag, start, end, server's clock
 _KEEPALIVE = struct.Struct("!cQqB")  # tag, end, server's clock, reply requested
 _STATUS = struct.Struct("!cQQQqB")  # tag, write, flush, apply, own clock, reply requested
 
+_LONG = 1 << 20  # bytes of a payload from which it is not copied
+
 _TAG_XLOG_DATA = ord("w")
 _TAG_KEEPALIVE = ord("k")
 
@@ -33,7 +35,7 @@ class XLogData(NamedTuple):
 
     start: Lsn
     end: Lsn
-    payload: bytes
+    payload: bytes | memoryview
 
 
 class Keepalive(NamedTuple):
@@ -58,11 +60,15 @@ class StandbyStatus:
 
 
 def decode_frame(data: bytes | memoryview) -> XLogData | Keepalive:
-    """Read one CopyData frame; the payload is copied. Raises MalformedMessage for what is neither kind."""
+    """Read one CopyData frame. A payload is copied unless it is long; then it is a view of `data`.
+
+    Raises MalformedMessage for what is neither kind.
+    """
     try:
         if data[0] == _TAG_XLOG_DATA:
             _, start, end, _ = _XLOG_DATA.unpack_from(data)
-            return XLogData(Lsn(start), Lsn(end), bytes(data[_XLOG_DATA.size :]))
+            payload = data[_XLOG_DATA.size :]
+            return XLogData(Lsn(start), Lsn(end), payload if len(payload) > _LONG else bytes(payload))
         if data[0] == _TAG_KEEPALIVE:
             _, end, _, reply_requested = _KEEPALIVE.unpack(data)
             return Keepalive(Lsn(end), reply_requested != 0)

@@ -90,6 +90,9 @@ Event = Begin | Commit | Change | Truncate | Message
 _KINDS: Final[Mapping[str, Kind]] = {"I": "insert", "U": "update", "D": "delete"}
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _NAMES: Final = frozenset({str})
+LONG: Final = 1 << 20  # bytes of JSON in one value, past which it is not decoded
+
+_VALUE: Final = re.compile(rb'"value":"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _NEGATIVE_ZERO: Final = b":-0}"  # a float's, which JSON's readers take for the integer 0
 _EMPTY: Final[tuple[dict[str, Any], ...]] = ()
 
@@ -106,17 +109,21 @@ class Decoder:
         """
         self._exact = frozenset(exact)
 
-    def decode(self, payload: bytes, lsn: Lsn) -> Event:
+    def decode(self, payload: bytes | memoryview, lsn: Lsn) -> Event:
         """Return the message; `lsn` is the start of its frame.
+
+        A value of more than LONG bytes is left out of columns and identity, as an unchanged TOAST value is:
+        it would be copied several times over, and whoever needs it can read it by the row's key.
 
         Raises MalformedMessage, which does not quote the payload, for anything that is no such message.
         """
         try:
+            message = _without_long_values(payload) if len(payload) > LONG else bytes(payload)
             try:
-                fields = orjson.loads(payload)
+                fields = orjson.loads(message)
             except orjson.JSONDecodeError:
-                fields = _parse_exactly(payload)
-            return self._event(fields, payload, lsn)
+                fields = _parse_exactly(message)
+            return self._event(fields, message, lsn)
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             # "from None": the cause's text may quote what it stumbled over.
             raise MalformedMessage("is none of wal2json's format 2", lsn=lsn) from None
@@ -198,9 +205,26 @@ def _images(kind: Kind, fields: dict[str, Any]) -> tuple[dict[str, Value], dict[
 
 def _image(items: Iterable[dict[str, Any]]) -> dict[str, Value]:
     image = {item["name"]: item["value"] for item in items}
-    if not (_NAMES.issuperset(map(type, image)) and _SCALARS.issuperset(map(type, image.values()))):
+    if _NAMES.issuperset(map(type, image)) and _SCALARS.issuperset(map(type, image.values())):
+        return image
+    shortened = {name: value for name, value in image.items() if value != {}}
+    if len(shortened) == len(image):
         raise TypeError
-    return image
+    return _image([{"name": name, "value": value} for name, value in shortened.items()])
+
+
+def _without_long_values(payload: bytes | memoryview) -> bytes:
+    """Put an empty object, which no column's value is, in the place of every long one.
+
+    A quote inside a JSON string is escaped, so what the pattern finds is never part of a value.
+    """
+    parts: list[bytes | memoryview] = []
+    end = 0
+    for value in _VALUE.finditer(payload):
+        if value.end() - value.start() > LONG:
+            parts += [payload[end : value.start()], b'"value":{}']
+            end = value.end()
+    return b"".join([*parts, payload[end:]])
 
 
 def _has_float(image: dict[str, Value]) -> bool:

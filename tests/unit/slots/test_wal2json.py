@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from slots.errors import MalformedMessage
 from slots.lsn import Lsn
 from slots.wal2json import (
+    LONG,
     Begin,
     Change,
     Commit,
@@ -116,6 +117,18 @@ def test_row_bytes_that_are_no_text_are_refused() -> None:
     """A database in another encoding is noticed, not guessed at."""
     with pytest.raises(MalformedMessage):
         Decoder().decode(row('"\xe9"').decode().encode("latin-1"), AT)
+
+
+@pytest.mark.parametrize("around", ["", '\\"value\\":\\"x\\"', "\\\\"], ids=["plain", "quotes", "backslash"])
+def test_long_value_is_left_out_as_unchanged_toast_is(around: str) -> None:
+    """Whatever it holds, and only it: the columns around it are whole."""
+    long = around + "x" * LONG + around
+    payload = (
+        '{"action":"I","schema":"public","table":"blog","columns":[{"name":"id","value":1},'
+        f'{{"name":"body","value":"{long}"}},{{"name":"title","value":"{around}"}}]}}'
+    ).encode()
+    change = Decoder().decode(memoryview(payload), AT)
+    assert change == Change("insert", AT, "public", "blog", {"id": 1, "title": json.loads(f'"{around}"')}, {})
 
 
 def test_update_may_lack_its_identity() -> None:
