@@ -19,6 +19,10 @@ demo: venv postgres ## embed a blog and follow its edits; KEEP=1 leaves it runni
 test: lint $(if $(WALVEC_TEST_DSN),,postgres) ## lint, types, every test with coverage; ARGS="…" goes to pytest
 	@$(BIN)/pytest --cov --cov-report=term $(ARGS)
 
+.PHONY: torture
+torture: venv $(if $(WALVEC_TEST_DSN),,postgres) ## the crash tests that take long: KILLS=100 random kills, SEED=…
+	@WALVEC_TORTURE=1 WALVEC_KILLS=$(or $(KILLS),100) $(if $(SEED),WALVEC_SEED=$(SEED)) $(BIN)/pytest tests/crash $(ARGS)
+
 .PHONY: lint
 lint: venv ## ruff, mypy, and the direction of imports
 	@$(BIN)/ruff check --quiet --output-format concise

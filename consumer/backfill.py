@@ -71,7 +71,9 @@ class Backfill:
             self.phase = "index"
         if self.phase != "rows" or self._last_key is not None:
             return
-        self._sweeps = not await self._table.is_empty(self._target)
+        self._sweeps = self._lane.busy  # with what may be gone from the source already, without a word
+        if not await self._table.is_empty(self._target):
+            self._sweeps = True
         self._estimate = estimate = await self._source.estimate(self._lane.binding)
         await writer.begin_backfill(self._state, self._lane.binding.state(), estimate, sweeps=self._sweeps)
         _log.info("backfill begins", vectorizer=self._lane.name, rows_estimated=estimate)
@@ -142,7 +144,9 @@ class Backfill:
         return actions, self._progress(list(found.texts), complete=found.complete)
 
     async def _look_up_target(self) -> Step:
-        """Look the next keys of the target up in the source."""
+        """Look the next keys of the target up in the source, once it holds all that came before."""
+        if self._last_key is None:
+            await self._lane.settled()
         keys = await self._table.keys_after(self._target, self._last_key, rows=self._rows)
         progress = self._progress(keys, complete=len(keys) < self._rows)
         if not keys:

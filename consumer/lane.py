@@ -225,6 +225,17 @@ class Lane:
         while len(self._queue) > 1 or self.behind:
             await self._change()
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is planned that is not committed."""
+        return bool(self._queue or self._flight)
+
+    async def settled(self) -> None:
+        """Wait until all that is in the lane now is committed."""
+        newest = self._queue[-1] if self._queue else self._flight[-1].segment if self._flight else None
+        if newest:
+            await newest.committed.wait()
+
     async def _change(self) -> None:
         """Wait until something arrives, is committed or ends. To be asked in a loop, by any number."""
         self._changed.clear()

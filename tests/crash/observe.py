@@ -38,10 +38,13 @@ def confirmed_no_more_than_saved(sidecar: Sidecar) -> bool:
     return confirmed <= checkpoint(sidecar)
 
 
-def committed_texts(sidecar: Sidecar, table: str = "blog_embedding") -> set[str]:
-    """The texts whose vectors the target holds."""
-    query = sql.SQL("SELECT chunk FROM {}").format(sql.Identifier(table))
-    return {chunk for (chunk,) in sidecar.target.execute(query).fetchall()}
+def committed_texts(sidecar: Sidecar) -> set[str]:
+    """The texts whose vectors the targets hold."""
+    texts = set()
+    for followed in sidecar.followed.values():
+        query = sql.SQL("SELECT chunk FROM {}").format(sql.Identifier(*followed.target))
+        texts |= {chunk for (chunk,) in sidecar.target.execute(query).fetchall()}
+    return texts
 
 
 def follow_blog(sidecar: Sidecar, **settings: Any) -> None:
@@ -55,3 +58,18 @@ def wal_end(sidecar: Sidecar) -> Lsn:
     """Where the source's WAL ends now."""
     ((lsn,),) = sidecar.source.execute("SELECT pg_current_wal_insert_lsn()::text").fetchall()
     return Lsn.parse(lsn)
+
+
+def differences(sidecar: Sidecar) -> list[str]:
+    """Where the targets are not f(source): every row that is missing, left over or of another text."""
+    found = []
+    for name, expected in sidecar.expected().items():
+        actual = sidecar.actual_of(name)
+        found += [f"{name}{key} is missing" for key in expected.keys() - actual.keys()]
+        found += [f"{name}{key} is left over" for key in actual.keys() - expected.keys()]
+        found += [
+            f"{name}{key} is of another text"
+            for key in expected.keys() & actual.keys()
+            if expected[key] != actual[key]
+        ]
+    return found

@@ -1,0 +1,20 @@
+"""Rows that go from the source without a word in the stream, and what is still on its way to the target then."""
+
+from tests.fix_walvec import Sidecar, until
+
+
+def test_partition_is_truncated_while_its_rows_are_on_their_way(sidecar: Sidecar) -> None:
+    """What a truncated partition held is looked for in the target only once all that came before is there."""
+    sidecar.source.execute("CREATE TABLE page (id int PRIMARY KEY, body text) PARTITION BY LIST (id)")
+    sidecar.source.execute("CREATE TABLE page_1 PARTITION OF page FOR VALUES IN (1)")
+    sidecar.source.execute("CREATE TABLE page_2 PARTITION OF page DEFAULT")
+    sidecar.follow("page", index="none")
+    sidecar.setup()
+    with sidecar.running():
+        sidecar.in_step()
+        sidecar.service.latency = 0.5
+        sidecar.source.execute("INSERT INTO page VALUES (1, 'stays'), (2, 'goes')")
+        until(lambda: sidecar.service.in_flight, "the rows, on their way")
+        sidecar.source.execute("TRUNCATE page_2")
+        sidecar.in_step()
+        assert sidecar.actual() == sidecar.expected()
