@@ -5,7 +5,7 @@ to a short list of steps. WALVEC_TEST_EXAMPLES=2000 looks for longer.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -51,23 +51,36 @@ TABLES = (
     *(f"ALTER TABLE page_{leaf} ALTER body SET STORAGE EXTERNAL" for leaf in ("en", "de", "rest")),
 )
 
-Statement = sql.Composed
+# What every history begins with: nothing left of the one before, most keys taken, a few free.
+FIRST = (
+    "DELETE FROM blog_embedding",
+    "DELETE FROM views_embedding",
+    "DELETE FROM page_embedding",
+    "DELETE FROM blog",
+    "DELETE FROM page",
+    "INSERT INTO blog SELECT i, 'first ' || i FROM generate_series(0, 8) AS i",
+    "INSERT INTO page SELECT ('{en,de,fr}'::text[])[i % 3 + 1], i, 'x' || i FROM generate_series(0, 8) AS i",
+)
+
 Ending = Literal["commit", "rollback"]
 
 
-def statement(text: str) -> Callable[..., Statement]:
-    """Make statements of a kind: the drawn values are its literals."""
+@dataclass(frozen=True)
+class Statement:
+    """SQL with the values drawn for its literals."""
 
-    def build(*values: object) -> Statement:
-        body = [f"long. {'x' * 3000}" if value == "TOAST" else value for value in values]
-        return sql.SQL(text).format(*body)
+    text: str
+    values: tuple[object, ...] = ()
 
-    return build
+    def run(self, connection: psycopg.Connection) -> None:
+        """Run it."""
+        values = [f"long. {'x' * 3000}" if value == "TOAST" else value for value in self.values]
+        connection.execute(sql.SQL(self.text).format(*values))
 
 
 def statements(text: str, *values: st.SearchStrategy[object]) -> st.SearchStrategy[Statement]:
     """Draw statements of a kind."""
-    return st.builds(statement(text), *values)
+    return st.builds(Statement, st.just(text), st.tuples(*values))
 
 
 ROW = "INSERT INTO blog VALUES ({}, {}, 0, {}) ON CONFLICT DO NOTHING"
@@ -105,7 +118,7 @@ ON_PAGE = st.one_of(
 )
 
 TRUNCATES = st.sampled_from(
-    [statement(f"TRUNCATE {table}")() for table in ("blog", "page", "page_en", "page_rest")]
+    [Statement(f"TRUNCATE {table}") for table in ("blog", "page", "page_en", "page_rest")]
 )
 
 
@@ -122,20 +135,20 @@ class Transaction:
         """Run it."""
         with connection.transaction(force_rollback=self.end == "rollback"):
             for each in self.before:
-                connection.execute(each)
+                each.run(connection)
             if self.undone:
                 with connection.transaction(force_rollback=True):
                     for each in self.undone:
-                        connection.execute(each)
+                        each.run(connection)
             for each in self.after:
-                connection.execute(each)
+                each.run(connection)
 
 
 def transactions(kinds: st.SearchStrategy[Statement]) -> st.SearchStrategy[Transaction]:
     """Draw transactions of such statements."""
     return st.builds(
         Transaction,
-        before=st.lists(kinds, max_size=3),
+        before=st.lists(kinds, min_size=1, max_size=3),
         undone=st.one_of(st.just([]), st.lists(kinds, max_size=2)),
         after=st.lists(kinds, max_size=3),
         end=st.sampled_from(["commit", "commit", "commit", "rollback"]),
@@ -150,9 +163,9 @@ WHATEVER = transactions(st.one_of(ON_BLOG, ON_PAGE, TRUNCATES))
 
 # A backfill, which a truncate brings about too, mends what went wrong before it: so most lists have none.
 STEPS = st.one_of(
-    st.lists(st.one_of(ROWWISE, ROWWISE, ROWWISE, ENDS), min_size=1, max_size=25),
-    st.lists(st.one_of(ROWWISE, ROWWISE, ROWWISE, ENDS), min_size=1, max_size=25),
-    st.lists(st.one_of(WHATEVER, WHATEVER, ENDS, BACKFILLS), min_size=1, max_size=25),
+    st.lists(st.one_of(ROWWISE, ROWWISE, ROWWISE, ENDS), min_size=5, max_size=30),
+    st.lists(st.one_of(ROWWISE, ROWWISE, ROWWISE, ENDS), min_size=5, max_size=30),
+    st.lists(st.one_of(WHATEVER, WHATEVER, ENDS, BACKFILLS), min_size=5, max_size=30),
 )
 
 
@@ -179,8 +192,8 @@ class Player:
         self._running = ExitStack()
 
     def __enter__(self) -> Self:
-        for table in ("blog", "page"):
-            self._sidecar.source.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
+        for statement in FIRST:
+            self._sidecar.source.execute(statement.encode())
         self._begin()
         return self
 
