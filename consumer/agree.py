@@ -32,6 +32,7 @@ class Vectorizers:
     tables: dict[str, TargetTable] = field(default_factory=dict)
     states: dict[str, VectorizerState] = field(default_factory=dict)
     paused: list[str] = field(default_factory=list)
+    with_letters: set[str] = field(default_factory=set)  # those that have rows parked
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ async def agree_on_vectorizers(
             await metadata.restart_backfill(writer, name, slot, wanted)
         agreed.bindings[name], agreed.tables[name] = binding, table
     known = await metadata.load_vectorizers(writer)
+    agreed.with_letters = set(await metadata.count_parked(writer))
     agreed.states = {name: known[name] for name in agreed.bindings}
     return agreed
 

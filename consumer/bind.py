@@ -188,7 +188,7 @@ def _refuse_taken_names(binding: Binding) -> None:
         )
 
 
-def source_query(binding: Binding, name: str, **more: sql.Composable) -> sql.Composed:
+def source_query(binding: Binding, name: str) -> sql.Composed:
     """Fill one of the named statements over the source with the vectorizer's table, key and expressions.
 
     To be executed with parameters.
@@ -203,7 +203,10 @@ def source_query(binding: Binding, name: str, **more: sql.Composable) -> sql.Com
         only=sql.SQL("ONLY" if binding.relation.kind == "r" else ""),
         key=key_sql.columns(binding.key, table.name),
         embed=_embed(binding, row_filter),
-        **more,
+        wanted=key_sql.casts(binding.key, "walvec_wanted"),
+        arrays=key_sql.arrays(binding.key),
+        names=key_sql.names(binding.key),
+        after=key_sql.values(binding.key),
     )
 
 

@@ -68,6 +68,7 @@ class Source:
         self._connection = connection
         self._unseen = unseen
         self._lock = asyncio.Lock()
+        self._statements: dict[tuple[str, str], bytes] = {}
         # Every value as the text of its output function, which is what the stream carries too.
         for info in connection.adapters.types:
             for oid in (info.oid, info.array_oid):
@@ -78,7 +79,7 @@ class Source:
 
         Raises EvaluationFailed where an expression fails on one of them.
         """
-        query = source_query(binding, "evaluate_images")
+        query = self._statement(binding, "evaluate_images")
         async with self._lock:
             with _evaluating(binding):
                 cursor = await self._connection.execute(query, {"images": Json(images, orjson.dumps)})
@@ -89,13 +90,7 @@ class Source:
 
         Raises EvaluationFailed where an expression fails on one of them.
         """
-        query = source_query(
-            binding,
-            "rows_by_key",
-            wanted=key_sql.casts(binding.key, "walvec_wanted"),
-            arrays=key_sql.arrays(binding.key),
-            names=key_sql.names(binding.key),
-        )
+        query = self._statement(binding, "rows_by_key")
 
         async def read() -> dict[Key, Text]:
             cursor = await self._connection.execute(query, key_sql.parameters(keys, binding.key))
@@ -111,7 +106,7 @@ class Source:
         Raises EvaluationFailed where an expression fails on one of them.
         """
         name = "rows_from_start" if key is None else "rows_after"
-        query = source_query(binding, name, after=key_sql.values(binding.key))
+        query = self._statement(binding, name)
         values = {**key_sql.parameter(key or ()), "limit": rows}
 
         async def read() -> Rows:
@@ -130,7 +125,7 @@ class Source:
     async def keys_after(self, binding: Binding, key: Key | None, *, rows: int) -> list[Key]:
         """Return the keys that follow `key` in key order, without looking at their rows."""
         name = "keys_from_start" if key is None else "keys_after"
-        query = source_query(binding, name, after=key_sql.values(binding.key))
+        query = self._statement(binding, name)
         async with self._lock:
             cursor = await self._connection.execute(query, {**key_sql.parameter(key or ()), "limit": rows})
             return await cursor.fetchall()
@@ -170,6 +165,12 @@ class Source:
                 )
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LONGEST_WAIT)
+
+    def _statement(self, binding: Binding, name: str) -> bytes:
+        """Compose a statement, once: what a binding's statements are made of stays while it is attached."""
+        if (binding.name, name) not in self._statements:
+            self._statements[binding.name, name] = source_query(binding, name).as_bytes(self._connection)
+        return self._statements[binding.name, name]
 
     async def _snapshot(self) -> Snapshot:
         cursor = await self._connection.execute(_QUERIES["current_snapshot"])

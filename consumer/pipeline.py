@@ -93,6 +93,7 @@ class Pipeline:
             attachment.writer,
             config.source.slot,
             checkpoint.lsn,
+            with_letters=agreed.with_letters,
             max_dead_letters=config.pipeline.max_dead_letters,
         )
         self._committer = Committer(

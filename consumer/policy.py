@@ -60,6 +60,7 @@ _SQLSTATES: dict[str, Rule] = {
     "55006": Rule("retry", "an object is in use"),
     "25006": Rule("retry", "the database is read-only: a standby, or default_transaction_read_only"),
     "23502": Rule("retry", "the target was changed by somebody else; the batch is prepared again"),
+    "0A000": Rule("retry", "a table changed under a prepared statement, which is prepared anew"),
     "42P01": Rule("retry", "a table is gone; it is looked up again"),
     "42703": Rule("retry", "a column is gone; it is looked up again"),
     "42704": Rule("retry", "a type or another object is gone; it is looked up again"),

@@ -48,9 +48,15 @@ class TargetTable:
         digest = hashlib.blake2b(vectorizer.name.encode(), digest_size=8).hexdigest()
         self._staging = sql.Identifier(f"walvec_staging_{digest}")
         self.index = TableName(self.name.schema, index_name(self.name.name))
+        self._composed: dict[str, bytes] = {}
 
-    def compose(self, name: str) -> sql.Composed:
-        """Fill one of the named statements over the target. To be executed with parameters."""
+    def compose(self, name: str) -> bytes:
+        """Return one of the named statements over the target. To be executed with parameters."""
+        if name not in self._composed:
+            self._composed[name] = self._compose(name).as_bytes()
+        return self._composed[name]
+
+    def _compose(self, name: str) -> sql.Composed:
         return sql.SQL(_QUERIES[name]).format(
             target=key_sql.identifier(*self.name),
             index=key_sql.identifier(*self.index[1 if name == "create_index" else 0 :]),

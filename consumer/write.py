@@ -6,7 +6,7 @@ backfill progress, how far the stream is applied) is one transaction.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import cast
@@ -78,10 +78,17 @@ class Writer:
     """The session that writes. Its caller makes sure that only one transaction is open at a time."""
 
     def __init__(
-        self, connection: Connection, slot: str, checkpoint: Lsn, *, max_dead_letters: int = 0
+        self,
+        connection: Connection,
+        slot: str,
+        checkpoint: Lsn,
+        *,
+        with_letters: Iterable[str] = (),
+        max_dead_letters: int = 0,
     ) -> None:
         """Write through `connection` for `slot`, whose saved checkpoint is given.
 
+        `with_letters`: the vectorizers that have dead letters.
         `max_dead_letters`: of one vectorizer, above which a batch is refused that parks most rows; 0: any
         number.
         """
@@ -89,6 +96,7 @@ class Writer:
         self._slot = slot
         self._checkpoint = checkpoint
         self._max_dead_letters = max_dead_letters
+        self._with_letters = set(with_letters)
         self._shares: dict[str, Share] = {}  # of parked rows, by vectorizer
 
     async def write(self, name: str, table: TargetTable, batch: Batch, position: Position) -> None:
@@ -150,10 +158,11 @@ class Writer:
             await table.delete(self._connection, keys, counts)
 
     async def _write_dead_letters(self, name: str, batch: Batch, position: Position) -> None:
-        if batch.settled or batch.truncate:
+        if name in self._with_letters and (batch.settled or batch.truncate):
             values = {"vectorizer": name, "all": batch.truncate, "keys": Jsonb(batch.settled)}
             await self._connection.execute(_QUERIES["unpark"], values)
         for parked in batch.parked:
+            self._with_letters.add(name)
             await self._connection.execute(
                 _QUERIES["park"],
                 {
