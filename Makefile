@@ -20,7 +20,7 @@ test: lint $(if $(WALVEC_TEST_DSN),,postgres) ## lint, types, every test with co
 	@$(BIN)/pytest --cov --cov-report=term $(ARGS)
 
 .PHONY: torture
-torture: venv $(if $(WALVEC_TEST_DSN),,postgres) ## the crash tests that take long: KILLS=100 random kills, SEED=…
+torture: venv $(if $(WALVEC_TEST_DSN),,postgres) ## the crash tests at full length; KILLS=… random kills, SEED=…
 	@WALVEC_TORTURE=1 WALVEC_KILLS=$(or $(KILLS),100) $(if $(SEED),WALVEC_SEED=$(SEED)) $(BIN)/pytest tests/crash $(ARGS)
 
 .PHONY: lint

@@ -169,6 +169,13 @@ class Process:
         return self._process.pid
 
     @property
+    def peak_memory(self) -> int:
+        """The most bytes of memory it has held so far, by Linux's account."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+
+    @property
     def code(self) -> int | None:
         """Its exit code once it has ended, -9 after SIGKILL; None while it runs."""
         return self._process.poll()

@@ -1,4 +1,4 @@
-"""Rows that go from the source without a word in the stream, and what is still on its way to the target then."""
+"""Rows that go from the source without a word in the stream, while others are on their way."""
 
 from tests.fix_walvec import Sidecar, until
 

@@ -37,7 +37,7 @@ def test_random_kills_under_random_load(distant_sidecar: Sidecar) -> None:
                 with load.pause():
                     converges(sidecar)
             sidecar.service.forget()
-            paid = committed_texts(sidecar)
+            paid = {text for text in committed_texts(sidecar) if not text.startswith("note")}
 
 
 def converges(sidecar: Sidecar) -> None:

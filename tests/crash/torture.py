@@ -1,8 +1,9 @@
 """Random work for a database under walvec, so that a kill may come at any moment of any of it.
 
 No text is ever written twice, so one that reaches the embedding service after its vector was committed has
-been paid for twice. And no transaction writes a key twice: its parts are committed one by one, and a replay
-goes through all of them.
+been paid for twice. There are two ways in which that is right, and they are avoided: a transaction that writes
+a key twice, whose parts are committed one by one and all replayed; and a key that goes and comes back, or a
+table that is truncated, while a backfill has read what the stream has yet to reach. Only notes are truncated.
 """
 
 import itertools
@@ -24,6 +25,7 @@ _TABLES = """
     CREATE TABLE page (site int, path text, body text, PRIMARY KEY (site, path)) PARTITION BY LIST (site);
     CREATE TABLE page_1 PARTITION OF page FOR VALUES IN (1);
     CREATE TABLE page_2 PARTITION OF page DEFAULT;
+    CREATE TABLE note (id bigint PRIMARY KEY, body text);
 """
 
 # Long enough to be TOASTed: an update that leaves it alone does not carry it in the stream.
@@ -40,6 +42,7 @@ def prepare(sidecar: Sidecar) -> None:
     sidecar.follow("body", table="blog", where="published", chunk={"size": 2000, "overlap": 0}, index="none")
     sidecar.follow("title", table="blog", text="title", chunk="none", index="none")
     sidecar.follow("page", key=("site", "path"), chunk="none")
+    sidecar.follow("note")
     sidecar.setup()
 
 
@@ -75,7 +78,8 @@ class Load(threading.Thread):
     def run(self) -> None:
         """Work until told to end."""
         steps = (
-            [self.insert, self.edit, self.touch, self.publish, self.move, self.delete, self.page] * 20
+            [self.insert, self.edit, self.touch, self.publish, self.move, self.delete, self.page, self.note]
+            * 20
             + [self.roll_back, self.several] * 5
             + [self.large, self.truncate]
         )
@@ -120,8 +124,12 @@ class Load(threading.Thread):
         """A row of a partitioned table, and one that moves to the other partition."""
         self._execute("INSERT INTO page VALUES (1 + %(n)s %% 2, 'path ' || %(n)s, 'page ' || %(n)s)")
         self._execute("""
-            UPDATE page SET site = 3 - site, body = 'moved page ' || %(n)s
+            UPDATE page SET site = 3 - site, path = 'moved ' || %(n)s, body = 'moved page ' || %(n)s
             WHERE (site, path) = (SELECT site, path FROM page ORDER BY path LIMIT 1)""")
+
+    def note(self) -> None:
+        """A row of a table that is emptied now and then."""
+        self._execute("INSERT INTO note VALUES (%(n)s, 'note ' || %(n)s)")
 
     def roll_back(self) -> None:
         """Work that is not to be seen."""
@@ -147,7 +155,7 @@ class Load(threading.Thread):
 
     def truncate(self) -> None:
         """All of a table, and one partition, go at once."""
-        self._execute(self._random.choice(["TRUNCATE page", "TRUNCATE page_2"]))
+        self._execute(self._random.choice(["TRUNCATE note", "TRUNCATE page_2"]))
 
     def _execute(self, statement: LiteralString) -> None:
         values = {"n": next(self._numbers), "few": self._random.randrange(100)}
