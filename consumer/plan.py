@@ -73,9 +73,9 @@ def _possible_keys(change: Change, shape: RowShape) -> Iterator[Key]:
 
     Raises Unidentified where a part of the key is missing altogether.
     """
-    for first, second in ((change.identity, change.columns), (change.columns, change.identity)):
-        if first:
-            yield from product(*(_possible_texts(name, first, second, shape) for name in shape.key))
+    images = [(change.identity, change.columns), (change.columns, change.identity)]
+    for first, second in [pair for pair in images if pair[0]] or images:
+        yield from product(*(_possible_texts(name, first, second, shape) for name in shape.key))
 
 
 def _possible_texts(

@@ -181,6 +181,7 @@ def sidecar(server: str, template: str, tmp_path_factory: pytest.TempPathFactory
         own.follow("page", key=("lang", "id"), text="lang || ': ' || body")
         own.setup()
         own.once()
+        own.service.latency = 0.01
         yield own
 
 

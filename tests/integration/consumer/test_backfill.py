@@ -94,6 +94,38 @@ def test_changes_meanwhile(blog: Sidecar, statement: str) -> None:
     assert blog.actual() == blog.expected()
 
 
+def test_change_of_a_row_that_is_being_read(sidecar: Sidecar) -> None:
+    """What the stream brings of a row while the backfill reads it wins over what was read."""
+    sidecar.source.execute("CREATE TABLE blog (id int PRIMARY KEY, body text)")
+    sidecar.source.execute("INSERT INTO blog SELECT i, 'old ' || i FROM generate_series(1, 4) AS i")
+    sidecar.source.execute("""
+        CREATE FUNCTION slowly(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+            IF current_setting('application_name') = 'walvec backfill' THEN
+                PERFORM pg_advisory_lock_shared(42), pg_advisory_unlock_shared(42);
+            END IF;
+            RETURN $1;
+        END $$
+    """)
+    sidecar.follow(text="slowly(body)")
+    sidecar.setup()
+    sidecar.source.execute("SELECT pg_advisory_lock(42)")
+    reading = (
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()"
+    )
+    with sidecar.running():
+        until(lambda: sidecar.target.execute(reading).fetchone() == (1,), "the backfill reads")
+        for statement in (
+            "UPDATE blog SET body = 'new' WHERE id = 1",
+            "DELETE FROM blog WHERE id = 2",
+            "UPDATE blog SET id = 30 WHERE id = 3",
+        ):
+            sidecar.source.execute(statement.encode())
+        until(lambda: set(sidecar.actual_of("blog")) == {("1",), ("30",)}, "the stream's changes")
+        sidecar.source.execute("SELECT pg_advisory_unlock(42)")
+        sidecar.in_step()
+    assert sidecar.actual() == sidecar.expected()
+
+
 def test_changes_all_the_time(blog: Sidecar) -> None:
     """A table that is never quiet while it is backfilled comes out right."""
     blog.service.latency = 0.002

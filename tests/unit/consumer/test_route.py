@@ -1,0 +1,199 @@
+"""Routing: which lane a message is for, and how far the stream is planned."""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from consumer.actions import DELETE, REFETCH, Action, Key
+from consumer.lane import Lane
+from consumer.plan import RowShape
+from consumer.route import Router
+from consumer.table_name import TableName
+from consumer.visibility import Unseen
+from slots.ack import Ledger
+from slots.lsn import Lsn
+from slots.wal2json import Begin, Change, Commit, Event, Message, Truncate
+
+ALL = frozenset({"insert", "update", "delete", "truncate"})
+
+
+@dataclass
+class Recorder:
+    """A lane that notes what it is told."""
+
+    name: str
+    binding: Any
+    told: list[object] = field(default_factory=list)
+
+    def push(self, key: Key, action: Action) -> None:
+        """Note an action."""
+        self.told.append((key, action))
+
+    def truncate(self) -> None:
+        """Note a truncate."""
+        self.told.append("truncate")
+
+    def sweep(self) -> None:
+        """Note a sweep."""
+        self.told.append("sweep")
+
+
+def lane(name: str, *leaves: str, published: frozenset[str] = ALL) -> Recorder:
+    """A lane for a table of the name, or for one with these partitions."""
+    shape = RowShape(("id",), ("body",), published, frozenset(), frozenset(), frozenset(), {})
+    binding = SimpleNamespace(
+        name=name,
+        tables=[("public", leaf) for leaf in leaves or (name,)],
+        vectorizer=SimpleNamespace(table=TableName("public", name)),
+        published=SimpleNamespace(actions=published),
+        shape=lambda: shape,
+    )
+    return Recorder(name, binding)
+
+
+class Stream:
+    """A router, the ledger it keeps, and the messages of a stream."""
+
+    def __init__(self, *lanes: Recorder, applied: dict[str, int] | None = None) -> None:
+        starts = {each.name: Lsn((applied or {}).get(each.name, 100)) for each in lanes}
+        self.ledger, self.unseen = Ledger(Lsn(100), starts), Unseen()
+        self.router = Router(cast("list[Lane]", lanes), self.ledger, self.unseen)
+
+    def transaction(self, end: int, *events: Event, xid: int = 7) -> None:
+        """Route a transaction that ends there."""
+        limits = (xid, Lsn(end - 1), Lsn(end), "now")
+        for event in (Begin(*limits), *events, Commit(*limits)):
+            self.router.route(event)
+
+
+def delete(key: int | None, table: str = "blog", schema: str = "public") -> Change:
+    """A delete of a row."""
+    return Change("delete", Lsn(1), schema, table, {}, {"id": key})
+
+
+def truncate(*tables: str) -> list[Event]:
+    """A truncate, as the stream names its tables."""
+    return [Truncate(Lsn(1), "public", table) for table in tables]
+
+
+def test_each_lane_gets_its_tables() -> None:
+    """Two vectorizers of one table both do; other tables, other schemas none."""
+    blog, titles, page = lane("blog"), lane("titles", "blog"), lane("page")
+    Stream(blog, titles, page).transaction(
+        110, delete(1), delete(2, "page"), delete(3, schema="other"), delete(4, "x")
+    )
+    assert [each.told for each in (blog, titles, page)] == [
+        [(("1",), DELETE)],
+        [(("1",), DELETE)],
+        [(("2",), DELETE)],
+    ]
+
+
+class TestTruncate:
+    """Of the table, of its partitions, of others."""
+
+    @pytest.mark.parametrize(
+        ("tables", "told"),
+        [
+            (["blog", "blog_1", "blog_2"], ["truncate"]),
+            (["blog_1"], ["sweep"]),
+            (["blog_1", "blog", "blog_2"], ["truncate"]),
+            (["page"], []),
+        ],
+    )
+    def test_partitions(self, tables: list[str], told: list[object]) -> None:
+        """One of a partition leaves the rest of the table: the source is asked which keys are left."""
+        blog = lane("blog", "blog_1", "blog_2")
+        Stream(blog).transaction(110, *truncate(*tables))
+        assert blog.told == told
+
+    def test_unpublished(self) -> None:
+        """Is not followed."""
+        blog = lane("blog", published=frozenset({"insert"}))
+        Stream(blog).transaction(110, *truncate("blog"))
+        assert blog.told == []
+
+    def test_sweep_follows_the_transactions_changes(self) -> None:
+        """What came behind the truncate is planned before the look at the source."""
+        blog = lane("blog", "blog_1", "blog_2")
+        Stream(blog).transaction(110, *truncate("blog_1"), delete(1, "blog_1"))
+        assert blog.told == [(("1",), DELETE), "sweep"]
+
+
+def test_change_without_a_key() -> None:
+    """Some row has changed: the keys are looked up."""
+    blog = lane("blog")
+    Stream(blog).transaction(110, delete(None))
+    assert blog.told == ["sweep"]
+
+
+class TestReplay:
+    """After a restart the stream begins before what some lanes have applied."""
+
+    @pytest.mark.parametrize(("end", "told"), [(110, []), (120, []), (121, [(("1",), DELETE)])])
+    def test_by_the_commits_end(self, end: int, told: list[object]) -> None:
+        """A transaction is skipped by a lane that has it, which its end alone tells."""
+        blog = lane("blog")
+        Stream(blog, applied={"blog": 120}).transaction(end, delete(1))
+        assert blog.told == told
+
+    def test_by_lane(self) -> None:
+        """Another lane that does not have it gets it."""
+        blog, page = lane("blog"), lane("page", "blog")
+        Stream(blog, page, applied={"blog": 120}).transaction(110, delete(1))
+        assert (blog.told, page.told) == ([], [(("1",), DELETE)])
+
+
+class TestPlace:
+    """How far the stream is planned."""
+
+    def test_commit(self) -> None:
+        """Through a transaction's end."""
+        stream = Stream(lane("blog"))
+        stream.transaction(110)
+        assert stream.ledger.planned == Lsn(110)
+
+    def test_keepalive_between_transactions(self) -> None:
+        """Through what the server has read."""
+        stream = Stream(lane("blog"))
+        stream.router.keepalive(Lsn(150))
+        assert stream.ledger.planned == Lsn(150)
+
+    def test_keepalive_within_a_transaction(self) -> None:
+        """No further: its changes are still to come."""
+        stream = Stream(lane("blog"))
+        stream.router.route(Begin(7, Lsn(109), Lsn(200), "now"))
+        stream.router.keepalive(Lsn(150))
+        assert stream.ledger.planned == Lsn(100)
+
+    def test_transactions_are_noted_as_unseen(self) -> None:
+        """Until a snapshot contains them."""
+        stream = Stream(lane("blog"))
+        stream.transaction(110, xid=7)
+        stream.transaction(120, xid=8)
+        assert set(stream.unseen.current()) == {7, 8}
+
+    def test_what_asks_for_something(self) -> None:
+        """The newest transaction with a change that a lane follows."""
+        stream = Stream(lane("blog"))
+        stream.transaction(110, delete(1))
+        stream.transaction(120, delete(1, "page"), Message(Lsn(1), transactional=True, prefix="", content=""))
+        assert stream.router.acted == Lsn(110)
+
+    def test_own_progress_is_not_foreign(self) -> None:
+        """What a sidecar writes to save its progress keeps it not busy."""
+        stream = Stream(lane("blog"))
+        stream.router.own_xid = 7
+        stream.transaction(110, xid=7)
+        own = stream.router.foreign
+        stream.transaction(120, xid=8)
+        assert (own, stream.router.foreign) == (False, True)
+
+
+def test_refetch_reaches_the_lane() -> None:
+    """An update without its large text is one to be read again."""
+    blog = lane("blog")
+    Stream(blog).transaction(110, Change("update", Lsn(1), "public", "blog", {"id": 1}, {"id": 1}))
+    assert blog.told == [(("1",), REFETCH)]
