@@ -71,9 +71,9 @@ class Backfill:
             self.phase = "index"
         if self.phase != "rows" or self._last_key is not None:
             return
-        self._sweeps = self._lane.busy  # with what may be gone from the source already, without a word
-        if not await self._table.is_empty(self._target):
-            self._sweeps = True
+        # What is in flight, or left in the slot by an earlier table of that name, may be gone without a word.
+        again = self._state.generation > 1 or self._lane.busy
+        self._sweeps = again or not await self._table.is_empty(self._target)
         self._estimate = estimate = await self._source.estimate(self._lane.binding)
         await writer.begin_backfill(self._state, self._lane.binding.state(), estimate, sweeps=self._sweeps)
         _log.info("backfill begins", vectorizer=self._lane.name, rows_estimated=estimate)

@@ -159,9 +159,13 @@ async def load_generations(connection: Connection, slot: str) -> dict[str, int]:
 
 
 async def add_vectorizer(
-    connection: Connection, name: str, slot: str, fingerprint: Mapping[str, str]
+    connection: Connection,
+    name: str,
+    slot: str,
+    fingerprint: Mapping[str, str],
+    source_state: Mapping[str, object],
 ) -> None:
-    """Register a vectorizer whose backfill has yet to begin."""
+    """Register a vectorizer whose backfill has yet to begin, for the table as it is now."""
     await connection.execute(
         _QUERIES["add_vectorizer"],
         {
@@ -170,6 +174,7 @@ async def add_vectorizer(
             "source_table": fingerprint["table"],
             "target_table": fingerprint["target"],
             "fingerprint": Jsonb(fingerprint),
+            "source_state": Jsonb(source_state),
         },
     )
 

@@ -259,4 +259,5 @@ async def _embedder(config: Config, *, offline: bool) -> Finding:
     except WalvecError as error:
         return _failed("embedder", error)
     said = "is configured, not asked" if offline else f"answers with {settings.dimensions} dimensions"
-    return Finding("embedder", "ok", f"{settings.provider} {settings.model} {said}", None)
+    model = "" if settings.model == settings.provider else f" {settings.model}"
+    return Finding("embedder", "ok", f"{settings.provider}{model} {said}", None)

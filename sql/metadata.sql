@@ -54,8 +54,8 @@ ORDER BY name
 SELECT name, generation FROM walvec.vectorizer WHERE slot = %(slot)s
 
 -- name: add_vectorizer
-INSERT INTO walvec.vectorizer (name, slot, source_table, target_table, fingerprint)
-VALUES (%(name)s, %(slot)s, %(source_table)s, %(target_table)s, %(fingerprint)s)
+INSERT INTO walvec.vectorizer (name, slot, source_table, target_table, fingerprint, source_state)
+VALUES (%(name)s, %(slot)s, %(source_table)s, %(target_table)s, %(fingerprint)s, %(source_state)s)
 
 -- name: restart_backfill
 -- Begin again from the first key, under the given description. Without `lsn` the changes since the checkpoint are

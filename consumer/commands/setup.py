@@ -141,7 +141,9 @@ async def create_targets(config: Config, target: Connection) -> None:
                     _say(f"created table {vectorizer.target}")
                 await table.create(target)
                 if vectorizer.name not in known:
-                    await metadata.add_vectorizer(target, vectorizer.name, config.source.slot, wanted)
+                    await metadata.add_vectorizer(
+                        target, vectorizer.name, config.source.slot, wanted, binding.state()
+                    )
                     _say(f"added vectorizer {vectorizer.name}; its existing rows are embedded by: walvec run")
             failpoint("setup-target")
 

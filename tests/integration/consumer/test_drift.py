@@ -112,3 +112,16 @@ def test_lock_on_one_target_does_not_hold_up_the_others(blog: Sidecar) -> None:
         until(lambda: blog.source.execute(query).fetchall() == [("goes on",)], "page is followed")
     blog.in_step()
     assert blog.actual() == blog.expected()
+
+
+def test_table_made_anew_before_the_first_run_leaves_no_orphans(sidecar: Sidecar) -> None:
+    """What the slot still carries of the table that was there at setup is not the new one's."""
+    sidecar.source.execute("CREATE TABLE blog (id bigint PRIMARY KEY, body text)")
+    sidecar.follow()
+    sidecar.setup()
+    sidecar.source.execute("INSERT INTO blog VALUES (1, 'of the old table')")
+    sidecar.source.execute("DROP TABLE blog")
+    sidecar.source.execute("CREATE TABLE blog (id bigint PRIMARY KEY, body text)")
+    sidecar.source.execute("ALTER PUBLICATION walvec ADD TABLE blog")
+    sidecar.once()
+    assert sidecar.actual() == sidecar.expected()
