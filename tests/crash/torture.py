@@ -1,9 +1,10 @@
 """Random work for a database under walvec, so that a kill may come at any moment of any of it.
 
 No text is ever written twice, so one that reaches the embedding service after its vector was committed has
-been paid for twice. There are two ways in which that is right, and they are avoided: a transaction that writes
-a key twice, whose parts are committed one by one and all replayed; and a key that goes and comes back, or a
-table that is truncated, while a backfill has read what the stream has yet to reach. Only notes are truncated.
+been paid for twice. There are two ways in which that is right, and they are avoided: a transaction that
+writes a key twice, whose parts are committed one by one and all replayed; and a key that goes and comes back,
+or a table that is truncated, while a backfill has read what the stream has yet to reach. Only notes are
+truncated.
 """
 
 import itertools
