@@ -150,7 +150,7 @@ class Load(threading.Thread):
         """A transaction of many batches."""
         self._execute(f"""
             INSERT INTO blog
-            SELECT %(n)s * 100000 + each, 'large ' || name, 'large body ' || name
+            SELECT %(n)s::bigint * 100000 + each, 'large ' || name, 'large body ' || name
             FROM generate_series(1, {LARGE}) AS each, LATERAL (SELECT %(n)s || '/' || each) AS of (name)""")
         self._execute("DELETE FROM blog WHERE id > 1000000 AND random() < 0.5")
 
