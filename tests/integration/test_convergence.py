@@ -220,7 +220,7 @@ class Player:
                 self._begin()
 
 
-@pytest.mark.timeout(60 + EXAMPLES * 5)
+@pytest.mark.timeout(400 + EXAMPLES * 5)  # shrinking takes its time
 @given(steps=STEPS)
 @settings(
     max_examples=EXAMPLES,
