@@ -119,6 +119,9 @@ def test_transaction_already_applied_is_skipped(blog: Sidecar) -> None:
     insert(blog, 4, 1)
     blog.in_step()
     assert process.stop() == 0
+    assert [line["rows"] for line in process.log if line["event"] == "batch committed" and line["rows"]] == [
+        1
+    ]
     assert blog.service.texts == ["row 4"]
     assert blog.actual() == blog.expected()
 
@@ -151,7 +154,7 @@ def test_huge_transaction_is_worked_off_in_parts(sidecar: Sidecar) -> None:
 
 def test_confirmation_never_passes_the_checkpoint(blog: Sidecar) -> None:
     """Watched all the while under load, the slot is never told more than the target has committed."""
-    blog.service.latency = 0.01
+    blog.service.latency = 0.1
     process = blog.start("run")
     for each in range(150):
         insert(blog, each, 1)

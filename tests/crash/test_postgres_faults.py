@@ -15,6 +15,7 @@ from psycopg import sql
 
 from consumer import session
 from consumer.database import connect_source
+from slots.errors import ConnectionLost
 from slots.stream import ReplicationStream
 from tests.crash.observe import checkpoint, confirmed_no_more_than_saved, follow_blog, insert, wal_end
 from tests.fix_embedding_service import Silent, Slow
@@ -137,6 +138,15 @@ async def test_statement_that_takes_long_is_not_hung_up(
     async with await connect_source(sidecar.config, role="test") as connection:
         cursor = await connection.execute("SELECT pg_sleep(1), 'done'")
         assert (await cursor.fetchall())[0][1] == "done"
+
+
+def test_walvec_gives_up_where_told_to(distant_sidecar: Sidecar, proxies: dict[str, Proxy]) -> None:
+    """With --give-up-after it ends with what failed, instead of waiting without end."""
+    follow_blog(distant_sidecar)
+    proxies["target"].refuse()
+    process = distant_sidecar.start("run", "--give-up-after", "1")
+    assert process.wait() == ConnectionLost.exit_code
+    assert "target database cannot be reached" in process.log[-1]["event"]
 
 
 def test_slow_network_is_only_slow(distant_sidecar: Sidecar, proxies: dict[str, Proxy]) -> None:

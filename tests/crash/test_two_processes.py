@@ -1,11 +1,14 @@
 """Two walvecs on one slot: one writes, the other waits, and takes over when the first is gone."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from slots.errors import SlotActive
+from slots.stream import ReplicationStream
+from slots.wal2json import wal2json_options
 from tests.crash.observe import follow_blog, insert
 from tests.fix_walvec import Process, Sidecar, until
 
@@ -87,6 +90,31 @@ def test_zombie_writes_nothing(sidecar: Sidecar, first: Process) -> None:
     sidecar.in_step()  # the first is the writer again
     assert sidecar.actual() == sidecar.expected()
     assert first.stop() == 0
+
+
+def test_slot_is_in_other_hands(sidecar: Sidecar) -> None:
+    """Whatever else reads the slot, walvec waits for it to let go, or ends with exit code 5."""
+    follow_blog(sidecar)
+    insert(sidecar, 1, 5)
+    with asyncio.Runner() as runner:
+        somebody = runner.run(read_slot(sidecar))
+        process = sidecar.start("run")
+        assert "active" in process.wait_for("trying again")["what"]
+        assert sidecar.start("run", "--no-wait").wait() == SlotActive.exit_code
+
+        runner.run(somebody.close())
+
+    sidecar.in_step()
+    assert sidecar.actual() == sidecar.expected()
+    assert process.stop() == 0
+
+
+async def read_slot(sidecar: Sidecar) -> ReplicationStream:
+    """Start the slot's stream, as somebody else would."""
+    dsn = sidecar.settings["source"]["dsn"]
+    stream = await ReplicationStream.connect(dsn, on_notice=lambda *_: None)
+    await stream.start(sidecar.slot, wal2json_options([("public", "blog")]))
+    return stream
 
 
 def end_walvecs_sessions(sidecar: Sidecar, *, but_of: Process) -> None:
