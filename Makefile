@@ -17,7 +17,7 @@ demo: venv postgres ## embed a blog and follow its edits; KEEP=1 leaves it runni
 
 .PHONY: test
 test: lint $(if $(WALVEC_TEST_DSN),,postgres) ## lint, types, every test with coverage; ARGS="…" goes to pytest
-	@$(BIN)/pytest --cov --cov-report=term $(ARGS)
+	@$(BIN)/pytest --numprocesses auto --dist loadfile --cov --cov-report=term $(ARGS)
 
 .PHONY: torture
 torture: venv $(if $(WALVEC_TEST_DSN),,postgres) ## the crash tests at full length; KILLS=… random kills, SEED=…
