@@ -25,6 +25,7 @@ from consumer.failpoint import failpoint
 from consumer.index import build_index, stands
 from consumer.lane import Lane, Segment
 from consumer.metadata import Phase, VectorizerState
+from consumer.policy import in_place
 from consumer.standing import BackfillStanding
 from consumer.target import TargetTable
 from consumer.write import Progress, Writer
@@ -87,7 +88,7 @@ class Backfill:
                 await budget.room()
                 turns = self._turns
                 self._lane.watch()
-                actions, progress = await self._step()
+                actions, progress = await in_place(self._step)
                 failpoint("backfill-read")
                 if turns == self._turns:
                     self._place(actions, progress)

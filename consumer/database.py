@@ -20,6 +20,9 @@ Connection = psycopg.AsyncConnection[Any]
 
 _QUERIES = load("session.sql")
 
+# A lock that somebody holds is asked for again and again: in between, others get their turn on the session.
+LOCK_TIMEOUT = "2s"
+
 # Same printed form of every value as in the stream; nothing of the server's defaults may end a session that
 # waits.
 _PINNED = {
@@ -45,10 +48,10 @@ _SOURCE = {
     "default_transaction_read_only": "on",
     "default_transaction_isolation": "repeatable read",
     "row_security": "off",
+    "lock_timeout": LOCK_TIMEOUT,
 }
 
-# A lock that somebody holds on the target is waited for again and again, not for ever in one statement.
-_TARGET = {"default_transaction_isolation": "read committed", "lock_timeout": "2s"}
+_TARGET = {"default_transaction_isolation": "read committed", "lock_timeout": LOCK_TIMEOUT}
 
 # Notices a dead peer within about 30 s where the operating system would take hours.
 _KEEPALIVES = {

@@ -4,11 +4,11 @@ import structlog
 from psycopg import sql
 
 from consumer.config import Index
-from consumer.database import Connection
+from consumer.database import LOCK_TIMEOUT, Connection
 from consumer.target import TargetTable
 from slots.queries import load
 
-_QUERIES = load("target.sql")
+_QUERIES, _SESSION = load("target.sql"), load("session.sql")
 
 _log = structlog.get_logger(__name__)
 
@@ -38,5 +38,10 @@ async def build_index(table: TargetTable, connection: Connection, kind: Index) -
         case False:
             await connection.execute(table.compose("drop_index"), {})
     _log.info("vector index is being built", target=str(table.name), index=table.index.name)
-    await connection.execute(table.compose("create_index"), {})
+    # It waits for every older transaction; given up on the way it would leave an invalid index behind.
+    await connection.execute(_SESSION["limit_locks"], {"limit": "0"})
+    try:
+        await connection.execute(table.compose("create_index"), {})
+    finally:
+        await connection.execute(_SESSION["limit_locks"], {"limit": LOCK_TIMEOUT})
     _log.info("vector index is built", target=str(table.name), index=table.index.name)

@@ -74,6 +74,7 @@ class Preparer:
             else await in_place(self._table.existing, self._lookups, list(rows), equals)
         )
         for key, chunks in rows.items():
+            batch.texts += len(chunks)
             _compare(key, chunks, held.get(key, {}), batch)
         await self._embed(batch)
         parked = {row.key for row in batch.parked}
@@ -112,7 +113,7 @@ class Preparer:
         return await self._source.evaluate(self._binding, images)
 
     async def _refetch(self, keys: Sequence[Key]) -> Sequence[Text]:
-        texts = await self._source.by_key(self._binding, keys)
+        texts = await in_place(self._source.by_key, self._binding, keys)
         return [texts[key] for key in keys]
 
     # -- Chunk and hash
@@ -147,6 +148,7 @@ class Preparer:
             else:
                 placed.append((key, chunk_seq, chunk, answer))
         batch.embedded = len(new)
+        batch.refused = sum(isinstance(answer, Refused) for answer in answers.values())
         batch.chunks = [row for row in placed if row[0] not in refused]
         for key, refusal in refused.items():
             batch.parked.append(Parked(key, "embed", refusal.error_class, refusal.message))

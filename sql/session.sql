@@ -6,6 +6,10 @@ SELECT set_config(s.name, wanted.value, false)
 FROM jsonb_each_text(%(settings)s::jsonb) AS wanted
 JOIN pg_settings AS s ON s.name = wanted.key
 
+-- name: limit_locks
+-- How long a statement waits for a lock; 0 for as long as it takes.
+SELECT set_config('lock_timeout', %(limit)s, false)
+
 -- name: durable_commits
 -- `off` would let a crash of the server forget a checkpoint that the slot was already told of.
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'

@@ -214,3 +214,24 @@ class TestIndex:
                 old.rollback()
                 blog.in_step()
         assert (waiting, blog.target.execute(self.VALID, index).fetchone()) == ((False,), (True,))
+
+
+def test_index_waits_for_older_transactions_and_is_built_once(sidecar: Sidecar) -> None:
+    """However long an older transaction stays open: giving up would begin the index anew each time."""
+    sidecar.source.execute(
+        "CREATE TABLE blog AS SELECT g AS id, 'text' AS body FROM generate_series(1, 9) AS g"
+    )
+    sidecar.source.execute("ALTER TABLE blog ADD PRIMARY KEY (id)")
+    sidecar.follow()
+    sidecar.setup()
+    waits = (
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'CREATE INDEX%'"
+    )
+    with psycopg.connect(sidecar.settings["source"]["dsn"]) as older, sidecar.running():
+        older.execute("SELECT count(*) FROM blog_embedding")
+        until(lambda: sidecar.source.execute(waits).fetchone() == (1,), "the index waits")
+        older.execute("SELECT pg_sleep(2.2)")  # longer than any other statement waits for a lock
+        older.commit()
+        sidecar.in_step()
+    built = [line for line in sidecar.log if line["event"] == "vector index is being built"]
+    assert len(built) == 1
