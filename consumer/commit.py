@@ -5,9 +5,10 @@ with the batch that allows it, and only then told to the slot.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import monotonic
 
+import psycopg
 import structlog
 
 from consumer.errors import BackfillRestarted
@@ -47,8 +48,12 @@ class Committer:
         source: Source,
         *,
         end: Lsn | None,
+        committed: Callable[[str, Batch], None],
     ) -> None:
-        """Write through `writer`, look at the source through `source`; `end` is an LSN that is waited for."""
+        """Write through `writer`, look at the source through `source`; `end` is an LSN that is waited for.
+
+        `committed` is called with every batch, and its vectorizer's name, once it is committed.
+        """
         self._writer = writer
         self._tables = tables
         self._ledger = ledger
@@ -56,10 +61,12 @@ class Committer:
         self._unseen = unseen
         self._source = source
         self._end = end
+        self._committed = committed
         self._saved_at = monotonic()
         self._moved_at = monotonic()  # when the checkpoint had last nothing to wait for
         self._stalled = False
         self._received = self._told = ledger.saved
+        self.write_failure: str | None = None  # what kind of error the last try to commit a batch ended with
         self.writing = asyncio.Lock()  # for whoever needs the writer's session
         self.poke = asyncio.Event()  # set when the slot has something to be told
 
@@ -71,6 +78,7 @@ class Committer:
             await self._source.look()
         began = monotonic()
         position = await in_place(self._commit, lane.name, batch)
+        self._committed(lane.name, batch)
         _report(lane.name, batch, position, monotonic() - began)
 
     async def _commit(self, name: str, batch: Batch) -> Position:
@@ -82,15 +90,24 @@ class Committer:
                 unseen_xids=self._unseen.current(),
             )
             failpoint("before-commit")
-            try:
-                await self._writer.write(name, self._tables[name], batch, position)
-            except BackfillRestarted:
-                batch.progress = None  # that of another backfill now; the rows are as good as any
-                await self._writer.write(name, self._tables[name], batch, position)
+            await self._write(name, batch, position)
             failpoint("after-commit")
             self._ledger.finish(name, 1)
             self._confirm(position.checkpoint)
         return position
+
+    async def _write(self, name: str, batch: Batch, position: Position) -> None:
+        table = self._tables[name]
+        try:
+            try:
+                await self._writer.write(name, table, batch, position)
+            except BackfillRestarted:
+                batch.progress = None  # that of another backfill now; the rows are as good as any
+                await self._writer.write(name, table, batch, position)
+        except psycopg.Error as error:
+            self.write_failure = f"{type(error).__name__} (SQLSTATE {error.sqlstate})"
+            raise
+        self.write_failure = None
 
     async def keep_idle_progress(self) -> None:
         """Save how far the stream is where no action takes the checkpoint there; never return.
@@ -152,6 +169,23 @@ class Committer:
         """Return what the slot may be told now."""
         saved = self._ledger.saved
         return StandbyStatus(write=max(self._received, saved), flush=saved, apply=saved)
+
+    @property
+    def stalled_for(self) -> float:
+        """Seconds that the checkpoint has been waiting for work in flight; 0 while it waits for none."""
+        if self._ledger.idle or self._ledger.planned <= self._ledger.saved:
+            return 0.0
+        return monotonic() - self._moved_at
+
+    @property
+    def received_lsn(self) -> Lsn:
+        """How far the server has sent."""
+        return self._received
+
+    @property
+    def confirmed(self) -> Lsn:
+        """What the slot was told last."""
+        return self._told
 
     def told(self, status: StandbyStatus) -> None:
         """Note that the slot has been told so much."""

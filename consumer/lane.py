@@ -186,6 +186,16 @@ class Lane:
         return bool(self._flight) and monotonic() - self._began > seconds
 
     @property
+    def in_flight(self) -> int:
+        """How many segments are begun and not committed."""
+        return len(self._flight)
+
+    @property
+    def queued(self) -> int:
+        """How many segments wait to be begun."""
+        return len(self._queue)
+
+    @property
     def backfilling(self) -> int:
         """How many rows of a backfill are on their way, and not yet committed."""
         segments = [*self._queue, *(job.segment for job in self._flight)]

@@ -9,6 +9,7 @@ one group, so that whatever fails ends all of it, and whoever runs it attaches a
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
@@ -26,10 +27,10 @@ from consumer.lane import Lane, Limits
 from consumer.metadata import VectorizerState
 from consumer.prepare import Preparer
 from consumer.route import Router
-from consumer.standing import Standing
+from consumer.standing import LastLook, Standing, Vitals
 from consumer.visibility import Unseen
 from consumer.watch import Watch
-from consumer.write import Writer
+from consumer.write import Batch, Writer
 from slots.ack import Ledger
 from slots.protocol import Keepalive
 from slots.stream import feedback
@@ -52,8 +53,18 @@ class _Finished(Exception):
 class Pipeline:
     """One attachment's stages, and the state that they share."""
 
-    def __init__(self, attachment: Attachment, dispatcher: Dispatcher, *, once: bool) -> None:
-        """Wire the stages; nothing runs yet. With `once`, the end is what was committed before attaching."""
+    def __init__(
+        self,
+        attachment: Attachment,
+        dispatcher: Dispatcher,
+        *,
+        once: bool,
+        committed: Callable[[str, Batch], None],
+    ) -> None:
+        """Wire the stages; nothing runs yet. With `once`, the end is what was committed before attaching.
+
+        `committed` is told of every batch of a vectorizer, by its name.
+        """
         config, checkpoint, agreed = attachment.config, attachment.checkpoint, attachment.vectorizers
         self._attachment = attachment
         self._end = attachment.position if once else None
@@ -97,8 +108,16 @@ class Pipeline:
             max_dead_letters=config.pipeline.max_dead_letters,
         )
         self._committer = Committer(
-            self._writer, agreed.tables, self._ledger, self._router, unseen, images, end=self._end
+            self._writer,
+            agreed.tables,
+            self._ledger,
+            self._router,
+            unseen,
+            images,
+            end=self._end,
+            committed=committed,
         )
+        self._last_look = LastLook()
         self._backfills: dict[str, Backfill] = {}
         self._backfilling: dict[str, asyncio.Task[None]] = {}
 
@@ -124,6 +143,24 @@ class Pipeline:
         behind = 0 if self._end is None else max(self._end - self._ledger.saved, 0)
         return Standing({name: each.standing() for name, each in self._backfills.items()}, behind)
 
+    def vitals(self) -> Vitals:
+        """Return how it does at this moment."""
+        committer = self._committer
+        return Vitals(
+            received=max(committer.received_lsn, self._ledger.saved),
+            saved=self._ledger.saved,
+            confirmed=committer.confirmed,
+            stalled_for=committer.stalled_for,
+            write_failure=committer.write_failure,
+            buffered=self._budget.used,
+            in_flight={name: lane.in_flight for name, lane in self._lanes.items()},
+            queued={name: lane.queued for name, lane in self._lanes.items()},
+            backfills={name: each.standing() for name, each in self._backfills.items()},
+            paused=self._attachment.vectorizers.paused,
+            slot=self._last_look.slot,
+            dead_letters=self._last_look.dead_letters,
+        )
+
     async def _start(self, tasks: asyncio.TaskGroup) -> tuple[_Tasks, _Tasks]:
         """Start every task; return those that bring work in, and those that work it off."""
         stream, committer = self._attachment.stream, self._committer
@@ -131,7 +168,7 @@ class Pipeline:
         async def begin_again(state: VectorizerState) -> None:
             await self._backfill(state, tasks)
 
-        self._watch = Watch(self._attachment, self._lanes, committer.writing, begin_again)
+        self._watch = Watch(self._attachment, self._lanes, committer.writing, begin_again, self._last_look)
         reading = [
             tasks.create_task(self._read(), name="read"),
             tasks.create_task(self._watch.run(), name="watch"),

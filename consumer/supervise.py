@@ -8,7 +8,7 @@ import asyncio
 import random
 import signal
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, nullcontext, suppress
 from time import monotonic
 
 import structlog
@@ -17,9 +17,11 @@ from consumer.attach import attach
 from consumer.config import Config
 from consumer.embed import open_embedder
 from consumer.embed.dispatch import Dispatcher
+from consumer.health import routes, serving
 from consumer.pipeline import Pipeline
 from consumer.policy import Rule, explain, rule_for, worst
 from consumer.progress import display
+from consumer.telemetry import Telemetry
 from slots.errors import PreconditionFailed, SlotActive
 
 FIRST_WAIT, LONGEST_WAIT = 0.2, 30.0  # seconds between tries
@@ -36,11 +38,19 @@ async def supervise(config: Config, *, once: bool, wait: bool, give_up_after: fl
 
     Raises whatever stops the process, as a WalvecError where it is foreseen.
     """
-    dispatcher = Dispatcher(open_embedder(config.embedder), config.embedder)
+    telemetry = Telemetry(config.embedder.provider)
+    embedder = open_embedder(config.embedder)
+    telemetry.dispatcher = dispatcher = Dispatcher(
+        embedder, config.embedder, on_retry=telemetry.retried, on_answer=telemetry.answered
+    )
     stop = asyncio.Event()
+    # Work with an end has nobody to probe it, and may be done beside a process that has the port.
+    address = None if once else config.http.address
     try:
         with _signals(stop):
-            await Supervisor(config, dispatcher, stop, once=once, wait=wait).run(give_up_after)
+            async with serving(address, routes(telemetry, stop)) if address else nullcontext():
+                supervisor = Supervisor(config, dispatcher, telemetry, stop, once=once, wait=wait)
+                await supervisor.run(give_up_after)
     finally:
         await dispatcher.aclose()
 
@@ -49,11 +59,19 @@ class Supervisor:
     """Attaches again and again."""
 
     def __init__(
-        self, config: Config, dispatcher: Dispatcher, stop: asyncio.Event, *, once: bool, wait: bool
+        self,
+        config: Config,
+        dispatcher: Dispatcher,
+        telemetry: Telemetry,
+        stop: asyncio.Event,
+        *,
+        once: bool,
+        wait: bool,
     ) -> None:
-        """Take what `supervise` describes; `stop` ends the work in order."""
+        """Take what `supervise` describes; `stop` ends the work in order, `telemetry` is told how it goes."""
         self._config = config
         self._dispatcher = dispatcher
+        self._telemetry = telemetry
         self._stop = stop
         self._once = once
         self._wait = wait
@@ -78,7 +96,9 @@ class Supervisor:
             given_up = give_up_after is not None and monotonic() - failing_since > give_up_after
             if rule.verdict == "stop" or given_up or (isinstance(error, SlotActive) and not self._wait):
                 raise explain(error) or error
+            self._telemetry.failed(error)
             if rule.verdict == "again":
+                self._telemetry.detached(f"attaching anew: {error}")
                 _log.info("attaching anew", why=str(error))
                 continue
             await self._pause(error, rule, delay)
@@ -102,7 +122,11 @@ class Supervisor:
                 vectorizers=len(attachment.vectorizers.bindings),
                 paused=len(attachment.vectorizers.paused),
             )
-            pipeline = Pipeline(attachment, self._dispatcher, once=self._once)
+            pipeline = Pipeline(
+                attachment, self._dispatcher, once=self._once, committed=self._telemetry.committed
+            )
+            self._telemetry.attached(pipeline.vitals)
+            stack.callback(self._telemetry.detached, "attaching anew")
             async with self._show(pipeline.standing):
                 await pipeline.run(self._stop)
             _log.info("stopped", slot=self._config.source.slot)
@@ -116,9 +140,11 @@ class Supervisor:
         """Say what failed and what is waited for, and wait; or until told to stop."""
         seconds = random.uniform(delay / 2, delay)  # noqa: S311 -- jitter, no secret
         shown = explain(error)
+        what = shown.what if shown else type(error).__name__
+        self._telemetry.detached(f"trying again: {what}")
         _log.warning(
             "trying again",
-            what=shown.what if shown else type(error).__name__,
+            what=what,
             hint=(shown.hint if shown else None) or rule.hint,
             seconds=round(seconds, 1),
         )

@@ -18,6 +18,7 @@ from consumer.dead_letter import Retries
 from consumer.errors import CatalogChanged, ConfigInvalid
 from consumer.lane import Lane
 from consumer.metadata import VectorizerState
+from consumer.standing import LastLook
 from consumer.target import TargetTable
 from slots.errors import PreconditionFailed
 from slots.manage import inspect
@@ -40,13 +41,18 @@ class Watch:
         lanes: Mapping[str, Lane],
         writing: asyncio.Lock,
         begin_again: BeginAgain,
+        last_look: LastLook,
     ) -> None:
-        """Compare with what `attachment` found. `begin_again` starts a backfill from a new state."""
+        """Compare with what `attachment` found. `begin_again` starts a backfill from a new state.
+
+        `last_look` is kept as what was seen last, for whoever shows it.
+        """
         self._attachment = attachment
         self._config = attachment.config
         self._lanes = lanes
         self._writing = writing
         self._begin_again = begin_again
+        self._last_look = last_look
         self._said_retained = RETAINED_BYTES
         self._generations = {name: state.generation for name, state in attachment.vectorizers.states.items()}
         self._retries = Retries()
@@ -62,6 +68,7 @@ class Watch:
             for name in self._attachment.vectorizers.paused:
                 await self._look_for_mending(name)
             await self._look_at_slot()
+            await self._count_dead_letters()
 
     async def look_for_retries(self) -> None:
         """Put parked rows that a command wants tried again back into work: read anew, as they are now."""
@@ -124,6 +131,7 @@ class Watch:
     async def _look_at_slot(self) -> None:
         """Say when the WAL that the slot keeps back becomes much, or the server is about to remove it."""
         slot = await inspect(self._attachment.catalog, self._config.source.slot)
+        self._last_look.slot = slot
         if slot is None or slot.retained_bytes is None:
             return
         if slot.retained_bytes < RETAINED_BYTES and slot.wal_status != "unreserved":
@@ -138,3 +146,8 @@ class Watch:
                 wal_status=slot.wal_status,
                 hint="`walvec status` says who is behind; max_slot_wal_keep_size bounds what is kept",
             )
+
+    async def _count_dead_letters(self) -> None:
+        parked = await metadata.count_parked(self._attachment.lookups)
+        names = (*self._lanes, *self._attachment.vectorizers.paused)
+        self._last_look.dead_letters = {name: parked.get(name, 0) for name in names}

@@ -62,6 +62,8 @@ class Batch:
     settled: list[Key] = field(default_factory=list)  # rows whose dead letters are superseded
     progress: Progress | None = None
     embedded: int = 0  # texts that were sent to be embedded
+    refused: int = 0  # of these
+    texts: int = 0  # chunks of all its rows, those that the target holds already included
     sweep: bool = False  # look the target's keys up in the source from now on
 
 

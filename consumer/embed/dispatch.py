@@ -126,7 +126,8 @@ async def ask(embedder: Embedder, texts: Sequence[str]) -> Answer:
 class Dispatcher:
     """Turns texts into vectors through one embedder, for any number of tasks of one event loop.
 
-    `on_retry` is called for every wait, for metrics and status; logging is done here.
+    `on_retry` is called for every wait, `on_answer` for every request, with its seconds and its outcome (ok,
+    or the error's class), for metrics and status; logging is done here.
     """
 
     def __init__(
@@ -135,6 +136,7 @@ class Dispatcher:
         settings: Settings,
         *,
         on_retry: Callable[[Waiting], None] | None = None,
+        on_answer: Callable[[float, str], None] | None = None,
     ) -> None:
         self.embedder = embedder
         self.usage = Usage()
@@ -144,6 +146,7 @@ class Dispatcher:
         self._budget = Budget(settings.max_batch_inputs, settings.max_batch_tokens)
         self._pace = Pace(settings.requests_per_second)
         self._on_retry = on_retry
+        self._on_answer = on_answer
         self._answered = 0
         self._logged = float("-inf")
 
@@ -243,13 +246,19 @@ class Dispatcher:
         self._pace.started(time.monotonic())
         self.usage.requests += 1
         self.usage.texts += len(texts)
+        began, outcome = time.monotonic(), None
         try:
             answer = await ask(self.embedder, texts)
+            outcome = "ok"
         except EmbeddingError as error:
+            outcome = type(error).__name__
             self.usage.failures += 1
             if isinstance(error, RateLimited):
                 self._pace.limited(time.monotonic(), error.retry_after)
             raise
+        finally:
+            if self._on_answer is not None and outcome is not None:  # None: given up, which is no answer
+                self._on_answer(time.monotonic() - began, outcome)
         self.usage.tokens += answer.tokens or 0
         self._note_answer()
         return answer

@@ -1,0 +1,186 @@
+"""`[http] listen`: /livez, /readyz and /metrics, for probes and Prometheus.
+
+As little of HTTP/1.1 as they need: GET, no bodies, one answer a connection. A request is bounded in size and
+time, connections in number; without authentication, so nothing here may tell what a log line may not.
+It lives as long as the process, across attachments: `supervise` starts it.
+"""
+
+import asyncio
+import errno
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from time import monotonic
+
+import structlog
+
+from consumer.logs import mask
+from consumer.telemetry import Telemetry
+from slots.errors import PreconditionFailed
+
+STALL_LIMIT = 60.0  # seconds that the checkpoint may wait for work in flight before the process is not ready
+TIME_LIMIT = 5.0  # seconds for a connection, from its start to its end
+MAX_REQUEST = 8_192  # bytes of a request's head
+MAX_CONNECTIONS = 32  # at once; more are closed unanswered
+PLAIN = "text/plain; charset=utf-8"
+
+_REQUEST_LINE = re.compile(rb"([A-Z]+) (/[!-~]*) HTTP/1\.[01]\r\n")
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request gets."""
+
+    status: HTTPStatus
+    body: bytes
+    content_type: str = PLAIN
+
+
+Routes = Mapping[str, Callable[[], Answer]]
+
+
+def routes(telemetry: Telemetry, stop: asyncio.Event) -> Routes:
+    """Return what answers each path. `stop` is set once the process ends in order."""
+    from consumer.exposition import CONTENT_TYPE, Exposition
+
+    exposition = Exposition(telemetry)
+
+    def readiness() -> Answer:
+        why = "stopping" if stop.is_set() else why_not_ready(telemetry)
+        return _plain(HTTPStatus.SERVICE_UNAVAILABLE, why) if why else _plain(HTTPStatus.OK, "ready")
+
+    return {
+        "/livez": lambda: _plain(HTTPStatus.OK, "alive"),
+        "/readyz": readiness,
+        "/metrics": lambda: Answer(HTTPStatus.OK, exposition.text(), CONTENT_TYPE),
+    }
+
+
+def why_not_ready(telemetry: Telemetry) -> str | None:
+    """Return in one line why the target is not being kept in step; None if it is."""
+    if telemetry.vitals is None:
+        masked = mask(None, "", {"event": telemetry.why_detached})["event"]
+        return " ".join(str(masked).split())
+    vitals = telemetry.vitals()
+    if vitals.write_failure:
+        return f"the target does not take what is written: {vitals.write_failure}"
+    if vitals.stalled_for <= STALL_LIMIT:
+        return None
+    why = f"the checkpoint has been waiting for work in flight for {vitals.stalled_for:.0f} s"
+    since = telemetry.dispatcher.failing_since if telemetry.dispatcher else None
+    return why if since is None else f"{why}; the embedding service fails for {monotonic() - since:.0f} s"
+
+
+@asynccontextmanager
+async def serving(address: tuple[str, int], answers: Routes) -> AsyncIterator[tuple[str, int]]:
+    """Serve on `address` for the length of a block; give the host and port that are listened on.
+
+    Port 0 takes a free one. Raises PreconditionFailed where the address cannot be had.
+    """
+    open_connections: set[asyncio.Task[None]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None or len(open_connections) >= MAX_CONNECTIONS:
+            writer.transport.abort()
+            return
+        open_connections.add(task)
+        try:
+            await _converse(reader, writer, answers)
+        finally:
+            open_connections.discard(task)
+
+    host, port = address
+    try:
+        server = await asyncio.start_server(connected, host, port, limit=MAX_REQUEST)
+    except OSError as error:
+        raise PreconditionFailed(
+            f"[http] listen: {host}:{port} cannot be listened on ({_reason(error)})",
+            hint='set another address; port 0 takes any free one, "" turns the server off',
+        ) from error
+    try:
+        host, port = server.sockets[0].getsockname()[:2]
+        _log.info("http server listens", host=host, port=port)
+        yield host, port
+    finally:
+        server.close()
+        for task in open_connections:
+            task.cancel()
+        if open_connections:
+            await asyncio.wait(open_connections)
+
+
+def _reason(error: OSError) -> str:
+    """Name the error's kind: asyncio's own text repeats the address."""
+    known = {errno.EADDRINUSE: "the port is in use", errno.EACCES: "permission denied"}
+    return known.get(error.errno or 0) or errno.errorcode.get(error.errno or 0) or type(error).__name__
+
+
+async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers: Routes) -> None:
+    """Read one request, answer it, and close; whoever is too slow, or goes away, gets nothing more."""
+    try:
+        async with asyncio.timeout(TIME_LIMIT):
+            head = await _request(reader)
+            if isinstance(head, Answer):
+                writer.write(_encode(head))
+            else:
+                writer.write(_encode(_answer(head, answers), with_body=not head.startswith(b"HEAD ")))
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+    except (TimeoutError, OSError, asyncio.IncompleteReadError):
+        pass
+    finally:
+        if not writer.is_closing() or writer.transport.get_write_buffer_size():
+            writer.transport.abort()
+
+
+async def _request(reader: asyncio.StreamReader) -> bytes | Answer:
+    """Return a request's head, or what to answer to one that is too long."""
+    try:
+        return await reader.readuntil(b"\r\n\r\n")
+    except asyncio.LimitOverrunError:
+        with suppress(asyncio.IncompleteReadError):  # closing on what is unread would reset the connection
+            await reader.readexactly(MAX_REQUEST)
+        return _plain(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request is too long")
+
+
+def _answer(head: bytes, answers: Routes) -> Answer:
+    """Answer a request by its first line."""
+    line = _REQUEST_LINE.match(head)
+    if line is None:
+        return _plain(HTTPStatus.BAD_REQUEST, "no request of HTTP/1")
+    method, target = line.groups()
+    path = target.decode("ascii").partition("?")[0]
+    answer = answers.get(path)
+    if answer is None:
+        return _plain(HTTPStatus.NOT_FOUND, f"there is {', '.join(answers)}")
+    if method != b"GET":
+        return _plain(HTTPStatus.METHOD_NOT_ALLOWED, "GET only")
+    try:
+        return answer()
+    except Exception as error:
+        _log.warning("http request failed", path=path, what=type(error).__name__)
+        return _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "failed")
+
+
+def _plain(status: HTTPStatus, line: str) -> Answer:
+    return Answer(status, f"{line}\n".encode())
+
+
+def _encode(answer: Answer, *, with_body: bool = True) -> bytes:
+    lines = [
+        f"HTTP/1.1 {answer.status.value} {answer.status.phrase}",
+        f"Content-Type: {answer.content_type}",
+        f"Content-Length: {len(answer.body)}",
+        "Cache-Control: no-store",
+        "Connection: close",
+    ]
+    if answer.status is HTTPStatus.METHOD_NOT_ALLOWED:
+        lines.append("Allow: GET")
+    head = "\r\n".join(lines).encode() + b"\r\n\r\n"
+    return head + answer.body if with_body else head

@@ -1,0 +1,168 @@
+import asyncio
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+
+import pytest
+
+from consumer import health
+from consumer.health import Answer, routes, serving, why_not_ready
+from consumer.telemetry import Telemetry
+from slots.errors import PreconditionFailed
+
+Address = tuple[str, int]
+
+
+def broken() -> Answer:
+    """An answer that cannot be made."""
+    raise ValueError("canary")
+
+
+@pytest.fixture
+async def address(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Address]:
+    """Where a server with all routes, and one that fails, is listening."""
+    monkeypatch.setattr(health, "TIME_LIMIT", 0.3)
+    answers = {**routes(Telemetry("hashing"), asyncio.Event()), "/broken": broken}
+    async with serving(("127.0.0.1", 0), answers) as address:
+        yield address
+
+
+async def exchange(address: Address, request: bytes) -> bytes:
+    """Send bytes and return all that comes back until the server closes."""
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(request)
+    try:
+        return await asyncio.wait_for(reader.read(), 5)
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+
+
+def status(answer: bytes) -> int:
+    """The status of an answer."""
+    return int(answer.split()[1])
+
+
+@pytest.mark.parametrize(
+    ("request_line", "expected"),
+    [
+        (b"GET /livez HTTP/1.1", 200),
+        (b"GET /livez HTTP/1.0", 200),
+        (b"GET /livez?verbose=1 HTTP/1.1", 200),
+        (b"GET /readyz HTTP/1.1", 503),
+        (b"GET /metrics HTTP/1.1", 200),
+        (b"GET / HTTP/1.1", 404),
+        (b"GET /livez/ HTTP/1.1", 404),
+        (b"GET /../etc/passwd HTTP/1.1", 404),
+        (b"HEAD /livez HTTP/1.1", 405),
+        (b"POST /livez HTTP/1.1", 405),
+        (b"GET /broken HTTP/1.1", 500),
+        (b"GET livez HTTP/1.1", 400),
+        (b"GET /livez", 400),
+        (b"GET /livez HTTP/2.0", 400),
+        (b"get /livez HTTP/1.1", 400),
+        (b"GET /\xff HTTP/1.1", 400),
+        (b"\x16\x03\x01\x02\x00", 400),
+        (b"", 400),
+    ],
+)
+async def test_answers_by_the_request_line(address: Address, request_line: bytes, expected: int) -> None:
+    """What is no GET of a path that is there is refused, and the connection closed after any answer."""
+    answer = await exchange(address, request_line + b"\r\nHost: walvec\r\n\r\n")
+    assert status(answer) == expected
+    assert b"Connection: close" in answer
+    assert b"canary" not in answer
+
+
+async def test_head_has_no_body(address: Address) -> None:
+    """HTTP forbids one, and what is allowed stands in the head."""
+    answer = await exchange(address, b"HEAD /livez HTTP/1.1\r\n\r\n")
+    assert answer.endswith(b"Allow: GET\r\n\r\n")
+
+
+async def test_length_is_the_bodys(address: Address) -> None:
+    """Content-Length counts what follows the head."""
+    head, body = (await exchange(address, b"GET /metrics HTTP/1.1\r\n\r\n")).split(b"\r\n\r\n", 1)
+    assert f"Content-Length: {len(body)}\r\n".encode() in head
+
+
+@pytest.mark.parametrize("size", [health.MAX_REQUEST + 1_000, 20 * health.MAX_REQUEST])
+async def test_long_request_is_refused(address: Address, size: int) -> None:
+    """No more than its limit is kept of a request; of one far too long even the refusal may be lost."""
+    answer = await exchange(address, b"GET /livez HTTP/1.1\r\nX: " + b"x" * size + b"\r\n\r\n")
+    assert not answer or status(answer) == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+
+
+@pytest.mark.parametrize("beginning", [b"", b"GET /livez HTT"])
+async def test_slow_client_is_cut_off(address: Address, beginning: bytes) -> None:
+    """A request that does not come to its end gets no answer, and others are answered meanwhile."""
+    slow = asyncio.create_task(exchange(address, beginning))
+    await asyncio.sleep(0)
+    assert status(await exchange(address, b"GET /livez HTTP/1.1\r\n\r\n")) == HTTPStatus.OK
+    assert await slow == b""
+
+
+async def test_connections_are_bounded(address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more than may be open is closed at once."""
+    monkeypatch.setattr(health, "MAX_CONNECTIONS", 1)
+    _, writer = await asyncio.open_connection(*address)
+    assert await exchange(address, b"GET /livez HTTP/1.1\r\n\r\n") == b""
+    writer.close()
+
+
+async def test_client_that_goes_away_harms_nobody(address: Address) -> None:
+    """Half a request and a hang-up are no error."""
+    _, writer = await asyncio.open_connection(*address)
+    writer.write(b"GET /me")
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    assert status(await exchange(address, b"GET /livez HTTP/1.1\r\n\r\n")) == HTTPStatus.OK
+
+
+async def test_server_ends_with_its_block_whoever_is_connected() -> None:
+    """The process does not wait for a client that says nothing."""
+    async with asyncio.timeout(2), serving(("127.0.0.1", 0), {}) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        await asyncio.sleep(0.05)
+    assert await reader.read() == b""
+    writer.close()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(*address)
+
+
+async def test_port_in_use_is_named() -> None:
+    """Exit 3, with the setting and a way out."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PreconditionFailed) as raised:
+            async with serving(("127.0.0.1", port), {}):
+                pass
+    assert raised.value.what == f"[http] listen: 127.0.0.1:{port} cannot be listened on (the port is in use)"
+    assert raised.value.hint
+
+
+async def test_host_that_does_not_exist_is_named() -> None:
+    """A name that leads nowhere ends the same way."""
+    with pytest.raises(PreconditionFailed, match=r"\[http\] listen: nowhere.invalid:9187"):
+        async with serving(("nowhere.invalid", 9187), {}):
+            pass
+
+
+def test_reason_is_one_line_and_tells_no_secret() -> None:
+    """An error's text is told as the log would tell it."""
+    telemetry = Telemetry("hashing")
+    telemetry.detached("trying again: no\nconnection to postgresql://me:canary@host/app")
+    why = why_not_ready(telemetry)
+    assert why
+    assert "\n" not in why
+    assert "canary" not in why
+
+
+def test_prometheus_client_is_imported_for_the_server_only() -> None:
+    """A command that serves nothing does not pay for it."""
+    code = "import sys, consumer.supervise; sys.exit('prometheus_client' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
