@@ -18,7 +18,7 @@ from psycopg import sql
 
 from tests.fix_walvec import Run, Sidecar, new_sidecar
 
-EXAMPLES = int(os.environ.get("WALVEC_TEST_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("WALVEC_TEST_EXAMPLES", "30"))
 
 KEYS = st.integers(0, 12)
 LANGUAGES = st.sampled_from(["en", "de", "fr"])

@@ -201,11 +201,10 @@ class TestIndex:
     VALID = "SELECT coalesce(bool_and(indisvalid), false) FROM pg_index WHERE indexrelid = to_regclass(%s)"
 
     def test_stream_goes_on_while_it_is_built(self, blog: Sidecar) -> None:
-        """An old transaction holds up the index, and no embedding."""
+        """Somebody who has written to the target and not ended yet holds up the index, and no embedding."""
         index = ["blog_embedding_embedding_idx"]
         with psycopg.connect(blog.config.target_dsn) as old:
-            old.execute("SELECT pg_current_xact_id()")
-            old.execute("LOCK TABLE blog_embedding IN ACCESS SHARE MODE")
+            old.execute("LOCK TABLE blog_embedding IN ROW EXCLUSIVE MODE")
             with blog.running():
                 until(lambda: rows_done(blog) == ROWS, "all rows")
                 blog.source.execute("UPDATE blog SET body = 'while the index waits' WHERE id = 1")
