@@ -227,7 +227,7 @@ def test_index_waits_for_older_transactions_and_is_built_once(sidecar: Sidecar) 
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'CREATE INDEX%'"
     )
     with psycopg.connect(sidecar.settings["source"]["dsn"]) as older, sidecar.running():
-        older.execute("SELECT count(*) FROM blog_embedding")
+        older.execute("LOCK TABLE blog_embedding IN ROW EXCLUSIVE MODE")
         until(lambda: sidecar.source.execute(waits).fetchone() == (1,), "the index waits")
         older.execute("SELECT pg_sleep(2.2)")  # longer than any other statement waits for a lock
         older.commit()
