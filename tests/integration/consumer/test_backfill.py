@@ -215,7 +215,7 @@ class TestIndex:
         assert (waiting, blog.target.execute(self.VALID, index).fetchone()) == ((False,), (True,))
 
     def test_older_transactions_are_waited_for(self, blog: Sidecar) -> None:
-        """For longer than other statements wait for a lock: given up, the index would begin anew each time."""
+        """For longer than other statements wait for a lock: given up, the index would begin anew."""
         blog.service.latency = 0
         with psycopg.connect(blog.config.target_dsn) as old:
             old.execute("LOCK TABLE blog_embedding IN ROW EXCLUSIVE MODE")
