@@ -71,7 +71,9 @@ def test_backend_is_terminated(sidecar: Sidecar, role: str) -> None:
     """An administrator's pg_terminate_backend on any of walvec's sessions is survived."""
     follow_blog(sidecar)
     with surviving(sidecar):
-        terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
+        terminate = """
+            SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE datname = current_database() AND application_name = %s"""
         assert sidecar.source.execute(terminate, [f"walvec {role}"]).fetchall()
         sidecar.backfill()  # so that each of them is used again
         waits_for(sidecar, "trying again")

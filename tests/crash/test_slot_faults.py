@@ -80,7 +80,8 @@ def test_slot_is_dropped_under_a_running_walvec(sidecar: Sidecar) -> None:
     insert(sidecar, 1, 5)
     process = sidecar.start("run")
     sidecar.in_step()
-    sidecar.source.execute("SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots")
+    end = "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE slot_name = %s"
+    sidecar.source.execute(end, [sidecar.slot])
     sidecar.source.execute(DROP, [sidecar.slot])
     refuses(sidecar, process, "does not exist")
 
