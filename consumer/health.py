@@ -9,7 +9,7 @@ import asyncio
 import errno
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from time import monotonic
@@ -22,6 +22,7 @@ from slots.errors import PreconditionFailed
 
 STALL_LIMIT = 60.0  # seconds that the checkpoint may wait for work in flight before the process is not ready
 TIME_LIMIT = 5.0  # seconds for a connection, from its start to its end
+PORT_INTERVAL = 1.0  # seconds between two tries for a port that somebody has
 MAX_REQUEST = 8_192  # bytes of a request's head
 MAX_CONNECTIONS = 32  # at once; more are closed unanswered
 PLAIN = "text/plain; charset=utf-8"
@@ -73,6 +74,46 @@ def why_not_ready(telemetry: Telemetry) -> str | None:
     why = f"the checkpoint has been waiting for work in flight for {vitals.stalled_for:.0f} s"
     since = telemetry.dispatcher.failing_since if telemetry.dispatcher else None
     return why if since is None else f"{why}; the embedding service fails for {monotonic() - since:.0f} s"
+
+
+@asynccontextmanager
+async def serving_in_turn(address: tuple[str, int], answers: Routes) -> AsyncIterator[None]:
+    """Serve on `address` for the length of a block; where somebody listens there, once they have gone.
+
+    On one machine that is the walvec that this one waits for, as a rule.
+    Raises PreconditionFailed where the address cannot be had for another reason.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(serving(address, answers))
+        except PreconditionFailed as error:
+            if not _is_in_use(error):
+                raise
+            _log.warning("http server waits for its port", what=error.what, hint=error.hint)
+            waiting = asyncio.create_task(_take_over(address, answers), name="http server")
+            stack.push_async_callback(_end, waiting)
+        yield
+
+
+async def _take_over(address: tuple[str, int], answers: Routes) -> None:
+    """Serve as soon as the port is free; never return."""
+    while True:
+        await asyncio.sleep(PORT_INTERVAL)
+        try:
+            async with serving(address, answers):
+                await asyncio.Event().wait()
+        except PreconditionFailed as error:
+            if not _is_in_use(error):
+                raise
+
+
+def _is_in_use(error: PreconditionFailed) -> bool:
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 @asynccontextmanager

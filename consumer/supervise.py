@@ -17,7 +17,7 @@ from consumer.attach import attach
 from consumer.config import Config
 from consumer.embed import open_embedder
 from consumer.embed.dispatch import Dispatcher
-from consumer.health import routes, serving
+from consumer.health import routes, serving_in_turn
 from consumer.pipeline import Pipeline
 from consumer.policy import Rule, explain, rule_for, worst
 from consumer.progress import display
@@ -48,7 +48,7 @@ async def supervise(config: Config, *, once: bool, wait: bool, give_up_after: fl
     address = None if once else config.http.address
     try:
         with _signals(stop):
-            async with serving(address, routes(telemetry, stop)) if address else nullcontext():
+            async with serving_in_turn(address, routes(telemetry, stop)) if address else nullcontext():
                 supervisor = Supervisor(config, dispatcher, telemetry, stop, once=once, wait=wait)
                 await supervisor.run(give_up_after)
     finally:

@@ -8,7 +8,7 @@ from http import HTTPStatus
 import pytest
 
 from consumer import health
-from consumer.health import Answer, routes, serving, why_not_ready
+from consumer.health import Answer, routes, serving, serving_in_turn, why_not_ready
 from consumer.telemetry import Telemetry
 from slots.errors import PreconditionFailed
 
@@ -166,3 +166,24 @@ def test_prometheus_client_is_imported_for_the_server_only() -> None:
     """A command that serves nothing does not pay for it."""
     code = "import sys, consumer.supervise; sys.exit('prometheus_client' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+async def test_port_is_taken_over_once_it_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A walvec that waits for another one on the same machine serves when that one is gone."""
+    monkeypatch.setattr(health, "PORT_INTERVAL", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address: Address = taken.getsockname()
+        async with serving_in_turn(address, {"/livez": lambda: Answer(HTTPStatus.OK, b"alive")}):
+            taken.close()
+            async with asyncio.timeout(5):
+                while not (answer := await attempt(address)):
+                    pass
+    assert answer.endswith(b"alive")
+
+
+async def attempt(address: Address) -> bytes:
+    """What /livez answers; nothing while nobody listens."""
+    try:
+        return await exchange(address, b"GET /livez HTTP/1.1\r\n\r\n")
+    except ConnectionRefusedError:
+        return b""
