@@ -424,10 +424,10 @@ class Sidecar:
         """`walvec backfill NAME`."""
         asyncio.run(backfill.restart(self.config, name))
 
-    def once(self) -> None:
+    def once(self, timeout: float = TIMEOUT) -> None:
         """`walvec run --once`."""
         run = supervise.supervise(self.config, once=True, wait=True, give_up_after=0)
-        asyncio.run(asyncio.wait_for(run, TIMEOUT))
+        asyncio.run(asyncio.wait_for(run, timeout))
 
     def refusal(self, command: Callable[[], None]) -> WalvecError:
         """Run a command that has to fail, and return the error that its user is shown."""

@@ -156,7 +156,7 @@ class TestSize:
             [megabytes * 100_000],
         )
         sidecar.source.execute("INSERT INTO blog VALUES (2, 'after')")
-        sidecar.once()
+        sidecar.once(timeout=200)
         assert sidecar.actual() == sidecar.expected()
 
     def test_huge_transaction(self, sidecar: Sidecar) -> None:

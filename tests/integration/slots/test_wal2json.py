@@ -288,13 +288,13 @@ async def test_column_names_may_be_odd(source: psycopg.Connection, tap: OpenTap)
 
 
 async def test_a_row_of_50_megabytes(source: psycopg.Connection, tap: OpenTap) -> None:
-    """A huge value arrives whole, in one message."""
+    """It passes in one message, of which the huge value is left to whoever needs it."""
     source.execute("CREATE TABLE t (id int PRIMARY KEY, body text)")
     stream = await tap([("public", "t")])
     source.execute("INSERT INTO t VALUES (1, repeat('walvec ', 7500000))")
     [row] = await stream.rows()
     assert isinstance(row, Change)
-    assert row.columns["body"] == "walvec " * 7_500_000
+    assert row.columns == {"id": 1}
 
 
 @pytest.mark.slow

@@ -67,7 +67,7 @@ class TestBeforeSetup:
         findings = checked(walvec)
         assert [each for each in findings.values() if each["level"] == "failed"] == []
         assert findings["vectorizer blog"]["level"] == "ok"
-        assert findings["embedder"]["detail"] == "hashing hashing answers with 384 dimensions"
+        assert findings["embedder"]["detail"] == "hashing answers with 384 dimensions"
         assert findings["target of blog"]["detail"] == "public.blog_embedding: walvec setup creates it"
 
     def test_leaves_nothing_behind(self, source: psycopg.Connection, walvec: Walvec) -> None:
@@ -85,9 +85,7 @@ class TestBeforeSetup:
 
     def test_offline_asks_nobody(self, walvec: Walvec) -> None:
         """The embedder is opened only."""
-        assert (
-            checked(walvec, "--offline")["embedder"]["detail"] == "hashing hashing is configured, not asked"
-        )
+        assert checked(walvec, "--offline")["embedder"]["detail"] == "hashing is configured, not asked"
 
 
 @pytest.mark.usefixtures("blog")
