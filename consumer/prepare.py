@@ -63,8 +63,7 @@ class Preparer:
         """Return what to write for a segment."""
         failpoint("after-plan")
         batch = Batch(truncate=segment.truncate, progress=segment.progress, sweep=segment.sweep)
-        texts = await self._texts(segment, batch)
-        rows = await self._chunk(texts)
+        rows = await self._chunk(await self._texts(segment, batch))  # unnamed: the texts may be large
         batch.gone.extend(key for key, chunks in rows.items() if not chunks)
         rows = {key: chunks for key, chunks in rows.items() if chunks}
         equals = [] if self._binding.relation.key_is_canonical else batch.gone
