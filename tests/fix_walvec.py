@@ -628,5 +628,8 @@ def new_sidecar(server: str, template: str, directory: Path) -> Iterator[Sidecar
 @pytest.fixture(scope="module")
 def shared_sidecar(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
     """One for all tests of a module, which follow each other on its tables: much quicker."""
-    with new_sidecar(server, template, tmp_path_factory.mktemp("sidecar")) as own:
+    directory = tmp_path_factory.mktemp("sidecar")
+    with new_sidecar(server, template, directory) as own, pytest.MonkeyPatch.context() as patch:
+        # To look at dozens of tables five times a second would be most of the work.
+        patch.setattr("consumer.watch.INTERVAL", 2.0)
         yield own
