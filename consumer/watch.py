@@ -6,6 +6,7 @@ only means that rows are to be compared again is done in place.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from time import monotonic
 
 import structlog
 
@@ -23,7 +24,8 @@ from consumer.target import TargetTable
 from slots.errors import PreconditionFailed
 from slots.manage import inspect
 
-INTERVAL = 2.0  # seconds between two looks
+INTERVAL, LONGEST_INTERVAL = 2.0, 60.0  # seconds between two looks
+SHARE = 0.05  # of the time that looking may take
 RETRY_ROWS = 1_000  # parked rows that are tried again at a time
 RETAINED_BYTES = 1 << 30  # of WAL kept back by the slot, from which it is said, and again at each doubling
 
@@ -59,8 +61,11 @@ class Watch:
 
     async def run(self) -> None:
         """Look again and again. Raises CatalogChanged where the attachment has to be made anew."""
+        took = 0.0
         while True:
-            await asyncio.sleep(INTERVAL)
+            # Many tables take longer to look at, and are looked at less often for it.
+            await asyncio.sleep(min(max(INTERVAL, took / SHARE), LONGEST_INTERVAL))
+            began = monotonic()
             await self._look_for_restarts()
             await self.look_for_retries()
             for lane in self._lanes.values():
@@ -69,6 +74,7 @@ class Watch:
                 await self._look_for_mending(name)
             await self._look_at_slot()
             await self._count_dead_letters()
+            took = monotonic() - began
 
     async def look_for_retries(self) -> None:
         """Put parked rows that a command wants tried again back into work: read anew, as they are now."""
