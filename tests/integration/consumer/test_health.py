@@ -185,12 +185,20 @@ def test_nothing_private_is_told(served: Sidecar, probe: Probe, run: Run) -> Non
     assert "canary" not in told
 
 
-def test_port_in_use_ends_the_process(served: Sidecar) -> None:
-    """Exit 3, naming the setting; a run with an end needs no port."""
+def test_port_in_use_is_waited_for(served: Sidecar) -> None:
+    """The work goes on meanwhile, and the server comes once the port is free."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         served.settings["http"]["listen"] = f"127.0.0.1:{taken.getsockname()[1]}"
         process = served.start("run")
-        assert process.wait() == 3
-        assert any("[http] listen" in line["event"] for line in process.log)
+        process.wait_for("http server waits for its port")
+        process.wait_for("streaming")
+    process.wait_for("http server listens")
+    assert process.stop() == 0
+
+
+def test_run_with_an_end_needs_no_port(served: Sidecar) -> None:
+    """It may be done beside a process that has the port."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        served.settings["http"]["listen"] = f"127.0.0.1:{taken.getsockname()[1]}"
         served.once()
     assert served.actual() == served.expected()
