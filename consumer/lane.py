@@ -231,8 +231,11 @@ class Lane:
         self._changed.set()
 
     async def room(self) -> None:
-        """Wait until at most one segment waits to be begun, so that a backfill does not run ahead."""
-        while len(self._queue) > 1 or self.behind:
+        """Wait until at most one segment of the backfill's waits to be begun, so that it does not run ahead.
+
+        The stream's are not counted: where it always has some waiting, the backfill would never get on.
+        """
+        while self.behind or sum(segment.progress is not None for segment in self._queue) > 1:
             await self._change()
 
     @property

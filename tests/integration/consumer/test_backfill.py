@@ -31,7 +31,7 @@ def rows_done(sidecar: Sidecar) -> int:
 
 def half_way(sidecar: Sidecar) -> None:
     """Wait until the backfill is well under way, and let it go on slowly from there."""
-    sidecar.service.latency = 0.02
+    sidecar.service.latency = 0.06
     until(lambda: rows_done(sidecar) >= 20, "20 rows")
 
 

@@ -12,7 +12,7 @@ from consumer.actions import DELETE, Action, Key, Upsert
 from consumer.bind import Binding
 from consumer.budget import Budget
 from consumer.lane import Lane, Limits, Segment
-from consumer.write import Batch
+from consumer.write import Batch, Progress
 from slots.ack import Ledger
 from slots.lsn import Lsn
 
@@ -95,3 +95,20 @@ def test_no_two_actions_on_one_key_are_in_flight_together(
     """And the last one in the stream's order is the one that stays."""
     found, expected = asyncio.run(work_off(steps, seed, canonical=canonical))
     assert found == expected
+
+
+async def test_backfill_has_room_behind_a_stream_that_never_ends() -> None:
+    """Only its own segments are counted: two that wait are enough, however many of the stream's do."""
+    binding = cast("Binding", SimpleNamespace(name="blog"))
+    limits = Limits(rows=1, size=1_000_000, delay=0.0, depth=4, flight=1_000_000)
+    lane = Lane(binding, Ledger(Lsn(1), {"blog": Lsn(1)}), Budget(1_000_000), limits)
+    for number in range(9):
+        lane.push((str(number),), DELETE)
+    for _ in range(2):
+        await asyncio.wait_for(lane.room(), 5)
+        lane.watch()
+        lane.place({}, Progress(generation=1, phase="rows", last_key=None, rows=0))
+    full = asyncio.create_task(lane.room())
+    await asyncio.sleep(0)
+    assert not full.done()
+    full.cancel()
