@@ -42,6 +42,7 @@ def test_resumes(blog: Sidecar, end: object) -> None:
         half_way(blog)
         end(run)  # type: ignore[operator]
     before = rows_done(blog)
+    blog.service.settle()
     blog.service.forget()
     blog.once()
     assert (20 <= before < ROWS, rows_done(blog), len(blog.service.texts), blog.actual()) == (
