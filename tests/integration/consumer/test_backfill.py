@@ -42,7 +42,7 @@ def test_resumes(blog: Sidecar, end: object) -> None:
         half_way(blog)
         end(run)  # type: ignore[operator]
     before = rows_done(blog)
-    blog.service.settle()
+    until(lambda: blog.service.in_flight == 0, "what was sent is answered")
     blog.service.forget()
     blog.once()
     assert (20 <= before < ROWS, rows_done(blog), len(blog.service.texts), blog.actual()) == (
