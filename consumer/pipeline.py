@@ -39,6 +39,7 @@ from slots.wal2json import Decoder
 LOOK_INTERVAL = 0.1  # seconds between two looks at whether the end is reached, or room was made
 STUCK_AFTER = 30.0  # seconds without a commit after which a lane is no longer waited for, if others move
 DRAIN_LIMIT = 25.0  # seconds that what is in flight may take to finish when told to stop
+SAVE_LIMIT = 1.0  # seconds that a checkpoint being saved by itself may take then
 MAX_IN_FLIGHT = 32  # segments of one lane
 
 _Tasks = list[asyncio.Task[None]]
@@ -131,8 +132,7 @@ class Pipeline:
             async with asyncio.TaskGroup() as tasks:
                 reading, working = await self._start(tasks)
                 await self._until_finished(stop)
-                for task in [*reading, *self._backfilling.values()]:
-                    task.cancel()
+                await self._stop_reading(reading)
                 await self._drain(working)
                 _end_of_tasks()
         except* _Finished:
@@ -258,6 +258,16 @@ class Pipeline:
         if self._watch.retrying:
             return False
         return self._ledger.idle and self._ledger.saved >= self._end
+
+    async def _stop_reading(self, reading: _Tasks) -> None:
+        """Take nothing more in; not in the midst of a save, of which the slot would not be told."""
+        saving = self._committer.writing
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SAVE_LIMIT):
+                await saving.acquire()
+            saving.release()  # nothing else runs before the cancellation below
+        for task in [*reading, *self._backfilling.values()]:
+            task.cancel()
 
     async def _drain(self, working: _Tasks) -> None:
         """Let what is in flight finish, save how far that is, and tell the slot."""
