@@ -1,7 +1,8 @@
 """What a change asks of the target.
 
 Actions are kept by key, the newest one only: `dict[Key, Action]`. A key is the text of the key columns as
-PostgreSQL's output functions give it, in the key's order.
+PostgreSQL's output functions give it, in the key's order. A truncate concerns no key: it is a mark on
+the lane's segment, ahead of the actions in it.
 """
 
 from collections.abc import Mapping
@@ -39,16 +40,10 @@ class Delete:
     """The row is gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Truncate:
-    """Every row is gone: all chunks of the vectorizer, and the actions before it."""
-
-
 Action = Upsert | Refetch | Found | Delete
 
 DELETE = Delete()
 REFETCH = Refetch()
-TRUNCATE = Truncate()
 
 
 @dataclass(frozen=True, slots=True)

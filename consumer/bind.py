@@ -136,7 +136,7 @@ async def _used_columns(connection: Connection, binding: Binding) -> tuple[str, 
     """Ask the planner which columns the expressions use, in the table's order."""
     every = tuple(column.name for column in binding.relation.columns)
     try:
-        await connection.execute(evaluation(binding), {"images": "[]"})
+        await connection.execute(source_query(binding, "evaluate_images"), {"images": "[]"})
     except psycopg.errors.InsufficientPrivilege as error:
         raise PreconditionFailed(
             f'vectorizer "{binding.name}": {error.diag.message_primary}',
@@ -208,11 +208,6 @@ def source_query(binding: Binding, name: str) -> sql.Composed:
         names=key_sql.names(binding.key),
         after=key_sql.values(binding.key),
     )
-
-
-def evaluation(binding: Binding) -> sql.Composed:
-    """Return the statement that evaluates the expressions on row images."""
-    return source_query(binding, "evaluate_images")
 
 
 def _within_published(binding: Binding, row_filter: sql.Composable) -> sql.Composed:

@@ -100,10 +100,6 @@ class Ledger:
         while spans[-1] is not span:
             spans.pop()
 
-    def pending(self, lane: str) -> int:
-        """Return how many spans of the lane are planned and not committed."""
-        return len(self._open[lane])
-
     @property
     def idle(self) -> bool:
         """Whether every planned action is committed, so that progress made since may be saved by itself."""
