@@ -23,6 +23,10 @@ test: lint $(if $(WALVEC_TEST_DSN),,postgres) ## lint, types, every test with co
 torture: venv $(if $(WALVEC_TEST_DSN),,postgres) ## the crash tests at full length; KILLS=… random kills, SEED=…
 	@WALVEC_TORTURE=1 WALVEC_KILLS=$(or $(KILLS),100) $(if $(SEED),WALVEC_SEED=$(SEED)) $(BIN)/pytest tests/crash $(ARGS)
 
+.PHONY: bench
+bench: venv postgres ## measure, and write docs/performance.md; PART=…, ROUNDS=…, QUICK=1
+	@$(if $(QUICK),QUICK=$(QUICK)) $(if $(ROUNDS),ROUNDS=$(ROUNDS)) $(BIN)/python -m bench $(PART)
+
 .PHONY: lint
 lint: venv ## ruff, mypy, and the direction of imports
 	@$(BIN)/ruff check --quiet --output-format concise
