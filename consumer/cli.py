@@ -167,12 +167,29 @@ def run(
     done(supervise(loaded, once=once, wait=wait, give_up_after=give_up_after))
 
 
-@app.command(epilog=examples("walvec status", "walvec status --json"))
-def status(*, config: ConfigPath = None, as_json: Json = False) -> None:
-    """Show how far everything is: lag, WAL kept, backfills, dead letters. Needs no running process."""
+@app.command(epilog=examples("walvec status", "walvec status --json", "walvec status --watch --interval 5"))
+def status(
+    *,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Show it again and again, until Ctrl-C.")
+    ] = False,
+    interval: Annotated[
+        float, typer.Option("--interval", min=0.1, metavar="SECONDS", help="How often --watch looks.")
+    ] = 2.0,
+    config: ConfigPath = None,
+    as_json: Json = False,
+) -> None:
+    """Say in a sentence whether all is well, and show how far everything is. Needs no running process.
+
+    Lag, WAL kept, backfills, dead letters; with --watch also rates and the time to catch up, live on a
+    terminal, otherwise a line (with --json an object) each time.
+    """
     from consumer.commands import status
 
-    done(status.status(settings(config), as_json=as_json))
+    if watch:
+        status.watch(settings(config), interval=interval, as_json=as_json)
+    else:
+        done(status.status(settings(config), as_json=as_json))
 
 
 @app.command(

@@ -5,10 +5,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from consumer.errors import UsageInvalid
 
 PIPE_WIDTH = 1000  # columns; a table takes no more of them than it needs
@@ -22,6 +18,10 @@ def print_json(document: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
     """Print rows under their columns, or the words for none. On a pipe lines are not cut to a width."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
     width = None if sys.stdout.isatty() else PIPE_WIDTH
     console = Console(width=width, highlight=False, markup=False)
     if not rows:

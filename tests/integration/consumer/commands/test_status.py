@@ -1,12 +1,26 @@
 """`walvec status` and `walvec search`: what the databases alone tell."""
 
+import asyncio
+import fcntl
 import json
-from typing import Any
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any, LiteralString
 
 import pytest
 
+from consumer.status import reading
+from consumer.status.reading import Reader, Report
 from tests.fix_embedding_service import Silent
-from tests.fix_walvec import Sidecar, until
+from tests.fix_walvec import TIMEOUT, Process, Sidecar, until
 
 
 @pytest.fixture
@@ -25,6 +39,52 @@ def status(sidecar: Sidecar) -> dict[str, Any]:
     document = json.loads(sidecar.start("status", "--json").output())
     assert isinstance(document, dict)
     return document
+
+
+def output_of(process: Process) -> IO[str]:
+    """Its stdout, while it runs."""
+    stdout = process._process.stdout
+    assert stdout
+    return stdout
+
+
+@contextmanager
+def terminal(sidecar: Sidecar, *words: str) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], str]]]:
+    """Run `walvec` on a terminal of 120 columns; also give what reads on from it, "" at its end."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from consumer.cli import main; main()", *words],
+        cwd=sidecar.path.parent,
+        env={**os.environ, "TERM": "xterm-256color"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+
+    def read() -> str:
+        try:
+            return os.read(ours, 65_536).decode(errors="replace")
+        except OSError:  # Linux's way to say that nobody writes any more
+            return ""
+
+    try:
+        yield process, read
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def until_seen(read: Callable[[], str], condition: Callable[[str], bool]) -> str:
+    """Read until the condition holds for all that was read, and return that."""
+    seen = ""
+    while not condition(seen):
+        more = read()
+        assert more, f"ended: {seen}"
+        seen += more
+    return seen
 
 
 def test_tells_how_much_is_embedded(blog: Sidecar) -> None:
@@ -63,6 +123,100 @@ def test_tells_what_the_target_knows_while_the_source_is_away(blog: Sidecar) -> 
     blog.settings["source"]["dsn"] = "host=127.0.0.1 port=1 dbname=away"
     report = status(blog)
     assert (report["slot"]["exists"], len(report["vectorizers"])) == (None, 1)
+
+
+def test_says_that_all_is_well(blog: Sidecar) -> None:
+    """While a process follows the slot and everything is embedded."""
+    with blog.running():
+        blog.in_step()
+        verdict = status(blog)["verdict"]
+    assert (verdict["level"], verdict["state"], verdict["also"]) == ("ok", "fine", [])
+
+
+@pytest.mark.parametrize(
+    ("statement", "state"),
+    [
+        ("SELECT 1", "not_running"),
+        ("UPDATE walvec.checkpoint SET timeline = timeline + 1", "other_server"),
+        ("UPDATE walvec.checkpoint SET lsn = '0/1'", "slot_moved"),
+        ("UPDATE walvec.checkpoint SET lsn = 'FFFFFF/0'", "checkpoint_ahead"),
+        ("DELETE FROM walvec.checkpoint", "no_checkpoint"),
+    ],
+)
+def test_says_what_is_wrong(blog: Sidecar, statement: LiteralString, state: str) -> None:
+    """With nobody at work, and with records that do not fit the slot."""
+    blog.target.execute(statement)
+    assert status(blog)["verdict"]["state"] == state
+
+
+def test_says_that_the_slot_is_gone(blog: Sidecar) -> None:
+    """And what mends it."""
+    blog.source.execute("SELECT pg_drop_replication_slot(%s)", [blog.slot])
+    assert status(blog)["verdict"] == {
+        "level": "failed",
+        "state": "slot_missing",
+        "text": f'The slot "{blog.slot}" does not exist any more, so run `walvec resync`.',
+        "remedy": "walvec resync",
+        "also": ["not_running"],
+    }
+
+
+def test_a_large_target_is_estimated(blog: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting is given up after a while; what the statistics say is marked as such."""
+    blog.target.execute("ANALYZE blog_embedding")
+    monkeypatch.setattr(reading, "COUNT_LIMIT", 100)
+    with blog.target.transaction():
+        blog.target.execute(
+            "LOCK TABLE blog_embedding IN ACCESS EXCLUSIVE MODE"
+        )  # counting would take for ever
+
+        async def read() -> Report:
+            async with Reader(blog.config) as reader:
+                return await reader.read()
+
+        (vectorizer,) = asyncio.run(read()).vectorizers
+    assert (vectorizer.embedded_rows, vectorizer.embedded_chunks, vectorizer.estimated) == (None, 3, True)
+
+
+def test_watching_is_a_line_each_time(blog: Sidecar) -> None:
+    """Off a terminal; Ctrl-C ends it in order."""
+    process = blog.start("status", "--watch", "--interval", "0.1")
+    stdout = output_of(process)
+    lines = [stdout.readline() for _ in range(3)]
+    process.interrupt()
+    assert (process.wait(), {" failed not_running behind=" in line for line in lines}) == (0, {True})
+
+
+def test_watching_is_an_object_each_time_for_programs(blog: Sidecar) -> None:
+    """One a line, with the rates from the second on."""
+    process = blog.start("status", "--watch", "--json", "--interval", "0.1")
+    stdout = output_of(process)
+    first, second = (json.loads(stdout.readline()) for _ in range(2))
+    process.interrupt()
+    assert process.wait() == 0
+    assert (first["motion"]["chunks"], second["motion"]["chunks"]) == (None, 0.0)
+
+
+def test_watching_ends_with_its_reader(blog: Sidecar) -> None:
+    """As in `walvec status --watch | head -1`: no complaint."""
+    process = blog.start("status", "--watch", "--interval", "0.1")
+    stdout = output_of(process)
+    stdout.readline()
+    stdout.close()
+    assert (process.wait(), process.log) == (0, [])
+
+
+def test_watching_is_live_on_a_terminal(blog: Sidecar) -> None:
+    """Drawn anew in place, within 100 columns, and Ctrl-C leaves the cursor visible."""
+    with terminal(blog, "status", "--watch", "--interval", "0.1") as (process, read):
+        text = until_seen(read, lambda seen: seen.count("caught up") > 2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(TIMEOUT) == 0
+        text += read()
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+    assert "No process is running" in plain
+    assert max(map(len, re.split(r"[\r\n]+", plain))) <= 100
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
 
 
 def test_search_needs_no_source(blog: Sidecar) -> None:

@@ -1,0 +1,263 @@
+"""Both databases -> what `walvec status` knows; no process has to run.
+
+The order of the questions matters: the slot is asked before the checkpoint, which is never behind what the
+slot was told, so a slot that seems to be ahead is ahead.
+"""
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any, Self
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from consumer import metadata
+from consumer.commit import IDLE_BYTES
+from consumer.config import Config, TableName
+from consumer.database import Connection, connect_source, connect_target
+from consumer.metadata import VectorizerState
+from slots.errors import ConnectionLost
+from slots.lsn import Lsn
+from slots.queries import load
+
+_QUERIES = load("status.sql")
+
+COUNT_LIMIT = 3_000  # milliseconds that counting one target may take; past it the count is an estimate
+COUNT_SHARE = 20  # a count that took a second is taken again after this many
+
+Counts = tuple[int | None, int | None, bool]  # rows, chunks, whether they are estimates
+
+
+@dataclass(frozen=True, slots=True)
+class SlotStatus:
+    """The slot and its reader. Times are seconds, sizes bytes; None: not known."""
+
+    name: str
+    exists: bool | None  # None: the source cannot be asked
+    active: bool  # a stream is attached
+    reader_pid: int | None  # its server process
+    writer: bool  # a process holds the fence in the target
+    wal_status: str | None
+    confirmed_lsn: str | None
+    checkpoint_lsn: str | None
+    source_lsn: str | None
+    same_server: bool | None  # whether the checkpoint is of this server and its present timeline
+    lag_bytes: int | None
+    lag_seconds: float | None  # since when the checkpoint stands still while changes wait
+    stalled_seconds: float | None  # since when the process itself says that work in flight does not get done
+    newest_commit_seconds: float | None  # age of the server's newest commit; with track_commit_timestamp only
+    retained_bytes: int | None
+    safe_wal_bytes: int | None  # that may still be written before the slot is lost; None: no limit is set
+
+
+@dataclass(frozen=True, slots=True)
+class VectorizerStatus:
+    """One vectorizer and its target."""
+
+    name: str
+    source_table: str
+    target_table: str
+    phase: str
+    paused: str | None
+    applied_lsn: str | None  # through which its changes are embedded
+    rows_done: int  # by the backfill
+    rows_estimated: int | None
+    rows_per_second: float | None  # of the backfill
+    seconds_left: float | None
+    embedded_rows: int | None
+    embedded_chunks: int | None
+    estimated: bool  # the two above took too long to count
+    chunks_written: int | None  # since the server's statistics began
+    dead_letters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that was read, at one time."""
+
+    at: datetime
+    slot: SlotStatus
+    vectorizers: tuple[VectorizerStatus, ...]
+
+
+class Reader:
+    """Holds a session on each database and reads them as often as it is asked; an async context manager."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._stack = AsyncExitStack()
+        self._source: Connection | None = None
+        self._target: Connection | None = None
+        self._counts: dict[str, tuple[float, Counts]] = {}  # by target: when to count again, and what it was
+        self.source_failure: str | None = None  # why the source was not asked
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def read(self) -> Report:
+        """Ask both databases; sessions that have ended are opened anew.
+
+        Raises PreconditionFailed where nothing is set up, ConnectionLost while the target cannot be reached.
+        """
+        target = await self._open_target()
+        source = await self._open_source()
+        slot = await self._slot(source, target)
+        parked = await metadata.count_parked(target)
+        states = (await metadata.load_vectorizers(target)).values()
+        vectorizers = [
+            await self._vectorizer(state, target, parked.get(state.name, 0), slot.checkpoint_lsn)
+            for state in states
+            if state.slot == slot.name
+        ]
+        return Report(datetime.now(UTC), slot, tuple(vectorizers))
+
+    async def _open_target(self) -> Connection:
+        if self._target is None or self._target.closed:
+            self._target = None
+            connection = await connect_target(self._config, role="status")
+            self._target = await self._stack.enter_async_context(connection)
+            await metadata.require_schema(connection)
+        return self._target
+
+    async def _open_source(self) -> Connection | None:
+        """Return the source's session, None while it is away: the target knows much by itself."""
+        if self._source is None or self._source.closed:
+            self._source = None
+            try:
+                connection = await connect_source(self._config, role="status")
+            except ConnectionLost as error:
+                self.source_failure = error.what
+                return None
+            self._source = await self._stack.enter_async_context(connection)
+        self.source_failure = None
+        return self._source
+
+    async def _slot(self, source: Connection | None, target: Connection) -> SlotStatus:
+        name = self._config.source.slot
+        row, server = await _progress(source, name)
+        checkpoint = await _row(target, "checkpoint_age", name)
+        if _passes(checkpoint.get("lsn"), row.get("position")):
+            # Written while this was being read, as a rule.
+            row, server = await _progress(source, name)
+        fence = await _row(target, "writer_is_there", name)
+        active, lag = bool(row.get("active")), row.get("lag_bytes")
+        age, stalled = checkpoint.get("age"), checkpoint.get("stalled")
+        same = None
+        if server and checkpoint:
+            same = server == (checkpoint["system_identifier"], checkpoint["timeline"])
+        return SlotStatus(
+            name=name,
+            exists=row.get("confirmed_flush_lsn") is not None if source is not None else None,
+            active=active,
+            reader_pid=row.get("active_pid"),
+            writer=bool(fence["exists"]),
+            wal_status=row.get("wal_status"),
+            confirmed_lsn=row.get("confirmed_flush_lsn"),
+            checkpoint_lsn=checkpoint.get("lsn"),
+            source_lsn=row.get("position"),
+            same_server=same,
+            lag_bytes=lag,
+            lag_seconds=None if lag is None or age is None else behind_for(lag, age, stalled, active=active),
+            stalled_seconds=_rounded(stalled),
+            newest_commit_seconds=_rounded(row.get("newest_commit_seconds")),
+            retained_bytes=row.get("retained_bytes"),
+            safe_wal_bytes=row.get("safe_wal_size"),
+        )
+
+    async def _vectorizer(
+        self, state: VectorizerState, target: Connection, dead_letters: int, checkpoint: str | None
+    ) -> VectorizerStatus:
+        written, estimate = await _written(state.target_table, target)
+        rows, chunks, estimated = await self._coverage(state.target_table, target, estimate)
+        seconds = ((state.finished_at or datetime.now(UTC)) - state.started_at).total_seconds()
+        rate = state.rows_done / seconds if state.rows_done and seconds else None
+        left = None
+        if state.phase == "rows" and rate and state.rows_estimated is not None:
+            left = max(state.rows_estimated - state.rows_done, 0) / rate
+        return VectorizerStatus(
+            name=state.name,
+            source_table=state.source_table,
+            target_table=state.target_table,
+            phase=state.phase,
+            paused=state.paused,
+            applied_lsn=str(max(state.applied, Lsn.parse(checkpoint))) if checkpoint else None,
+            rows_done=state.rows_done,
+            rows_estimated=state.rows_estimated,
+            rows_per_second=_rounded(rate),
+            seconds_left=_rounded(left),
+            embedded_rows=rows,
+            embedded_chunks=chunks,
+            estimated=estimated,
+            chunks_written=written,
+            dead_letters=dead_letters,
+        )
+
+    async def _coverage(self, table: str, target: Connection, estimate: int | None) -> Counts:
+        """Count the target, or take the last count while counting again would cost more than it tells."""
+        began = monotonic()
+        due, counts = self._counts.get(table, (0.0, (None, None, False)))
+        if began >= due:
+            counts = await _counted(table, target, estimate)
+            ended = monotonic()
+            self._counts[table] = ended + COUNT_SHARE * (ended - began), counts
+        return counts
+
+
+async def _progress(source: Connection | None, slot: str) -> tuple[dict[str, Any], tuple[int, int] | None]:
+    """Ask the source for the slot's progress, and which server and timeline this is."""
+    if source is None:
+        return {}, None
+    row = await _row(source, "slot_progress", slot)
+    cursor = await source.execute(load("source.sql")["position"], {})
+    ((system_identifier, timeline, _),) = await cursor.fetchall()
+    return row, (system_identifier, timeline)
+
+
+async def _row(connection: Connection, query: str, slot: str) -> dict[str, Any]:
+    cursor = connection.cursor(row_factory=dict_row)
+    await cursor.execute(_QUERIES[query], {"slot": slot})
+    return await cursor.fetchone() or {}
+
+
+async def _written(table: str, target: Connection) -> tuple[int | None, int | None]:
+    """Return what the server's statistics say of a target: rows ever written, rows estimated."""
+    cursor = await target.execute(_QUERIES["chunks_written"], TableName.parse(table)._asdict())
+    return await cursor.fetchone() or (None, None)
+
+
+async def _counted(table: str, target: Connection, estimate: int | None) -> Counts:
+    name = sql.Identifier(*TableName.parse(table))
+    try:
+        async with target.transaction():
+            await target.execute(load("slots.sql")["limit_statements"], {"milliseconds": COUNT_LIMIT})
+            cursor = await target.execute(sql.SQL(load("target.sql")["coverage"]).format(target=name))
+            ((rows, chunks),) = await cursor.fetchall()
+    except psycopg.errors.UndefinedTable:
+        return None, None, False
+    except psycopg.errors.QueryCanceled:
+        return None, estimate, True
+    return rows, chunks, False
+
+
+def behind_for(lag_bytes: int, age: float, stalled: float | None, *, active: bool) -> float:
+    """Return for how many seconds the slot is behind.
+
+    A process at work says so when it stalls, and saves no checkpoint for a little WAL that is of no table.
+    """
+    if stalled is not None:
+        return round(stalled, 1)
+    return round(age, 1) if lag_bytes >= (IDLE_BYTES if active else 1) else 0.0
+
+
+def _passes(checkpoint: str | None, position: str | None) -> bool:
+    return checkpoint is not None and position is not None and Lsn.parse(checkpoint) > Lsn.parse(position)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)

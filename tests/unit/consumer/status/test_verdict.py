@@ -1,0 +1,122 @@
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from consumer.status.reading import Report
+from consumer.status.verdict import judge
+from tests.unit.consumer.status.conftest import NOON, SLOT, VECTORIZER, Reported
+
+AWAY = {
+    "exists": None,
+    "active": False,
+    "wal_status": None,
+    "confirmed_lsn": None,
+    "source_lsn": None,
+    "lag_bytes": None,
+    "lag_seconds": None,
+    "retained_bytes": None,
+}
+DOWN = {"active": False, "writer": False}
+
+# State -> what makes it, its level, what its sentence tells to do. In the order in which they matter.
+STATES: dict[str, tuple[dict[str, Any], str, str]] = {
+    "source_away": (AWAY, "failed", "bring it back"),
+    "slot_lost": ({"wal_status": "lost"}, "failed", "walvec resync"),
+    "not_set_up": (
+        {"checkpoint_lsn": None, "exists": False, "active": False, "vectorizer": None},
+        "failed",
+        "walvec setup",
+    ),
+    "slot_missing": ({"exists": False, "active": False}, "failed", "walvec resync"),
+    "other_server": ({"same_server": False}, "failed", "walvec resync"),
+    "checkpoint_ahead": ({"checkpoint_lsn": "0/4000000"}, "failed", "walvec resync"),
+    "slot_moved": ({"confirmed_lsn": "0/3000080"}, "failed", "walvec resync"),
+    "slot_at_risk": ({"safe_wal_bytes": 2**20}, "warning", "raise max_slot_wal_keep_size"),
+    "foreign_reader": ({"active": True, "writer": False}, "failed", "so end it"),
+    "not_running": (DOWN, "failed", "start `walvec run`"),
+    "stalled": ({"stalled_seconds": 12.0, "lag_seconds": 12.0}, "warning", "see the last warning"),
+    "starting": ({"active": False, "writer": True}, "warning", "look again"),
+    "paused": ({"vectorizer": {"paused": "column x is gone"}}, "failed", "mended"),
+    "dead_letters": ({"vectorizer": {"dead_letters": 2}}, "warning", "walvec dead-letter list"),
+    "wal_kept": ({"retained_bytes": 2**31}, "warning", "pg_stat_activity"),
+    "nothing_followed": ({"vectorizer": None}, "warning", "walvec setup"),
+    "backfilling": ({"vectorizer": {"phase": "rows", "rows_done": 400}}, "ok", "Nothing to do"),
+    "catching_up": ({"lag_bytes": 2**20, "lag_seconds": 3.0}, "ok", "Nothing to do"),
+    "fine": ({}, "ok", "All is well"),
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_each_state_is_told_with_what_to_do(reported: Reported, state: str) -> None:
+    """One sentence, its level, and the way out."""
+    changes, level, act = STATES[state]
+    verdict = judge(reported(**changes))
+    assert (verdict.state, verdict.level) == (state, level)
+    assert act in verdict.text
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_the_verdict_is_one_sentence(reported: Reported, state: str) -> None:
+    """No second sentence, and no line break."""
+    text = judge(reported(**STATES[state][0])).text
+    assert (text[-1], text.count(". "), "\n" in text) == (".", 0, False)
+
+
+@pytest.mark.parametrize(("graver", "lesser"), list(itertools.combinations(STATES, 2)))
+def test_the_graver_state_is_told(reported: Reported, graver: str, lesser: str) -> None:
+    """Where two hold, the one nearer to a loss is the verdict."""
+    first, second = STATES[graver][0], STATES[lesser][0]
+    if any(first[name] != second[name] for name in first.keys() & second.keys()):
+        pytest.skip("these two exclude each other")
+    verdict = judge(reported(**{**second, **first}))
+    assert list(STATES).index(verdict.state) <= list(STATES).index(graver)
+
+
+def test_what_else_is_wrong_is_named(reported: Reported) -> None:
+    """For programs: a stopped process does not hide parked rows."""
+    verdict = judge(reported(**DOWN, vectorizer={"dead_letters": 2, "phase": "rows"}))
+    assert (verdict.state, verdict.also) == ("not_running", ("dead_letters",))
+
+
+def test_a_slot_without_a_checkpoint_is_no_new_one(reported: Reported) -> None:
+    """A resync that was interrupted is gone on with: setup would pass over what was missed."""
+    assert judge(reported(checkpoint_lsn=None)).state == "no_checkpoint"
+
+
+def test_a_slot_about_to_be_lost_is_a_failure(reported: Reported) -> None:
+    """`unreserved`: the server's next checkpoint takes the WAL away."""
+    assert judge(reported(wal_status="unreserved", safe_wal_bytes=-1)).level == "failed"
+
+
+@pytest.mark.parametrize(("safe", "state"), [(16 * 2**20, "fine"), (4 * 2**20, "slot_at_risk")])
+def test_at_risk_is_four_fifths_of_what_may_be_kept(reported: Reported, safe: int, state: str) -> None:
+    """Of 16 MB kept and 16 more allowed nobody needs to hear; of 4 more, somebody does."""
+    assert judge(reported(safe_wal_bytes=safe)).state == state
+
+
+def test_a_long_stall_is_a_failure(reported: Reported) -> None:
+    """As the process itself says on /readyz after a minute."""
+    assert judge(reported(stalled_seconds=61.0)).level == "failed"
+
+
+def test_wal_kept_for_a_lag_has_its_reason(reported: Reported) -> None:
+    """Only WAL that walvec is done with is somebody else's doing."""
+    assert judge(reported(retained_bytes=2**31, lag_bytes=2**31, lag_seconds=9.0)).state == "catching_up"
+
+
+@pytest.mark.parametrize(
+    ("phase", "words"),
+    [("rows", "blog: 40%, 2 min left"), ("sweep", "rows that are gone"), ("index", "building the index")],
+)
+def test_a_backfill_says_how_far_it_is(reported: Reported, phase: str, words: str) -> None:
+    """A share while rows are read, a phase afterwards."""
+    report = reported(vectorizer={"phase": phase, "rows_done": 400, "seconds_left": 120.0})
+    assert words in judge(report).text
+
+
+def test_several_vectorizers_are_summed_up() -> None:
+    """The first is named, the others are counted."""
+    paused = tuple(replace(VECTORIZER, name=name, paused="x") for name in ("a", "b", "c"))
+    assert judge(Report(NOON, SLOT, paused)).text.startswith("a and 2 more are paused")
