@@ -12,8 +12,10 @@ from typing import Annotated
 
 import typer
 
+from consumer.cli_config import app as config_app
 from consumer.cli_dead_letter import app as dead_letter_app
 from consumer.cli_slots import app as slots_app
+from consumer.completion import vectorizer_names
 from consumer.options import EXIT_CODES, ConfigPath, Json, Timeout, Yes, done, examples, settings
 from slots.errors import WalvecError
 
@@ -33,13 +35,13 @@ app = typer.Typer(
     help="Keep pgvector embeddings in step with PostgreSQL tables, straight from the write-ahead log.",
     epilog=f"{START}\n\n{EXIT_CODES}",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.add_typer(slots_app, name="slots")
 app.add_typer(dead_letter_app, name="dead-letter")
+app.add_typer(config_app, name="config")
 
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001 -- Typer's callback
@@ -199,7 +201,9 @@ def status(
 )
 def search(
     *,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The vectorizer.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The vectorizer.", autocompletion=vectorizer_names)
+    ],
     query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for, in words.")],
     limit: Annotated[int, typer.Option("-k", min=1, max=1000, metavar="COUNT", help="How many chunks.")] = 5,
     config: ConfigPath = None,
@@ -214,7 +218,9 @@ def search(
 @app.command(epilog=examples("walvec backfill blog"))
 def backfill(
     *,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The vectorizer.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The vectorizer.", autocompletion=vectorizer_names)
+    ],
     config: ConfigPath = None,
 ) -> None:
     """Read every row again, from the first key: after a change of expression or model, say.

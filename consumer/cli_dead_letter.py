@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from consumer.completion import vectorizer_names
 from consumer.options import ConfigPath, Json, Yes, done, examples, settings
 
 app = typer.Typer(
@@ -12,7 +13,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Name = Annotated[str | None, typer.Argument(metavar="NAME", help="The vectorizer.", show_default=False)]
+Name = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="NAME", help="The vectorizer.", show_default=False, autocompletion=vectorizer_names
+    ),
+]
 KeyParts = Annotated[
     list[str] | None,
     typer.Option("--key", "-k", metavar="VALUE", help="One row's key; once for each of its columns."),

@@ -10,11 +10,10 @@ import structlog
 from psycopg.conninfo import conninfo_to_dict
 
 from consumer.config_file import ConfigFile
+from consumer.masking import SECRETS
 from slots.probe import Finding
 
 _log = structlog.get_logger(__name__)
-
-_SECRETS = ("password", "sslpassword", "oauth_client_secret")  # of a connection string
 
 
 def exposed(path: Path | None) -> Finding | None:
@@ -44,5 +43,5 @@ def _secrets(document: Mapping[str, Any]) -> list[object]:
     found = []
     for section in ("source", "target"):
         dsn = conninfo_to_dict(document.get(section, {}).get("dsn", ""))
-        found += [dsn.get(name) for name in _SECRETS]
+        found += [dsn.get(name) for name in SECRETS]
     return [*found, urlsplit(document.get("embedder", {}).get("base_url") or "").password]

@@ -21,10 +21,12 @@ COMMANDS = [
     "teardown",
     "slots",
     "dead-letter",
+    "config",
 ]
 SUBCOMMANDS = [
     *(("slots", command) for command in ("list", "create", "drop", "copy", "advance")),
     *(("dead-letter", command) for command in ("list", "retry", "discard")),
+    ("config", "show"),
 ]
 
 
@@ -66,7 +68,7 @@ class TestHelp:
 
     @pytest.mark.parametrize("command", COMMANDS)
     def test_every_command_has_examples(self, runner: CliRunner, command: str) -> None:
-        """Help that teaches shows a line to type; `slots` and `dead-letter` leave that to their commands."""
+        """Help that teaches shows a line to type; `slots` and its like leave that to their commands."""
         output = runner.invoke(app, [command, "--help"]).output
         assert f"walvec {command}" in output.replace("Usage: ", "")
 
@@ -93,6 +95,69 @@ class TestHelp:
     def test_version(self, tmp_path: Path) -> None:
         """The version is one line."""
         assert walvec("--version", cwd=tmp_path).stdout.startswith("walvec")
+
+
+SETTINGS = """
+[[vectorizer]]
+name = "blog"
+[[vectorizer]]
+name = "page"
+"""
+
+# Shell -> what its script sets to have the words "walvec … b" completed.
+ASKS = {
+    "bash": lambda line: {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)},
+    "zsh": lambda line: {"_TYPER_COMPLETE_ARGS": line},
+    "fish": lambda line: {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
+}
+
+
+class TestCompletion:
+    """What the tab key brings."""
+
+    @pytest.mark.parametrize("shell", ASKS)
+    def test_each_shell_gets_its_script(self, tmp_path: Path, shell: str) -> None:
+        """To be put where the shell looks for it; `--install-completion` does that by itself."""
+        script = walvec("--show-completion", shell, cwd=tmp_path).stdout
+        assert "_WALVEC_COMPLETE" in script
+
+    @pytest.mark.parametrize("shell", ASKS)
+    def test_installs_itself(self, tmp_path: Path, shell: str) -> None:
+        """For the shell that is named, below the home directory."""
+        result = walvec("--install-completion", shell, cwd=tmp_path, HOME=str(tmp_path))
+        assert result.returncode == 0, result.stderr
+        written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+        assert any("_WALVEC_COMPLETE" in text for text in written)
+
+    @pytest.mark.parametrize("shell", ASKS)
+    @pytest.mark.parametrize("command", ["search", "backfill", "dead-letter list", "dead-letter retry"])
+    def test_completes_vectorizers(self, tmp_path: Path, shell: str, command: str) -> None:
+        """The names in the settings that begin so."""
+        (tmp_path / "walvec.toml").write_text(SETTINGS)
+        asked = ASKS[shell](f"walvec {command} b")
+        found = walvec(cwd=tmp_path, _WALVEC_COMPLETE=f"complete_{shell}", **asked).stdout
+        assert ("blog" in found, "page" in found) == (True, False)
+
+    def test_reads_the_file_that_is_named(self, tmp_path: Path) -> None:
+        """Before the command or behind it."""
+        (tmp_path / "other.toml").write_text(SETTINGS)
+        for line in ("walvec -c other.toml search p", "walvec search -c other.toml p"):
+            asked = ASKS["bash"](line)
+            assert walvec(cwd=tmp_path, _WALVEC_COMPLETE="complete_bash", **asked).stdout == "page\n"
+
+    def test_reads_the_variable_too(self, tmp_path: Path) -> None:
+        """As the settings do."""
+        asked = {**ASKS["bash"]("walvec search x"), "WALVEC_VECTORIZER": '[{"name": "xylo"}]'}
+        assert walvec(cwd=tmp_path, _WALVEC_COMPLETE="complete_bash", **asked).stdout == "xylo\n"
+
+    @pytest.mark.parametrize("text", [None, "[[vectorizer", "vectorizer = 3", "[[vectorizer]]\nname = 3"])
+    def test_is_silent_about_settings_that_are_wrong(self, tmp_path: Path, text: str | None) -> None:
+        """Nobody wants a traceback from the tab key."""
+        if text:
+            (tmp_path / "walvec.toml").write_text(text)
+        asked = ASKS["bash"]("walvec search b")
+        result = walvec(cwd=tmp_path, _WALVEC_COMPLETE="complete_bash", **asked)
+        assert (result.stdout.strip(), result.stderr) == ("", "")
 
 
 class TestExitCodes:
