@@ -7,6 +7,7 @@ the lane's segment, ahead of the actions in it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 Key = tuple[str, ...]
 
@@ -46,8 +47,7 @@ DELETE = Delete()
 REFETCH = Refetch()
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """One piece of a row's text, as it is embedded; `input_hash` covers model, dimensions and text."""
 
     text: str

@@ -34,6 +34,10 @@ class Chunker:
             self._splitter = TextSplitter(size, overlap=overlap)
             self._window = max(WINDOW_MIN, WINDOW_CHUNKS * size)
 
+    def is_long(self, text: str) -> bool:
+        """Whether cutting the text takes more than a look at it."""
+        return self._size is not None and len(text) > self._size
+
     def split(self, text: str) -> list[str]:
         """The chunks in order, without white space at their ends; [] for a blank text."""
         stripped = text.strip()

@@ -6,11 +6,11 @@ what an image says needs no rule, it is the change itself.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from time import monotonic
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import orjson
 import psycopg
@@ -27,6 +27,10 @@ from consumer.visibility import Snapshot, Unseen
 from slots.queries import load
 
 _QUERIES = load("source.sql")
+
+# Rows that libpq hands over together: one by one costs more than all the rest of reading them.
+_AT_A_TIME = 32 if psycopg.capabilities.has_stream_chunked() else 1
+_ANY_LENGTH = 2**31 - 1  # bytes
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.002, 1.0  # seconds between looks at a snapshot that does not see enough yet
 _PATIENCE = (
@@ -105,18 +109,28 @@ class Source:
 
         Raises EvaluationFailed where an expression fails on one of them.
         """
-        name = "rows_from_start" if key is None else "rows_after"
-        query = self._statement(binding, name)
-        values = {**key_sql.parameter(key or ()), "limit": rows}
+        found = await self._read(binding, key, rows=rows, size=size, longest=size // _AT_A_TIME)
+        if not found.texts and not found.complete:  # the first is longer than that, and is read alone
+            found = await self._read(binding, key, rows=1, size=size, longest=_ANY_LENGTH)
+        return found
+
+    async def _read(self, binding: Binding, key: Key | None, *, rows: int, size: int, longest: int) -> Rows:
+        """Read as `after` says, up to the first text of more than `longest` bytes."""
+        query = self._statement(binding, "rows_from_start" if key is None else "rows_after")
+        values = {**key_sql.parameter(key or ()), "limit": rows, "longest": longest}
 
         async def read() -> Rows:
             texts: dict[Key, Text] = {}
             taken = 0
-            async for *found, text in self._connection.cursor().stream(query, values):
-                texts[tuple(found)] = text
-                taken += len(text or "")
-                if taken > size:
-                    return Rows(texts, complete=False)
+            stream = self._connection.cursor().stream(query, values, size=_AT_A_TIME)
+            async with aclosing(cast("AsyncGenerator[Sequence[str]]", stream)) as found:
+                async for *parts, text, is_longer in found:
+                    if is_longer == "t":
+                        return Rows(texts, complete=False)
+                    texts[tuple(parts)] = text
+                    taken += len(text or "")
+                    if taken > size:
+                        return Rows(texts, complete=False)
             return Rows(texts, complete=len(texts) < rows)
 
         with _evaluating(binding):

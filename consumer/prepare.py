@@ -23,7 +23,7 @@ from consumer.policy import in_place
 from consumer.target import TargetTable
 from consumer.write import Batch, Parked
 
-_IN_A_THREAD = 65_536  # characters in a segment from which chunking would hold up the event loop
+_IN_A_THREAD = 65_536  # characters in a segment's long texts, from which cutting them holds up the event loop
 
 Item = TypeVar("Item")
 
@@ -74,7 +74,10 @@ class Preparer:
         )
         for key, chunks in rows.items():
             batch.texts += len(chunks)
-            _compare(key, chunks, held.get(key, {}), batch)
+            if key in held:
+                _compare(key, chunks, held[key], batch)
+            else:
+                batch.chunks += [(key, chunk_seq, chunk, NEW) for chunk_seq, chunk in enumerate(chunks)]
         await self._embed(batch)
         parked = {row.key for row in batch.parked}
         batch.surplus = [row for row in batch.surplus if row[0] not in parked]
@@ -118,7 +121,8 @@ class Preparer:
     # -- Chunk and hash
 
     async def _chunk(self, texts: Mapping[Key, Text]) -> dict[Key, list[Chunk]]:
-        if sum(len(text) for text in texts.values() if text) > _IN_A_THREAD:
+        is_long = self._chunker.is_long
+        if sum(len(text) for text in texts.values() if text and is_long(text)) > _IN_A_THREAD:
             return await asyncio.to_thread(self._chunk_all, texts)
         return self._chunk_all(texts)
 

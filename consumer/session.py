@@ -33,6 +33,9 @@ class Session(psycopg.AsyncConnection[Any]):
     """psycopg's connection; `conninfo` is what it was opened with, password included."""
 
     conninfo = ""
+    _waiting_since: float | None = None  # by the event loop's clock
+    _alarm: asyncio.TimerHandle | None = None  # one for many waits, which are short and several a statement
+    _looking: asyncio.Task[None] | None = None
 
     async def wait(
         self,
@@ -41,11 +44,17 @@ class Session(psycopg.AsyncConnection[Any]):
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Answer:
         """Wait for an answer, or until the session is hung up."""
-        doubt = _Doubt(self)
+        loop = asyncio.get_running_loop()
+        self._waiting_since = loop.time()
+        if self._alarm is None:
+            self._alarm = loop.call_later(PATIENCE, self._look_up)
         try:
             return await super().wait(gen, interval, timeout)
         finally:
-            doubt.cancel()
+            self._waiting_since = None
+            if self._looking:
+                self._looking.cancel()
+                self._looking = None
 
     async def cancel_safe(self, *, timeout: float = 30.0) -> None:  # noqa: ASYNC109
         """Ask the server to give the statement up; where it does not listen, hang up."""
@@ -76,30 +85,24 @@ class Session(psycopg.AsyncConnection[Any]):
         with socket.socket(fileno=os.dup(self.pgconn.socket)) as duplicate:
             duplicate.shutdown(socket.SHUT_RDWR)
 
+    def _look_up(self) -> None:
+        """See whether the statement that waits has waited for long."""
+        self._alarm = None
+        if self._waiting_since is None:
+            return
+        loop = asyncio.get_running_loop()
+        patience = self._waiting_since + PATIENCE - loop.time()
+        if patience > 0:
+            self._alarm = loop.call_later(patience, self._look_up)
+        else:
+            self._looking = loop.create_task(self._look_into(), name="look into a silent session")
 
-class _Doubt:
-    """Comes up after PATIENCE seconds, unless cancelled before."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._loop = asyncio.get_running_loop()
-        self._looking: asyncio.Task[None] | None = None
-        self._timer = self._loop.call_later(PATIENCE, self._begin)
-
-    def cancel(self) -> None:
-        self._timer.cancel()
-        if self._looking:
-            self._looking.cancel()
-
-    def _begin(self) -> None:
-        self._looking = self._loop.create_task(self._look(), name="look into a silent session")
-
-    async def _look(self) -> None:
-        while await self._session.is_answered():  # noqa: ASYNC110 -- nobody will tell
+    async def _look_into(self) -> None:
+        while await self.is_answered():  # noqa: ASYNC110 -- nobody will tell
             await asyncio.sleep(PATIENCE)
         _log.warning(
             "a session is hung up: its server has gone silent",
-            database=self._session.info.dbname,
-            session=self._session.info.parameter_status("application_name"),
+            database=self.info.dbname,
+            session=self.info.parameter_status("application_name"),
         )
-        self._session.hang_up()
+        self.hang_up()

@@ -8,11 +8,12 @@ import hashlib
 import struct
 import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import psycopg
 from pgvector.psycopg import register_vector_async
 from psycopg import sql
+from psycopg.abc import Buffer
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from psycopg.types import TypeInfo
@@ -30,6 +31,8 @@ from slots.relation import Column, describe
 _QUERIES = load("target.sql")
 
 MAX_VECTOR_DIMENSIONS = 2_000  # that hnsw indexes as vector; past it the column is halfvec
+
+_BLOCK_BYTES = 1 << 18
 
 _OPERATORS = {"cosine": ("<=>", "cosine_ops"), "l2": ("<->", "l2_ops"), "ip": ("<#>", "ip_ops")}
 
@@ -180,8 +183,8 @@ class TargetTable:
         """
         async with connection.cursor().copy(self.compose("fill_staging")) as copy:
             copy.set_types([*["text"] * len(self.key), "int4", "text", "vector", "bytea"])
-            for key, chunk_seq, chunk, vector in chunks:
-                await copy.write_row((*key, chunk_seq, chunk.text, vector, chunk.input_hash))
+            for block in _blocks(copy.formatter.write_row, chunks):
+                await copy.write(block)
         await connection.execute(self.compose("upsert_chunks"), {})
 
 
@@ -243,6 +246,19 @@ class _VectorDumper(Dumper):
 def _sql(text: str) -> sql.SQL:
     """Take words of our own, or of the catalog, as SQL."""
     return sql.SQL(text)
+
+
+def _blocks(
+    write_row: Callable[[Sequence[object]], Buffer], chunks: Iterable[tuple[Key, int, Chunk, Vector | None]]
+) -> Iterator[bytes]:
+    """Format rows for COPY, in blocks that are worth a call of the driver's; it keeps the last one itself."""
+    block = bytearray()
+    for key, chunk_seq, chunk, vector in chunks:
+        block += write_row((*key, chunk_seq, chunk.text, vector, chunk.input_hash))
+        if len(block) > _BLOCK_BYTES:
+            yield bytes(block)
+            block.clear()
+    yield bytes(block)
 
 
 def _comma(parts: Iterable[sql.Composable]) -> sql.Composed:

@@ -26,15 +26,26 @@ SELECT {embed} FROM (
 ) AS {alias}
 
 -- name: rows_from_start
--- The first rows in key order, with their text.
-SELECT {key}, {embed} FROM {only} {table} AS {alias}
-ORDER BY {key} LIMIT %(limit)s
+-- The first rows in key order, with their text, and whether that is longer than what may come together with others: it
+-- is left out then.
+SELECT {names}, CASE WHEN octet_length(walvec_text) <= %(longest)s THEN walvec_text END,
+    octet_length(walvec_text) > %(longest)s
+FROM (
+    SELECT {key}, {embed} FROM {only} {table} AS {alias}
+    ORDER BY {key} LIMIT %(limit)s
+) AS walvec_row ({names}, walvec_text)
+ORDER BY {names}
 
 -- name: rows_after
--- The rows that follow a key, in key order, with their text.
-SELECT {key}, {embed} FROM {only} {table} AS {alias}
-WHERE ({key}) > ({after})
-ORDER BY {key} LIMIT %(limit)s
+-- The rows that follow a key, in key order, as above.
+SELECT {names}, CASE WHEN octet_length(walvec_text) <= %(longest)s THEN walvec_text END,
+    octet_length(walvec_text) > %(longest)s
+FROM (
+    SELECT {key}, {embed} FROM {only} {table} AS {alias}
+    WHERE ({key}) > ({after})
+    ORDER BY {key} LIMIT %(limit)s
+) AS walvec_row ({names}, walvec_text)
+ORDER BY {names}
 
 -- name: keys_from_start
 -- The first keys alone, for rows among which an expression fails.

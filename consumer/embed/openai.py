@@ -10,7 +10,6 @@ import re
 import sys
 import time
 from array import array
-from base64 import b64decode
 from binascii import Error as NotBase64
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 import orjson
+from pybase64 import b64decode
 
 from consumer.embed import Answer, Settings, Vector
 from consumer.embed.api_key import api_key
