@@ -188,16 +188,16 @@ def _refuse_taken_names(binding: Binding) -> None:
         )
 
 
-def source_query(binding: Binding, name: str) -> sql.Composed:
+def source_query(binding: Binding, name: str, *, file: str = "source.sql") -> sql.Composed:
     """Fill one of the named statements over the source with the vectorizer's table, key and expressions.
 
-    To be executed with parameters.
+    To be executed with parameters. `file` is the one in `sql/` that holds it.
     """
     table = binding.vectorizer.table
     row_filter: sql.Composable = key_sql.literal_sql(binding.published.row_filter or "true")
     if name not in _WITHOUT_ROWS and binding.published.leaves != binding.relation.leaves:
         row_filter = _within_published(binding, row_filter)
-    return sql.SQL(_QUERIES[name]).format(
+    return sql.SQL(load(file)[name]).format(
         table=key_sql.identifier(*table),
         alias=key_sql.identifier(table.name),
         only=sql.SQL("ONLY" if binding.relation.kind == "r" else ""),

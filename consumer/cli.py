@@ -105,17 +105,40 @@ def init(
     write(tables or [], dsn=dsn, provider=provider, output=output, force=force, ask=not yes)
 
 
-@app.command(epilog=examples("walvec check", "walvec check --offline --json") + f"\n\n{EXIT_CODES}")
+@app.command(
+    epilog=examples("walvec check", "walvec check --offline --json", "walvec check --estimate --price 0.10")
+    + f"\n\n{EXIT_CODES}"
+)
 def check(
     *,
     config: ConfigPath = None,
     offline: Annotated[bool, typer.Option("--offline", help="Leave the embedder alone.")] = False,
+    estimate: Annotated[
+        bool,
+        typer.Option("--estimate", help="Instead: how much is left to embed, and what that takes."),
+    ] = False,
+    price: Annotated[
+        float | None,
+        typer.Option("--price", min=0, metavar="MONEY", help="With --estimate: of a million tokens."),
+    ] = None,
+    latency: Annotated[
+        float,
+        typer.Option("--latency", min=0, metavar="SECONDS", help="With --estimate: of a request, assumed."),
+    ] = 0.5,
     as_json: Json = False,
 ) -> None:
     """Look at every precondition: a row each, with the exact statement that mends it.
 
-    Reads both databases and, unless --offline, sends one short test text to the embedder.
+    Reads both databases and, unless --offline, sends one short test text to the embedder. With --estimate it
+    sends nothing: it reads rows, of a large table a sample, and says how many characters, tokens, requests
+    and bytes they are.
     """
+    if estimate:
+        from consumer.commands import estimate as command
+
+        done(command.report(settings(config), latency=latency, price=price, as_json=as_json))
+        return
+
     from consumer.commands.check import report
 
     if not done(report(settings(config), config, offline=offline, as_json=as_json)):

@@ -77,7 +77,9 @@ async def _source(config: Config, bindings: dict[str, Binding]) -> AsyncIterator
         for vectorizer in config.vectorizers:
             subject = f"vectorizer {vectorizer.name}"
             try:
-                bindings[vectorizer.name] = binding = await _bind(connection, vectorizer, source.publication)
+                bindings[vectorizer.name] = binding = await bind_before_setup(
+                    connection, vectorizer, source.publication
+                )
             except WalvecError as error:
                 if error.what not in said:
                     yield _failed(subject, error)
@@ -88,7 +90,7 @@ async def _source(config: Config, bindings: dict[str, Binding]) -> AsyncIterator
                 )
 
 
-async def _bind(connection: Connection, vectorizer: Vectorizer, publication: str) -> Binding:
+async def bind_before_setup(connection: Connection, vectorizer: Vectorizer, publication: str) -> Binding:
     """Bind a vectorizer, taking a table that setup has yet to publish as published whole.
 
     Raises PreconditionFailed, or ConfigInvalid where an expression does not parse.

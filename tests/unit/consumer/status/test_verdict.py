@@ -64,13 +64,18 @@ def test_the_verdict_is_one_sentence(reported: Reported, state: str) -> None:
     assert (text[-1], text.count(". "), "\n" in text) == (".", 0, False)
 
 
-@pytest.mark.parametrize(("graver", "lesser"), list(itertools.combinations(STATES, 2)))
+def _agree(first: str, second: str) -> bool:
+    """Whether two states can hold at the same time, as they are made here."""
+    one, other = STATES[first][0], STATES[second][0]
+    return all(one[name] == other[name] for name in one.keys() & other.keys())
+
+
+@pytest.mark.parametrize(
+    ("graver", "lesser"), [pair for pair in itertools.combinations(STATES, 2) if _agree(*pair)]
+)
 def test_the_graver_state_is_told(reported: Reported, graver: str, lesser: str) -> None:
     """Where two hold, the one nearer to a loss is the verdict."""
-    first, second = STATES[graver][0], STATES[lesser][0]
-    if any(first[name] != second[name] for name in first.keys() & second.keys()):
-        pytest.skip("these two exclude each other")
-    verdict = judge(reported(**{**second, **first}))
+    verdict = judge(reported(**{**STATES[lesser][0], **STATES[graver][0]}))
     assert list(STATES).index(verdict.state) <= list(STATES).index(graver)
 
 
