@@ -1,9 +1,11 @@
 """The application's own latency with walvec at work, beside the same without a slot.
 
 pgbench inserts rows into the followed table and updates texts in it, at half of the rate that it reaches
-there without a slot. Latency counts from when a transaction was due, as pgbench gives it with a rate. Turn
-by turn the table is made anew, with a slot and a walvec in step, or with neither. Application, PostgreSQL,
-target, walvec and the embedding service share the cores of one machine, which is as bad as it gets.
+there without a slot. With a rate given, pgbench counts latency from when a transaction was due, waiting for
+a free session included; the second line counts from when it began. Turn by turn the table is made anew, with
+a slot and a walvec in step, or with neither; the figures are the medians of the turns' means. Application,
+PostgreSQL, target, walvec and the embedding service share the cores of one machine, which is as bad as it
+gets.
 """
 
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from bench.report import Result, main, middle, side_by_side
 from bench.sidecar import Sidecar
 
 TARGET = 0.05  # of the mean latency
+TURNS = 3  # a round, of each side
 SERVICE_LATENCY = 0.02  # seconds
 CLIENTS = 4
 SCRIPTS = ("insert", "update")
@@ -89,31 +92,45 @@ def measure(lab: Lab) -> list[Result]:
     """Find the highest rate, then load the table at half of it, with walvec and without in turn."""
     dsn = lab.database("footprint")
     with psycopg.connect(dsn, autocommit=True) as admin, lab.service(latency=SERVICE_LATENCY) as service:
-        application = Application(admin, dsn, there=lab.pick(20_000, 500), seconds=lab.pick(20.0, 2.0))
+        application = Application(admin, dsn, there=lab.pick(20_000, 500), seconds=lab.pick(10.0, 2.0))
         sidecar = lab.sidecar(dsn, rows.TABLE, service=service)
         rate = application.highest_rate() / 2
         followed, alone = side_by_side(
-            lab.rounds, lambda: application.followed(rate, sidecar), lambda: application.alone(rate)
+            lab.rounds * lab.pick(TURNS, 1),
+            lambda: application.followed(rate, sidecar),
+            lambda: application.alone(rate),
         )
-    return [_result(rate, followed, alone)]
+    return _results(rate, followed, alone)
 
 
-def _result(rate: float, followed: list[Turn], alone: list[Turn]) -> Result:
-    ours, theirs = (middle([turn.load.latency for turn in turns]) for turns in (followed, alone))
+def _results(rate: float, followed: list[Turn], alone: list[Turn]) -> list[Result]:
+    at_rate = f"mean latency of pgbench at {rate:,.0f} transactions/s, half of its highest rate"
     walvec, walsender, behind = (
         middle([getattr(turn, name) for turn in followed]) for name in ("walvec", "walsender", "behind")
     )
+    note = (
+        f"meanwhile walvec used {walvec:.2f} cores and the walsender {walsender:.2f}; {behind:.1f} s after "
+        "the last transaction all were embedded"
+    )
+    due = [[turn.load.latency for turn in turns] for turns in (followed, alone)]
+    begun = [[turn.load.latency - turn.load.lag for turn in turns] for turns in (followed, alone)]
+    return [
+        _result(at_rate, *map(middle, due), allowed=1 + TARGET, note=note),
+        _result("the same from when each began", *map(middle, begun), allowed=None),
+    ]
+
+
+def _result(what: str, ours: float, theirs: float, *, allowed: float | None, note: str = "") -> Result:
     return Result(
         part="footprint",
-        what=f"mean latency of pgbench at {rate:,.0f} transactions/s, half of its highest rate",
+        what=what,
         beside="the same without a slot",
         ours=f"{ours * 1000:.3f} ms",
         theirs=f"{theirs * 1000:.3f} ms",
         ratio=ours / theirs,
-        target=f"<= {1 + TARGET:.2f}",
-        reached=ours <= theirs * (1 + TARGET),
-        note=f"meanwhile walvec used {walvec:.2f} cores and the walsender {walsender:.2f}; "
-        f"{behind:.1f} s after the last transaction all were embedded",
+        target=f"<= {allowed:.2f}" if allowed else "",
+        reached=allowed is None or ours <= theirs * allowed,
+        note=note,
     )
 
 

@@ -9,16 +9,19 @@ from bench import programs
 from bench.report import BenchFailed
 
 _SCRIPTS = Path(__file__).parent / "pgbench"
-_LATENCY = re.compile(r"^latency average = ([0-9.]+) ms$", re.MULTILINE)
-_RATE = re.compile(r"^tps = ([0-9.]+) ", re.MULTILINE)
+# One line a second; the lag is there where a rate is given.
+_SECOND = re.compile(
+    r"^progress: [0-9.]+ s, ([0-9.]+) tps, lat ([0-9.]+) ms .*?(?:lag ([0-9.]+) ms)?$", re.MULTILINE
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What pgbench says it has done."""
+    """What pgbench says it has done, the first second left out, in which its sessions come up."""
 
     rate: float  # transactions a second
     latency: float  # seconds on average; with a rate given, from when each transaction was due
+    lag: float  # seconds of that, on average, before it began
 
 
 def pgbench(
@@ -34,7 +37,8 @@ def pgbench(
     arguments = [
         "--no-vacuum",
         "--protocol=prepared",
-        f"--time={seconds:.0f}",
+        "--progress=1",
+        f"--time={seconds + 1:.0f}",
         f"--client={clients}",
         *(f"--file={_SCRIPTS / script}.sql" for script in scripts),
         *(f"--define={name}={value}" for name, value in (variables or {}).items()),
@@ -42,7 +46,9 @@ def pgbench(
         dsn,
     ]
     output = programs.run("pgbench", *arguments)
-    latency, achieved = _LATENCY.search(output), _RATE.search(output)
-    if latency is None or achieved is None:
-        raise BenchFailed("pgbench says neither a latency nor a rate")
-    return Load(float(achieved[1]), float(latency[1]) / 1000)
+    found = [tuple(float(figure or 0) for figure in second) for second in _SECOND.findall(output)][1:]
+    total = sum(rate for rate, _, _ in found)
+    if not total:
+        raise BenchFailed("pgbench says nothing of what it has done")
+    latency, lag = (sum(second[0] * second[which] for second in found) / total for which in (1, 2))
+    return Load(total / len(found), latency / 1000, lag / 1000)

@@ -10,14 +10,16 @@ _LIBRARIES = ("usr/lib/*-linux-gnu*", "lib/*-linux-gnu*")
 
 def run(name: str, *arguments: str) -> str:
     """Run one of the programs to its end, and return what it printed."""
-    process = start(name, *arguments, stdout=subprocess.PIPE)
+    process = start(name, *arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     output, _ = process.communicate()
     if process.returncode:
-        raise BenchFailed(f"{name} ended with exit code {process.returncode}, as said above")
+        raise BenchFailed(f"{name} ended with exit code {process.returncode}: {output.strip()[-500:]}")
     return output
 
 
-def start(name: str, *arguments: str, stdout: int = subprocess.DEVNULL) -> "subprocess.Popen[str]":
+def start(
+    name: str, *arguments: str, stdout: int = subprocess.DEVNULL, stderr: int | None = None
+) -> "subprocess.Popen[str]":
     """Start one of the programs: the private server's, or else the one on PATH.
 
     Raises Skipped where there is neither.
@@ -31,4 +33,4 @@ def start(name: str, *arguments: str, stdout: int = subprocess.DEVNULL) -> "subp
     command = [program, *arguments]
     if found and libraries:  # unpacked packages: the libraries that came with them
         command = ["env", f"LD_LIBRARY_PATH={':'.join(libraries)}", *command]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, text=True)
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, text=True)
