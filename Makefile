@@ -44,6 +44,7 @@ clean: ## stop and remove all that was made here
 lock: venv ## bring the lock files up to date with pyproject.toml; UPGRADE=1 takes the newest versions
 	@$(COMPILE) --output-file requirements.lock pyproject.toml
 	@$(COMPILE) --output-file requirements-dev.lock --constraint requirements.lock --group dev pyproject.toml
+	@$(COMPILE) --no-deps --output-file bench/requirements-pgai.lock bench/requirements-pgai.in
 
 # The index is whatever the machine uses; no address of it goes into a lock.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \

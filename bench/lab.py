@@ -24,6 +24,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from bench import service
+from bench.pgai import Pgai
 from bench.report import CHECKOUT, BenchFailed, directory, say
 from bench.sidecar import Sidecar
 
@@ -97,6 +98,12 @@ class Lab:
         sidecar = Sidecar(directory() / f"sidecar-{self._sidecars}", dsn, table, **settings)
         self._made.callback(sidecar.end)
         return sidecar
+
+    def pgai(self, dsn: str, table: str, **settings: Any) -> Pgai:
+        """Make a pgai for a table; see `Pgai` for the settings. It is stopped like a sidecar."""
+        pgai = Pgai(dsn, table, **settings)
+        self._made.callback(pgai.end)
+        return pgai
 
     def versions(self) -> dict[str, str]:
         """Return the versions of what was measured, by name."""

@@ -30,8 +30,15 @@ def fill(
     first: int = 1,
     length: int = LENGTH,
     table: str = TABLE,
+    each: int | None = None,
 ) -> None:
-    """Insert `count` rows with keys from `first` up, in one transaction, and gather statistics."""
-    values = {"times": length // 36 + 1, "length": length, "first": first, "last": first + count - 1}
-    connection.execute(sql.SQL(_FILL).format(table=sql.Identifier(table)), values)
+    """Insert `count` rows with keys from `first` up, and gather statistics.
+
+    `each` of them make a transaction; without it all do.
+    """
+    each = each or max(count, 1)
+    for start in range(first, first + count, each):
+        last = min(start + each, first + count) - 1
+        values = {"times": length // 36 + 1, "length": length, "first": start, "last": last}
+        connection.execute(sql.SQL(_FILL).format(table=sql.Identifier(table)), values)
     connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(table)))

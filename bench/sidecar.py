@@ -4,59 +4,26 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
-from bench.report import BenchFailed
+from bench.child import Child, Timing, until
 from bench.service import Service
 
 WALVEC = Path(sys.executable).with_name("walvec")
-LIMIT = 1200.0  # seconds after which what is waited for will not come any more
-LOOK_INTERVAL = 0.002  # seconds
-STOP_LIMIT = 40.0  # seconds; walvec takes at most 30 to finish what is in flight
 
 Settings = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Timing:
-    """What a process took, from its start to its end."""
-
-    seconds: float
-    cpu_seconds: float
-    # By the kernel's account, which begins with what the parent held: keep rows out of this process.
-    peak_rss_bytes: int
-
-
-def wait_for(process: subprocess.Popen[Any], began: float) -> Timing:
-    """Wait for a child's end; `began` is the time.perf_counter() of its start."""
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    scale = 1 if sys.platform == "darwin" else 1024
-    return Timing(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * scale)
-
-
-def until(condition: Callable[[], object], what: str, *, limit: float = LIMIT) -> float:
-    """Ask again and again until it is so; return the seconds that took."""
-    began = time.perf_counter()
-    while not condition():
-        if time.perf_counter() - began > limit:
-            raise BenchFailed(f"not within {limit:.0f} s: {what}")
-        time.sleep(LOOK_INTERVAL)
-    return time.perf_counter() - began
 
 
 class Sidecar:
     """One walvec in a directory: walvec.toml, walvec.log.
 
     Without `service` texts are embedded by the hashing provider. `embedder`, `pipeline` and `vectorizer` hold
-    what differs from the defaults; slot and publication are called `name`.
+    what differs from the defaults; slot and publication are called `name`, which is
+    the database's unless given.
     """
 
     def __init__(
@@ -66,7 +33,7 @@ class Sidecar:
         table: str,
         *,
         text: str = "body",
-        name: str = "bench",
+        name: str = "",
         service: Service | None = None,
         embedder: Settings | None = None,
         pipeline: Settings | None = None,
@@ -75,10 +42,10 @@ class Sidecar:
         log_level: str = "info",
     ) -> None:
         self.dsn = dsn
-        self.name = name
+        self.name = name = name or str(conninfo_to_dict(dsn)["dbname"])
         self.target = f"{table}_embedding"
         self.config = directory / "walvec.toml"
-        self.log = directory / "walvec.log"
+        self._child = Child("walvec", directory / "walvec.log")
         self.settings: dict[str, Settings] = {
             "source": {"dsn": dsn, "slot": name, "publication": name},
             "embedder": _embedder(service) | (embedder or {}),
@@ -95,13 +62,21 @@ class Sidecar:
             }
             | (vectorizer or {}),
         }
-        self.process: subprocess.Popen[bytes] | None = None
-        self._began = 0.0
+
+    @property
+    def log(self) -> Path:
+        """What the last command printed."""
+        return self._child.log
+
+    @property
+    def process(self) -> subprocess.Popen[bytes] | None:
+        """The process that runs, if one does."""
+        return self._child.process
 
     def command(self, *words: str) -> Timing:
         """Run one of walvec's commands to its end. Raises BenchFailed unless that is a good one."""
         self._launch(*words)
-        return self._finish(words[0])
+        return self._child.finish()
 
     def setup(self) -> Timing:
         """Create publication, slot and target."""
@@ -119,9 +94,7 @@ class Sidecar:
 
     def stop(self) -> Timing:
         """Stop it in order; what it took."""
-        assert self.process is not None
-        self.process.terminate()
-        return self._finish("run")
+        return self._child.stop()
 
     def teardown(self) -> None:
         """Drop slot, publication and target, after stopping what runs."""
@@ -130,15 +103,7 @@ class Sidecar:
 
     def end(self) -> None:
         """End what still runs, however that goes."""
-        process, self.process = self.process, None
-        if process is None or process.poll() is not None:
-            return
-        process.terminate()
-        try:
-            process.wait(STOP_LIMIT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        self._child.end()
 
     def caught_up(self, connection: psycopg.Connection[Any]) -> float:
         """Wait until all that is committed before is embedded; return the seconds that took.
@@ -152,26 +117,16 @@ class Sidecar:
             "FROM walvec.checkpoint WHERE slot = %s"
         )
         return until(
-            lambda: self._lives() and connection.execute(reached, [lsn, self.name]).fetchone() == (True,),
+            lambda: (
+                self._child.lives() and connection.execute(reached, [lsn, self.name]).fetchone() == (True,)
+            ),
             f"walvec is past {lsn}",
         )
 
     def _launch(self, *words: str) -> subprocess.Popen[bytes]:
-        if self.process is not None:
-            raise BenchFailed("this walvec runs already")
         self._configure()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("WALVEC_")}
-        with self.log.open("wb") as log:
-            self._began = time.perf_counter()
-            self.process = subprocess.Popen(
-                [WALVEC, *words],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**environment, "WALVEC_CONFIG": str(self.config)},
-                start_new_session=True,  # Ctrl-C is for the suite, which then stops it in order
-            )
-        return self.process
+        return self._child.start([WALVEC, *words], environment | {"WALVEC_CONFIG": str(self.config)})
 
     def _configure(self) -> None:
         self.config.parent.mkdir(parents=True, exist_ok=True)
@@ -182,22 +137,8 @@ class Sidecar:
         ]
         self.config.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
-    def _finish(self, command: str) -> Timing:
-        process = self.process
-        assert process is not None
-        timing = wait_for(process, self._began)
-        self.process = None
-        if process.returncode:
-            raise BenchFailed(f"walvec {command} ended with exit code {process.returncode}; see {self.log}")
-        return timing
-
     def _streams(self) -> bool:
-        return self._lives() and b'"event":"streaming"' in self.log.read_bytes().replace(b": ", b":")
-
-    def _lives(self) -> bool:
-        if self.process is None or self.process.poll() is not None:
-            raise BenchFailed(f"walvec has ended; see {self.log}")
-        return True
+        return self._child.lives() and b'"event":"streaming"' in self.log.read_bytes().replace(b": ", b":")
 
 
 def _embedder(service: Service | None) -> Settings:
