@@ -25,7 +25,7 @@ from bench.proc import server_cpu
 from bench.report import BenchFailed, Result, directory, main, say
 from bench.service import Service
 from bench.sidecar import WALVEC, Sidecar
-from bench.stacks import Share, shares
+from bench.stacks import OTHER, Share, shares
 
 SAMPLES = 250  # a second
 LARGEST = 3
@@ -156,7 +156,7 @@ def _costs(account: Account, stages: list[Share]) -> list[Cost]:
     for share in stages:
         walvec[share.stage] += share.own * account.timing.cpu_seconds
     for name, seconds in account.processes.items():
-        others["embed" if name == "service" else _SESSIONS.get(name, "everything else")] += seconds
+        others["embed" if name == "service" else _SESSIONS.get(name, OTHER)] += seconds
     costs = [Cost(stage, walvec[stage], others[stage]) for stage in walvec.keys() | others.keys()]
     return sorted(costs, key=lambda cost: cost.total, reverse=True)
 

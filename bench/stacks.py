@@ -7,34 +7,69 @@ on the way out.
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-START_UP, LOOP = "start-up", "event loop"
+START_UP, LOOP, OTHER = "start-up", "event loop", "everything else"
 
-_FRAME = re.compile(r"(?P<function>.*) \((?P<file>[^()]*?)(?::\d+)?\)")
+_FRAME = re.compile(r"(?P<function>.*) \((?P<module>[^()]*?)\.py(?::\d+)?\)")
 
-# By module, or by module and function where a module serves two stages; the first that fits.
-_STAGES = (
-    (r"slots/(walsender|stream|protocol)", "", "read"),
-    (r"slots/(wal2json|lsn)", "", "decode"),
-    (r"consumer/evaluate", r"Source\.(evaluate|by_key)\b", "evaluate"),
-    (r"consumer/evaluate", "", None),  # by_key's, or the backfill's
-    (r"consumer/target", r"TargetTable\.existing\b", "look-up"),
-    (r"consumer/target", "", "write"),
-    (r"consumer/(write|commit|dead_letter|index)", "", "write"),
-    (r"consumer/prepare", r"Preparer\._chunk", "chunk and hash"),
-    (r"consumer/prepare", r"Preparer\._embed", "embed"),
-    (r"consumer/chunk", "", "chunk and hash"),
-    (r"consumer/(embed/.*|batch)", "", "embed"),
-    (r"consumer/(prepare|plan|route|lane|actions|budget|visibility)|slots/ack", "", "plan and order"),
-    (r"consumer/backfill", "", "backfill"),
-    (r"consumer/(session|keys|policy|failpoint|database|pipeline|supervise|cli|options)", "", None),
-    (r"consumer/(attach|agree|bind|config\w*|sections|metadata|environment|logs)", "", START_UP),
-    (r"slots/(relation|publication|manage|probe)", "", START_UP),
-    (r"(consumer|slots)/.*", "", "everything else"),
+STAGES: Mapping[str, Sequence[str]] = {
+    "read": ("slots/walsender", "slots/stream", "slots/protocol"),
+    "decode": ("slots/wal2json", "slots/lsn"),
+    "plan and order": (
+        "consumer/route",
+        "consumer/plan",
+        "consumer/actions",
+        "consumer/lane",
+        "consumer/budget",
+        "consumer/visibility",
+        "consumer/prepare",
+        "slots/ack",
+    ),
+    "chunk and hash": ("consumer/chunk",),
+    "embed": ("consumer/batch",),
+    "write": ("consumer/target", "consumer/write", "consumer/commit", "consumer/dead_letter"),
+    "backfill": ("consumer/backfill", "consumer/index"),
+    START_UP: (
+        "consumer/attach",
+        "consumer/agree",
+        "consumer/bind",
+        "consumer/config",
+        "consumer/sections",
+        "consumer/metadata",
+        "consumer/logs",
+        "slots/relation",
+        "slots/publication",
+        "slots/probe",
+    ),
+}
+PACKAGES: Mapping[str, str] = {"consumer/embed/": "embed"}
+
+# Where a module serves several stages: by the beginning of the function's qualified name.
+FUNCTIONS: Sequence[tuple[str, str, str]] = (
+    ("consumer/target", "TargetTable.existing", "look-up"),
+    ("consumer/evaluate", "Source.evaluate", "evaluate"),
+    ("consumer/evaluate", "Source.by_key", "evaluate"),
+    ("consumer/prepare", "Preparer._chunk", "chunk and hash"),
+    ("consumer/prepare", "Preparer._embed", "embed"),
 )
-_PATTERNS = [(re.compile(file + r"\.py"), re.compile(function), stage) for file, function, stage in _STAGES]
+
+# Passed over: the stage is whoever calls them.
+SHARED: Sequence[str] = (
+    "consumer/cli",
+    "consumer/database",
+    "consumer/evaluate",
+    "consumer/failpoint",
+    "consumer/keys",
+    "consumer/options",
+    "consumer/pipeline",
+    "consumer/policy",
+    "consumer/session",
+    "consumer/supervise",
+)
+
+_STAGE_OF = {module: stage for stage, modules in STAGES.items() for module in modules}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +92,11 @@ def shares(lines: Iterable[str]) -> list[Share]:
         own[innermost] += int(count)
         anywhere.update(dict.fromkeys({innermost, *filter(None, map(_stage, frames))}, int(count)))
     total = own.total() or 1
-    return [Share(stage, own[stage] / total, anywhere[stage] / total) for stage, _ in own.most_common()]
+    found = [Share(stage, own[stage] / total, count / total) for stage, count in anywhere.items()]
+    return sorted(found, key=lambda share: (-share.own, -share.cumulative))
 
 
-def stage_of(frames: list[str]) -> str:
+def stage_of(frames: Sequence[str]) -> str:
     """Return the stage that a stack, outermost frame first, is at work on."""
     if any("<frozen importlib" in frame for frame in frames):
         return START_UP
@@ -71,9 +107,13 @@ def stage_of(frames: list[str]) -> str:
 
 
 def _stage(frame: str) -> str | None:
-    if (parts := _FRAME.fullmatch(frame)) is None:
+    parts = _FRAME.fullmatch(frame)
+    if parts is None or not (module := parts["module"]).startswith(("consumer/", "slots/")):
         return None
-    for file, function, stage in _PATTERNS:
-        if file.fullmatch(parts["file"]) and function.search(parts["function"]):
+    for place, function, stage in FUNCTIONS:
+        if module == place and parts["function"].startswith(function):
             return stage
-    return None
+    for package, stage in PACKAGES.items():
+        if module.startswith(package):
+            return stage
+    return None if module in SHARED else _STAGE_OF.get(module, OTHER)
