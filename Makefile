@@ -27,6 +27,10 @@ torture: venv $(if $(WALVEC_TEST_DSN),,postgres) ## the crash tests at full leng
 bench: venv postgres ## measure, and write docs/performance.md; PART=…, ROUNDS=…, QUICK=1
 	@$(if $(QUICK),QUICK=$(QUICK)) $(if $(ROUNDS),ROUNDS=$(ROUNDS)) $(BIN)/python -m bench $(PART)
 
+.PHONY: profile
+profile: venv postgres ## where the CPU goes, with flame graphs in .local/bench; QUICK=1
+	@$(if $(QUICK),QUICK=$(QUICK)) $(BIN)/python -m bench.profile
+
 .PHONY: lint
 lint: venv ## ruff, mypy, and the direction of imports
 	@$(BIN)/ruff check --quiet --output-format concise
