@@ -1,8 +1,7 @@
 """Embedding rows that were there before, from the process's start to its end, beside pgai 0.12.1.
 
-walvec asks the embedding service over HTTP (provider `openai`, 512 texts a request, 4 requests in flight).
-pgai is measured in two ways, both at its best settings (batches of 2,048 rows, 4 tasks; with more tasks its
-advisory lock a row runs out of shared memory):
+walvec asks the embedding service over HTTP. pgai is measured in two ways, both at its best settings (with
+more tasks its advisory lock a row runs out of shared memory):
 
 - *the same service*: the requests go over HTTP to the same process, by its Ollama provider, which is the
   fastest of its providers.

@@ -24,7 +24,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from bench import service
-from bench.pgai import Pgai
+from bench.pgai import VERSION, Pgai
 from bench.report import CHECKOUT, BenchFailed, directory, say
 from bench.sidecar import Sidecar
 
@@ -118,6 +118,7 @@ class Lab:
             "wal2json": _wal2json(server),
             "pgvector": vector,
             "psycopg": psycopg.__version__,
+            "pgai": VERSION,
         }
 
     def _drop_databases(self) -> None:

@@ -11,6 +11,7 @@ from string import Template
 
 import orjson
 
+from bench import contest, pgai
 from bench.parts import names
 from bench.report import CHECKOUT, Record, Result, directory, machine, saved
 
@@ -44,6 +45,8 @@ def render(records: Mapping[str, Record | None], described: Mapping[str, str]) -
     costs = records.get(COSTS)
     return MARK + template.substitute(
         machine=_table(("what", "is"), described.items()),
+        walvec_settings=", ".join(f"`{name} = {value}`" for name, value in contest.BEST.items()),
+        pgai_settings=f"batches of {pgai.BEST.batch:,} rows, {pgai.BEST.tasks} tasks",
         parts="\n\n".join(_part(name, record) for name, record in records.items() if name != COSTS),
         costs="\n".join(map(_cost, costs.results)) if costs and costs.results else "Not measured yet.",
         costs_measured=f"`make bench PART={COSTS}`",

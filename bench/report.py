@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bench.lab import Lab
 
 CHECKOUT = Path(__file__).parent.parent
-WIDTH = 110  # columns of the table where there is no terminal
+WIDTH = 150  # columns of the table where there is no terminal
 INTERRUPTED = 130  # exit code, as a shell gives for SIGINT
 
 T = TypeVar("T")
@@ -112,9 +112,11 @@ def run_part(part: str, measure: "Callable[[Lab], list[Result]]", lab: "Lab") ->
 
 
 def save(record: Record) -> None:
-    """Keep a part's results, in the place of its earlier ones."""
+    """Keep a part's results, in the place of its earlier ones; those of QUICK=1 beside the real ones."""
     text = orjson.dumps(asdict(record), option=orjson.OPT_INDENT_2)
-    (directory() / f"{record.part}.json").write_bytes(text)
+    into = directory() / "quick" if record.quick else directory()
+    into.mkdir(exist_ok=True)
+    (into / f"{record.part}.json").write_bytes(text)
 
 
 def saved(part: str) -> Record | None:

@@ -32,7 +32,7 @@ def test_a_part_measures_and_saves_what_it_found(part: str, server: str, tmp_pat
         check=False,
     )
     assert (measured.returncode, measured.stderr) == (0, f"-- {part}\n")
-    saved = json.loads((tmp_path / f"{part}.json").read_text(encoding="utf-8"))
+    saved = json.loads((tmp_path / f"quick/{part}.json").read_text(encoding="utf-8"))
     assert (saved["part"], saved["quick"], saved["skipped"]) == (part, True, "")
     assert saved["results"]
     with psycopg.connect(server) as admin:
