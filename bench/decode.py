@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 
 from bench import programs
+from bench.collector import as_walvec_has_it
 from bench.lab import Lab
 from bench.report import BenchFailed, Result, main, middle, rate, side_by_side
 from slots.lsn import Lsn
@@ -55,7 +56,7 @@ def measure(lab: Lab) -> list[Result]:
         end = _fill(source, rows)
 
         def ours() -> Reading:
-            with _slot(source):
+            with _slot(source), as_walvec_has_it():
                 return asyncio.run(_decode(dsn, end))
 
         def theirs() -> Reading:

@@ -22,7 +22,7 @@ from bench import rows
 from bench.child import Timing
 from bench.lab import Lab
 from bench.proc import server_cpu
-from bench.report import BenchFailed, Result, directory, main, say
+from bench.report import BenchFailed, Result, directory, main
 from bench.service import Service
 from bench.sidecar import WALVEC, Sidecar
 from bench.stacks import OTHER, Share, shares
@@ -97,7 +97,7 @@ def measure(lab: Lab) -> list[Result]:
             costs = _costs(account, stages)
             known[kind] = _known(count, account, stages, costs)
             results += _results(kind, count, costs)
-    (directory() / "profile-stages.json").write_bytes(orjson.dumps(known, option=orjson.OPT_INDENT_2))
+    (_place(lab) / "profile-stages.json").write_bytes(orjson.dumps(known, option=orjson.OPT_INDENT_2))
     return results
 
 
@@ -108,11 +108,17 @@ def _run(kind: Kind, lab: Lab, service: Service, count: int) -> tuple[Account, l
     with server_cpu(sidecar.dsn) as server:
         timing = sidecar.once()
     account = Account(timing, {**server, "service": service.busy - busy})
-    raw, graph = directory() / f"stacks-{kind}.txt", directory() / f"flame-{kind}.svg"
+    raw, graph = _place(lab) / f"stacks-{kind}.txt", _place(lab) / f"flame-{kind}.svg"
     for form, path in (("raw", raw), ("flamegraph", graph)):
         _spy(_prepare(kind, lab, service, count), form, path)
-    say(f"wrote {graph}")
     return account, shares(raw.read_text(encoding="utf-8").splitlines())
+
+
+def _place(lab: Lab) -> Path:
+    """Return where what is found is kept."""
+    place = directory() / "quick" if lab.quick else directory()
+    place.mkdir(exist_ok=True)
+    return place
 
 
 def _prepare(kind: Kind, lab: Lab, service: Service, count: int) -> Sidecar:

@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 
 from bench import rows
+from bench.collector import as_walvec_has_it
 from bench.lab import Lab
 from bench.report import Result, main, middle, rate
 from bench.sidecar import Sidecar
@@ -52,7 +53,8 @@ def measure(lab: Lab) -> list[Result]:
         sidecar = lab.sidecar(dsn, rows.TABLE, service=service)
         sidecar.setup()
         admin.execute(_BARE)
-        new, bare, again = asyncio.run(_measure(admin, sidecar, count, lab.rounds))
+        with as_walvec_has_it():
+            new, bare, again = asyncio.run(_measure(admin, sidecar, count, lab.rounds))
     return _results(count, new, bare, again)
 
 
