@@ -74,6 +74,7 @@ def walvec(
 @app.command(
     epilog=examples(
         "walvec init public.blog",
+        "walvec init --dsn postgresql://localhost/app --yes",
         "walvec init public.blog public.page --dsn postgresql://localhost/app",
         "walvec init --output - public.blog",
     )
@@ -82,7 +83,7 @@ def init(
     *,
     tables: Annotated[
         list[str] | None,
-        typer.Argument(metavar="TABLE", help="As schema.table; without any, only the frame is written."),
+        typer.Argument(metavar="TABLE", help="As schema.table; without any, tables are proposed."),
     ] = None,
     dsn: Annotated[
         str | None, typer.Option("--dsn", metavar="DSN", help="The source database, to look at the tables.")
@@ -96,10 +97,11 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     yes: Yes = False,
 ) -> None:
-    """Write a commented walvec.toml for the given tables.
+    """Write a commented walvec.toml for the given tables, or for those that have text.
 
     Where the database can be reached (--dsn, WALVEC_SOURCE__DSN or libpq's PG* variables), the tables'
-    text columns are proposed as what is embedded. Nothing is changed in any database.
+    text columns are proposed as what is embedded, and without a TABLE, tables that have such columns and a
+    key. A terminal is asked to choose, unless --yes. Nothing is changed in any database.
     """
     from consumer.commands.init import write
 

@@ -11,3 +11,34 @@ JOIN pg_type AS t ON t.oid = a.atttypid
 LEFT JOIN pg_index AS i ON i.indrelid = c.oid AND i.indisprimary
 WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND c.relkind IN ('r', 'p')
 ORDER BY a.attnum
+
+-- name: tables_with_text
+-- The tables that this role may read and that have a text column outside their key: no partitions, nothing of
+-- PostgreSQL's, of an extension's or of walvec's own.
+SELECT n.nspname, c.relname
+FROM pg_class AS c
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p'
+    AND n.nspname NOT IN ('information_schema', 'walvec') AND n.nspname !~ '^pg_'
+    AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+    AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.objid = c.oid AND d.deptype = 'e')
+    AND 2 > (
+        SELECT count(*) FROM pg_attribute AS a
+        WHERE a.attrelid = c.oid AND NOT a.attisdropped AND a.attname IN ('chunk_seq', 'input_hash')
+    )
+    AND EXISTS (
+        SELECT FROM pg_attribute AS a
+        JOIN pg_type AS t ON t.oid = a.atttypid
+        LEFT JOIN pg_index AS i ON i.indrelid = c.oid AND i.indisprimary
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+            AND t.typcategory = 'S' AND NOT coalesce(a.attnum = ANY (i.indkey::int2[]), false)
+    )
+ORDER BY n.nspname, c.relname
+
+-- name: average_lengths
+-- Bytes of each column, over a few rows. pg_stats would not do: it counts a long text by its pointer to where it is.
+SELECT {lengths} FROM (SELECT * FROM {table} LIMIT 100) AS walvec_row
+
+-- name: average_length
+-- One of those.
+avg(octet_length({column}::text))::int

@@ -1,55 +1,27 @@
-"""`walvec init`: a commented walvec.toml for the given tables.
+"""`walvec init`: a commented walvec.toml for the given tables, or for those that are proposed.
 
-Where the source can be reached, the text columns it has become the proposed expression; nothing is
-changed there. A password never goes into the file.
+Where the source can be reached, its text columns become the proposed expressions, with a remark that says
+why; nothing is changed there. A password never goes into the file.
 """
 
 import asyncio
 import json
-import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import typer
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import SecretStr
 
+from consumer.commands.init_proposal import Column, Proposal, lengths_of, look
 from consumer.commands.init_template import FRAME, PROVIDERS, VECTORIZER
-from consumer.config import Config, Source, TableName, Target
-from consumer.database import Connection, connect_source
+from consumer.config import TableName
 from consumer.errors import UsageInvalid
 from consumer.table_name import MAX_NAME_BYTES
-from slots.errors import PreconditionFailed, WalvecError
-from slots.queries import load
 
 STDOUT = Path("-")
-
-# Column names that say: here is what the row is about.
-_TELLING = re.compile(
-    r"title|headline|subject|name|summary|abstract|description|caption|text|body|contents?|message|comment|notes?",
-    re.IGNORECASE,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column that holds text; `sql` is its name as an expression."""
-
-    name: str
-    sql: str
-    not_null: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """A table and the columns of it to embed, out of all that hold text; none where nobody could look."""
-
-    table: TableName
-    columns: tuple[Column, ...] = ()
-    all_columns: tuple[Column, ...] = ()
 
 
 def write(
@@ -65,10 +37,13 @@ def write(
         raise UsageInvalid(f"{provider} is no provider", hint=f"known are {', '.join(PROVIDERS)}")
     if output != STDOUT and output.exists() and not force:
         raise UsageInvalid(f"{output} exists", hint="--force overwrites it, --output names another")
-    proposals = asyncio.run(_look(names, dsn))
+    found = asyncio.run(look(names, dsn))
+    proposals = found.proposals
     if ask and sys.stdin.isatty() and sys.stderr.isatty():
-        proposals = [_asked(proposal) for proposal in proposals]
-    text = render(proposals, dsn=dsn, provider=provider)
+        if not names:
+            proposals = _chosen(proposals)
+        proposals = tuple(_asked(proposal) for proposal in proposals)
+    text = render(proposals, dsn=dsn, provider=provider, left_out=found.left_out)
     if output == STDOUT:
         sys.stdout.write(text)
         return
@@ -77,11 +52,14 @@ def write(
     typer.echo(f"wrote {output}; look it over, then: walvec check", err=True)
 
 
-def render(proposals: Sequence[Proposal], *, dsn: str | None, provider: str) -> str:
-    """Compose the file's text."""
+def render(
+    proposals: Sequence[Proposal], *, dsn: str | None, provider: str, left_out: Sequence[str] = ()
+) -> str:
+    """Compose the file's text; `left_out` are tables that are not proposed, and why."""
     names = _unique_names([proposal.table for proposal in proposals])
     vectorizers = [
-        VECTORIZER.format(
+        _why(proposal)
+        + VECTORIZER.format(
             name=_quoted(name),
             table=_quoted(str(proposal.table)),
             text=_quoted(_expression(proposal.columns)),
@@ -99,6 +77,8 @@ def render(proposals: Sequence[Proposal], *, dsn: str | None, provider: str) -> 
             target='"public.blog_embedding"',
         )
         vectorizers = ["".join(f"# {line}\n" for line in example.splitlines())]
+    if left_out:
+        vectorizers.append("# Left out:\n" + "".join(_remark(f"  {reason}") for reason in left_out))
     return FRAME.format(dsn=_dsn_line(dsn), embedder=PROVIDERS[provider], vectorizers="\n".join(vectorizers))
 
 
@@ -109,43 +89,18 @@ def _table(name: str) -> TableName:
         raise UsageInvalid(f"{name!r} {error}", hint="write schema.table") from None
 
 
-async def _look(tables: Sequence[TableName], dsn: str | None) -> list[Proposal]:
-    """Propose columns as the database has them; without one to ask, none."""
-    if not tables:
-        return []
-    given = dsn if dsn is not None else os.environ.get("WALVEC_SOURCE__DSN", "")
-    try:
-        connection = await connect_source(_source_alone(given), role="init")
-    except WalvecError as error:
-        if given:
-            raise
-        typer.echo(f"not looked at the tables: {error.what}", err=True)
-        return [Proposal(table) for table in tables]
-    async with connection:
-        return [await _propose(connection, table) for table in tables]
-
-
-def _source_alone(dsn: str) -> Config:
-    """Make the part of a configuration that connecting needs; there is no file yet."""
-    return Config.model_construct(source=Source(dsn=SecretStr(dsn)), target=Target())
-
-
-async def _propose(connection: Connection, table: TableName) -> Proposal:
-    """Choose the columns whose name says that they tell what a row is about; if none does, all.
-
-    Raises PreconditionFailed where the table isn't there.
-    """
-    cursor = await connection.execute(load("init.sql")["text_columns"], table._asdict())
-    rows = await cursor.fetchall()
-    if not rows:
-        raise PreconditionFailed(
-            f"there is no table {table}", hint="names are spelt exactly, as schema.table"
-        )
-    every = tuple(
-        Column(name, sql, not_null) for name, sql, not_null, is_text, in_key in rows if is_text and not in_key
-    )
-    telling = tuple(column for column in every if _TELLING.fullmatch(column.name))
-    return Proposal(table, telling or every, every)
+def _chosen(proposals: Sequence[Proposal]) -> tuple[Proposal, ...]:
+    """Let the operator choose among the tables that were found."""
+    known = {str(proposal.table): proposal for proposal in proposals}
+    for name, proposal in known.items():
+        typer.echo(f"{name}: {lengths_of(proposal.columns)}", err=True)
+    while known:
+        words = typer.prompt("tables to embed", default=", ".join(known), err=True).split(",")
+        chosen = [word.strip() for word in words]
+        if not (unknown := [name for name in chosen if name not in known]):
+            return tuple(known[name] for name in dict.fromkeys(chosen))
+        typer.echo(f"not among them: {', '.join(unknown)}", err=True)
+    return ()
 
 
 def _asked(proposal: Proposal) -> Proposal:
@@ -171,6 +126,20 @@ def _expression(columns: Sequence[Column]) -> str:
     if all(column.not_null for column in columns):
         return r" || E'\n\n' || ".join(names)
     return rf"concat_ws(E'\n\n', {', '.join(names)})"
+
+
+def _why(proposal: Proposal) -> str:
+    """Say in a remark why these columns are proposed, where it is known."""
+    if not any(column.length is not None for column in proposal.all_columns):
+        return ""
+    others = [column for column in proposal.all_columns if column not in proposal.columns]
+    left = f"; left out: {lengths_of(others)}" if others else ""
+    return _remark(f"{proposal.table} has text in {lengths_of(proposal.columns)}{left}.")
+
+
+def _remark(text: str) -> str:
+    """Write a line of remark, whatever characters names have."""
+    return f"# {''.join(each if each.isprintable() else '?' for each in text)}\n"
 
 
 def _target(table: TableName) -> TableName:

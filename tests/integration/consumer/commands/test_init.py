@@ -58,3 +58,53 @@ def test_prints_on_request(source: psycopg.Connection, walvec: Walvec, tmp_path:
     result = walvec("init", "blog", "--output", "-")
     assert 'name = "blog"' in result.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+class TestProposesTables:
+    """Without a table's name."""
+
+    def test_with_text_and_a_key(self, source: psycopg.Connection, walvec: Walvec, tmp_path: Path) -> None:
+        """Those with the longest texts first; it says why the others are left out."""
+        source.execute(BLOG)
+        source.execute("CREATE TABLE page (id int PRIMARY KEY, x text, y varchar(9))")
+        source.execute("INSERT INTO page VALUES (1, repeat('a', 50000), 'b'), (2, repeat('c', 50000), 'd')")
+        source.execute("CREATE TABLE log (message text)")
+        source.execute("CREATE TABLE tag (id int PRIMARY KEY, word text)")
+        source.execute("CREATE TABLE number (id int PRIMARY KEY)")
+        result = walvec("init", "--yes")
+        assert result.code == 0, result.stderr
+        found = {str(each.table): each.text for each in written(tmp_path).vectorizers}
+        assert found == {"public.page": "x", "public.blog": r"title || E'\n\n' || contents"}
+        text = (tmp_path / "walvec.toml").read_text()
+        assert (
+            "# public.page has text in x 50,000 bytes on average; left out: y 1 bytes on average.\n" in text
+        )
+        assert "#   public.log: " in text
+        assert "#   public.tag: its texts are short" in text
+        assert "public.number" not in text
+
+    def test_that_are_no_targets(self, source: psycopg.Connection, walvec: Walvec, tmp_path: Path) -> None:
+        """What walvec made is not embedded again, nor is a partition beside its table."""
+        source.execute(
+            "CREATE SCHEMA walvec; CREATE TABLE walvec.dead_letter (id int PRIMARY KEY, body text)"
+        )
+        source.execute(
+            "CREATE TABLE b (id int, chunk_seq int, chunk text, input_hash bytea, body text, PRIMARY KEY (id))"
+        )
+        source.execute("CREATE TABLE page (id int PRIMARY KEY, body text) PARTITION BY RANGE (id)")
+        source.execute("CREATE TABLE page_1 PARTITION OF page FOR VALUES FROM (1) TO (9)")
+        assert walvec("init", "--yes").code == 0
+        assert [str(each.table) for each in written(tmp_path).vectorizers] == ["public.page"]
+
+    def test_the_file_can_be_checked(
+        self, source: psycopg.Connection, walvec: Walvec, tmp_path: Path
+    ) -> None:
+        """What is proposed passes the preconditions as it is."""
+        source.execute(BLOG)
+        assert walvec("init", "--yes", "--provider", "hashing").code == 0
+        assert walvec("check").code == 0
+
+    def test_where_there_is_none(self, walvec: Walvec, tmp_path: Path) -> None:
+        """The frame is written, with an example."""
+        assert walvec("init", "--yes").code == 0
+        assert written(tmp_path).vectorizers == ()

@@ -1,5 +1,6 @@
 import re
 import tomllib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.commands import init
-from consumer.commands.init import Column, Proposal, render
+from consumer.commands.init import render
+from consumer.commands.init_proposal import Column, Proposal
 from consumer.config import Config, TableName
 from consumer.sections import Vectorizer
 
@@ -78,6 +80,52 @@ def test_the_operator_chooses(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert chosen.columns == (CONTENTS,)
     assert asked == [("columns to embed", "title")] * 2
     assert "not among them: mood" in capsys.readouterr().err
+
+
+def test_the_operator_chooses_tables(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All that are proposed by default; a name that is not among them is asked for again."""
+    answers = iter(["nobody", "public.page"])
+    monkeypatch.setattr("typer.prompt", lambda *_, **__: next(answers))
+    page = TableName("public", "page")
+    (chosen,) = init._chosen([Proposal(BLOG, (TITLE,), (TITLE,)), Proposal(page, (TITLE,), (TITLE,))])
+    assert chosen.table == page
+    assert "not among them: nobody" in capsys.readouterr().err
+
+
+def test_there_is_nothing_to_choose_from() -> None:
+    """Nobody is asked for a table then."""
+    assert init._chosen([]) == ()
+
+
+def test_a_remark_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lengths of what is taken, and of what is not."""
+    long, short = replace(CONTENTS, length=834), replace(TITLE, name="mood", length=5)
+    text = render([Proposal(BLOG, (long,), (long, short))], dsn=None, provider="hashing")
+    words = "# public.blog has text in contents 834 bytes on average; left out: mood 5 bytes on average.\n"
+    assert words in text
+
+
+def test_what_is_left_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a remark of one line, whatever is in a table's name."""
+    text = render([], dsn=None, provider="hashing", left_out=["public.a\nb: no key"])
+    assert "# Left out:\n#   public.a?b: no key\n" in text
+    assert vectorizers(text) == ()
+
+
+@pytest.mark.parametrize(
+    ("column", "is_telling"),
+    [
+        (TITLE, True),
+        (NOTE, True),
+        (replace(NOTE, name="x", length=100), True),
+        (replace(NOTE, name="x"), False),
+    ],
+)
+def test_a_name_or_a_length_tells(column: Column, *, is_telling: bool) -> None:
+    """A long text is worth embedding whatever its column is called."""
+    assert column.is_telling is is_telling
 
 
 def test_without_a_look_the_place_is_marked() -> None:
