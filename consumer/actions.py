@@ -12,8 +12,7 @@ from typing import NamedTuple
 Key = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Upsert:
+class Upsert(NamedTuple):
     """The row is as its image says: the columns that the expressions use, as values for a JSON object."""
 
     image: Mapping[str, object]
@@ -27,8 +26,7 @@ class Refetch:
     """
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """The row was read from the source. `text` is what to embed; None if it has no embedding, or no longer
     exists.
     """

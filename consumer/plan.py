@@ -37,35 +37,35 @@ class RowShape:
     lossy_key: Mapping[str, tuple[str, ...]]  # such columns of the key, with what the null may stand for
 
 
-def plan(change: Change, shape: RowShape) -> Iterator[tuple[Key, Action]]:
-    """Yield the actions of one change, in order. A change of key is a Delete and an Upsert.
+def plan(change: Change, shape: RowShape) -> list[tuple[Key, Action]]:
+    """Return the actions of one change, in order. A change of key is a Delete and an Upsert.
 
     Raises Unidentified where the change does not carry the key.
     """
     if change.kind not in shape.published:
-        return
+        return []
     try:
-        yield from _actions(change, shape)
+        return _actions(change, shape)
     except Unidentified:
-        for key in _possible_keys(change, shape):
-            yield key, REFETCH
+        return [(key, REFETCH) for key in _possible_keys(change, shape)]
 
 
-def _actions(change: Change, shape: RowShape) -> Iterator[tuple[Key, Action]]:
+def _actions(change: Change, shape: RowShape) -> list[tuple[Key, Action]]:
+    columns, identity = change.columns, change.identity
     if change.kind == "delete":
-        yield _key(shape, change.identity, change.columns), DELETE
-        return
-    key = _key(shape, change.columns, change.identity)
-    if change.kind == "update":
-        old = _key(shape, change.identity, change.columns)
-        if old != key:
-            yield old, DELETE
-    yield key, _upsert(change, shape)
+        return [(_key(shape, identity, columns), DELETE)]
+    key = _key(shape, columns, identity)
+    upsert = key, _upsert(change, shape)
+    if identity and (old := _key(shape, identity, columns)) != key:
+        return [(old, DELETE), upsert]
+    return [upsert]
 
 
 def _key(shape: RowShape, first: Mapping[str, Value], second: Mapping[str, Value]) -> Key:
     """Return the key's text; a column that `first` lacks, an unchanged one, is taken from `second`."""
-    return tuple(_key_text(name, first.get(name, second.get(name)), shape) for name in shape.key)
+    return tuple(
+        [_key_text(name, first[name] if name in first else second.get(name), shape) for name in shape.key]
+    )
 
 
 def _possible_keys(change: Change, shape: RowShape) -> Iterator[Key]:
@@ -103,19 +103,21 @@ def _upsert(change: Change, shape: RowShape) -> Action:
     image: dict[str, object] = {}
     size = 0
     for name in shape.used:
-        value = columns.get(name)
-        if value is None and name not in columns:
-            if name not in identity:
-                return REFETCH
+        if name in columns:
+            value = columns[name]
+        elif name in identity:
             value = identity[name]  # unchanged TOAST: the old value, where the replica identity carries it
-        if value is None:
-            if name in shape.lossy_null:
-                return REFETCH
-        elif isinstance(value, str):
+        else:
+            return REFETCH
+        if isinstance(value, str):
             size += getsizeof(value)
             if name in shape.json and _is_altered_by_nesting(value):
                 return REFETCH
-        image[name] = _as_json(name, value, shape)
+            image[name] = _as_json(name, value, shape)
+        elif value is None and name in shape.lossy_null:
+            return REFETCH
+        else:
+            image[name] = value
     # An image so large is not worth holding and copying: the row is read by its key.
     return Upsert(image, size) if size <= LARGE_IMAGE else REFETCH
 
@@ -125,11 +127,10 @@ def _is_altered_by_nesting(value: str) -> bool:
     return value == "null" or value != value.strip()
 
 
-def _as_json(name: str, value: Value, shape: RowShape) -> object:
-    """Return what stands for a column's value in the image's JSON."""
-    if isinstance(value, str):
-        if name in shape.bytea:
-            return f"\\x{value}"
-        if name in shape.json:
-            return orjson.Fragment(value)
-    return value
+def _as_json(name: str, text: str, shape: RowShape) -> object:
+    """Return what stands for a column's text in the image's JSON."""
+    if name in shape.bytea:
+        return f"\\x{text}"
+    if name in shape.json:
+        return orjson.Fragment(text)
+    return text

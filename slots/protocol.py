@@ -68,7 +68,10 @@ def decode_frame(data: bytes | memoryview) -> XLogData | Keepalive:
         if data[0] == _TAG_XLOG_DATA:
             _, start, end, _ = _XLOG_DATA.unpack_from(data)
             payload = data[_XLOG_DATA.size :]
-            return XLogData(Lsn(start), Lsn(end), payload if len(payload) > _LONG else bytes(payload))
+            lsn = Lsn(start)
+            return XLogData(
+                lsn, lsn if end == start else Lsn(end), payload if len(payload) > _LONG else bytes(payload)
+            )
         if data[0] == _TAG_KEEPALIVE:
             _, end, _, reply_requested = _KEEPALIVE.unpack(data)
             return Keepalive(Lsn(end), reply_requested != 0)

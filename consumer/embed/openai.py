@@ -103,12 +103,14 @@ def _headers(settings: Settings, url: str) -> dict[str, str]:
 
 async def _body(response: httpx2.Response, most: int) -> bytes:
     """Read the answer, but no more of it than could be vectors."""
-    body = bytearray()
+    pieces: list[bytes] = []
+    size = 0
     async for piece in response.aiter_bytes():
-        body += piece
-        if len(body) > most:
+        pieces.append(piece)
+        size += len(piece)
+        if size > most:
             raise BadAnswer(f"the answer is longer than {most} bytes")
-    return bytes(body)
+    return b"".join(pieces)
 
 
 def _read(body: bytes) -> Answer:

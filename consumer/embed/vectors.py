@@ -13,7 +13,7 @@ from consumer.embed.errors import BadAnswer
 # Where a float32 keeps its sign and the most of its exponent. NaN and infinities have an exponent of ones
 # only.
 _TOP_BYTE = 3 if sys.byteorder == "little" else 0
-_ONES = (b"\x7f", b"\xff")
+_ONES, _ONES_NEGATIVE = b"\x7f", b"\xff"
 
 
 def as_vector(numbers: Iterable[float]) -> Vector:
@@ -56,7 +56,7 @@ def check(vectors: Sequence[Vector], texts: int, dimensions: int) -> None:
 def _is_finite(vector: Vector) -> bool:
     """Look at one byte of each number first: hardly a vector has one past 1e38, which takes a closer look."""
     top = vector.tobytes()[_TOP_BYTE::4]
-    if not any(ones in top for ones in _ONES):
+    if _ONES not in top and _ONES_NEGATIVE not in top:
         return True
     # A sum of float32 values can't overflow a double; NaN and infinities stay in it.
     return isfinite(sum(vector))
