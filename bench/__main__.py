@@ -18,7 +18,8 @@ def main() -> int:
     with Lab() as lab:
         records = [record for name in chosen if (record := _measured(name, lab))]
         versions = lab.versions()
-    show(records)
+    if len(records) > 1:
+        show(records)
     if lab.quick:
         say("QUICK=1 shows that all works; docs/performance.md is left as it is")
     else:

@@ -71,7 +71,7 @@ def _measured(record: Record | None) -> str:
             result.theirs,
             f"{result.ratio:.2f}",
             result.target,
-            "yes" if result.reached else "**no**",
+            ("yes" if result.reached else "**no**") if result.target else "",
         )
         for result in record.results
     ]

@@ -142,7 +142,7 @@ def show(records: Sequence[Record]) -> None:
             result.theirs,
             f"{result.ratio:.2f}",
             result.target,
-            "yes" if result.reached else "[bold red]no[/]",
+            ("yes" if result.reached else "[bold red]no[/]") if result.target else "",
         )
     Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH).print(table)
 
@@ -189,8 +189,9 @@ def main(measure: "Callable[[Lab], list[Result]]") -> NoReturn:
 
 
 def guarded(run: Callable[[], int]) -> int:
-    """Run and return the exit code: SIGTERM unwinds as Ctrl-C does, and a failure becomes one line."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    """Run and return the exit code: SIGTERM and Ctrl-C unwind, and a failure becomes one line."""
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell lets what is in the background ignore SIGINT
+        signal.signal(number, _interrupt)
     try:
         return run()
     except BenchFailed as failure:
