@@ -75,7 +75,7 @@ def _measured(record: Record | None) -> str:
         )
         for result in record.results
     ]
-    notes = [f"- {result.what}: {result.note}" for result in record.results if result.note]
+    notes = [f"- {result.what} ({result.beside}): {result.note}" for result in record.results if result.note]
     rounds = f"medians of {record.rounds} rounds" if record.rounds > 1 else "one round"
     quick = ", QUICK=1" if record.quick else ""
     how = f"{record.date}, commit {record.commit}, {rounds}{quick}."
