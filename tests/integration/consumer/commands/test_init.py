@@ -89,7 +89,7 @@ class TestProposesTables:
             "CREATE SCHEMA walvec; CREATE TABLE walvec.dead_letter (id int PRIMARY KEY, body text)"
         )
         source.execute(
-            "CREATE TABLE b (id int, chunk_seq int, chunk text, input_hash bytea, body text, PRIMARY KEY (id))"
+            "CREATE TABLE b (id int PRIMARY KEY, chunk_seq int, chunk text, input_hash bytea, body text)"
         )
         source.execute("CREATE TABLE page (id int PRIMARY KEY, body text) PARTITION BY RANGE (id)")
         source.execute("CREATE TABLE page_1 PARTITION OF page FOR VALUES FROM (1) TO (9)")

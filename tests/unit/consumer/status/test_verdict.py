@@ -1,5 +1,7 @@
 import itertools
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,3 +127,13 @@ def test_several_vectorizers_are_summed_up() -> None:
     """The first is named, the others are counted."""
     paused = tuple(replace(VECTORIZER, name=name, paused="x") for name in ("a", "b", "c"))
     assert judge(Report(NOON, SLOT, paused)).text.startswith("a and 2 more are paused")
+
+
+def test_the_page_has_every_state() -> None:
+    """Whoever reads `state` finds it among the levels that docs/operations.md lists."""
+    page = (Path(__file__).parents[4] / "docs/operations.md").read_text()
+    table = page.split("| verdict | state")[1].split("\n\n")[0]
+    rows = re.findall(r"^\| (ok|warning|failed) \| (.*) \|$", table, re.MULTILINE)
+    told = {(level, state) for level, cell in rows for state in re.findall(r"`([a-z_]+)`", cell)}
+    assert {(level, state) for state, (_, level, _) in STATES.items()} <= told
+    assert {state for _, state in told} - {"unreserved", "no_checkpoint"} == set(STATES)
