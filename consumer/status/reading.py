@@ -25,7 +25,8 @@ from slots.queries import load
 
 _QUERIES = load("status.sql")
 
-COUNT_LIMIT = 3_000  # milliseconds that counting one target may take; past it the count is an estimate
+COUNT_LIMIT = 3_000  # milliseconds that counting the targets may take; past it the counts are estimates
+COUNT_LEAST = 50  # of them, for each, however many there are
 COUNT_SHARE = 20  # a count that took a second is taken again after this many
 
 Counts = tuple[int | None, int | None, bool]  # rows, chunks, whether they are estimates
@@ -91,6 +92,7 @@ class Reader:
         self._stack = AsyncExitStack()
         self._source: Connection | None = None
         self._target: Connection | None = None
+        self._count_until = 0.0
         self._counts: dict[str, tuple[float, Counts]] = {}  # by target: when to count again, and what it was
         self.source_failure: str | None = None  # why the source was not asked
 
@@ -106,6 +108,7 @@ class Reader:
         Raises PreconditionFailed where nothing is set up, ConnectionLost while the target cannot be reached.
         """
         target = await self._open_target()
+        self._count_until = monotonic() + COUNT_LIMIT / 1000
         source = await self._open_source()
         slot = await self._slot(source, target)
         parked = await metadata.count_parked(target)
@@ -203,7 +206,8 @@ class Reader:
         began = monotonic()
         due, counts = self._counts.get(table, (0.0, (None, None, False)))
         if began >= due:
-            counts = await _counted(table, target, estimate)
+            limit = max(COUNT_LEAST, round((self._count_until - began) * 1000))
+            counts = await _counted(table, target, estimate, limit)
             ended = monotonic()
             self._counts[table] = ended + COUNT_SHARE * (ended - began), counts
         return counts
@@ -231,11 +235,12 @@ async def _written(table: str, target: Connection) -> tuple[int | None, int | No
     return await cursor.fetchone() or (None, None)
 
 
-async def _counted(table: str, target: Connection, estimate: int | None) -> Counts:
+async def _counted(table: str, target: Connection, estimate: int | None, limit: int) -> Counts:
+    """Count a target's rows and chunks; `estimate` takes their place after `limit` milliseconds."""
     name = sql.Identifier(*TableName.parse(table))
     try:
         async with target.transaction():
-            await target.execute(load("slots.sql")["limit_statements"], {"milliseconds": COUNT_LIMIT})
+            await target.execute(load("slots.sql")["limit_statements"], {"milliseconds": limit})
             cursor = await target.execute(sql.SQL(load("target.sql")["coverage"]).format(target=name))
             ((rows, chunks),) = await cursor.fetchall()
     except psycopg.errors.UndefinedTable:

@@ -127,6 +127,8 @@ def test_commands_tell_nothing(planted: Sidecar) -> None:
     """Nor do the others; only `search` shows chunks, and `dead-letter list` keys: they are asked for them."""
     expression_fails(planted)
     lines = ["check --json", "run --once", "status --json", "backfill blog", "resync --yes", "slots list"]
+    lines += ["status", "config show", "config show --json", "check --estimate", "check --estimate --json"]
+    lines += ["init --output - --yes"]
     printed = [planted.start(*line.split()).output() for line in lines]
     assert canaries(written(planted, *printed)) == set()
     assert canaries(planted.start("dead-letter", "list", "--json").output()) == {KEY}

@@ -87,7 +87,7 @@ def test_every_command_works(
     monkeypatch.delenv("WALVEC_SOURCE__DSN")
     restricted.path.chmod(0o600)
     words = ["setup", "run --once", "status", "search blog one", "slots list", "dead-letter list"]
-    words += ["backfill blog", "resync --yes", "check --json"]
+    words += ["check --estimate", "config show", "backfill blog", "resync --yes", "check --json"]
     outcomes = {line: walvec(*line.split()) for line in words}
     assert {line: outcome.code for line, outcome in outcomes.items()} == dict.fromkeys(words, 0), outcomes
     findings = json.loads(outcomes["check --json"].stdout)["findings"]

@@ -197,6 +197,22 @@ def test_watching_is_an_object_each_time_for_programs(blog: Sidecar) -> None:
     assert (first["motion"]["chunks"], second["motion"]["chunks"]) == (None, 0.0)
 
 
+def test_watching_outlives_its_sessions(blog: Sidecar) -> None:
+    """A server that restarts is waited for."""
+    process = blog.start("status", "--watch", "--json", "--interval", "0.1")
+    stdout = output_of(process)
+    stdout.readline()
+    for session in (blog.source, blog.target):
+        session.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE application_name = 'walvec status' AND datname = current_database()"
+        )
+    stdout.readline()  # may have been on its way
+    assert [json.loads(stdout.readline())["verdict"]["state"] for _ in range(3)] == ["not_running"] * 3
+    process.interrupt()
+    assert process.wait() == 0
+
+
 def test_watching_ends_with_its_reader(blog: Sidecar) -> None:
     """As in `walvec status --watch | head -1`: no complaint."""
     process = blog.start("status", "--watch", "--interval", "0.1")
