@@ -11,6 +11,7 @@ from time import monotonic
 import psycopg
 import structlog
 
+from consumer.committed import Committed
 from consumer.errors import BackfillRestarted
 from consumer.evaluate import Source
 from consumer.failpoint import failpoint
@@ -48,11 +49,11 @@ class Committer:
         source: Source,
         *,
         end: Lsn | None,
-        committed: Callable[[str, Batch], None],
+        committed: Callable[[Committed], None],
     ) -> None:
         """Write through `writer`, look at the source through `source`; `end` is an LSN that is waited for.
 
-        `committed` is called with every batch, and its vectorizer's name, once it is committed.
+        `committed` is called with every batch once it is committed.
         """
         self._writer = writer
         self._tables = tables
@@ -76,21 +77,23 @@ class Committer:
         """
         if len(self._unseen) > UNSEEN_LIMIT:
             await self._source.look()
-        began = monotonic()
-        position = await in_place(self._commit, lane.name, batch)
-        self._committed(lane.name, batch)
-        _report(lane.name, batch, position, monotonic() - began)
+        done = Committed(lane.name, batch, await in_place(self._commit, lane.name, batch))
+        _report(done)
+        self._committed(done)
 
     async def _commit(self, name: str, batch: Batch) -> Position:
         """Try once. The lock is for one try, so that other lanes write in between."""
         async with self.writing:
+            batch.stages.done("turn")
             position = Position(
                 applied=self._ledger.applied(name, finishing=1),
                 checkpoint=self._ledger.checkpoint(name, finishing=1),
                 unseen_xids=self._unseen.current(),
+                transactions=self._ledger.transactions(name),
             )
             failpoint("before-commit")
             await self._write(name, batch, position)
+            batch.stages.done("write")
             failpoint("after-commit")
             self._ledger.finish(name, 1)
             self._confirm(position.checkpoint)
@@ -194,16 +197,12 @@ class Committer:
             failpoint("after-confirm")
 
 
-def _report(name: str, batch: Batch, position: Position, seconds: float) -> None:
+def _report(done: Committed) -> None:
     """Write the canonical line of a committed batch."""
     _log.info(
         "batch committed",
-        vectorizer=name,
-        lsn=str(position.applied),
-        rows=len(batch.settled) + len(batch.parked),
-        chunks_embedded=batch.embedded,
-        chunks_written=len(batch.chunks),
-        rows_without_embedding=len(batch.gone),
-        rows_parked=len(batch.parked),
-        write_ms=round(seconds * 1000, 1),
+        vectorizer=done.vectorizer,
+        lsn=str(done.position.applied),
+        **done.counts(),
+        **done.batch.stages.milliseconds(),
     )

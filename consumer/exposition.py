@@ -54,6 +54,7 @@ def _work(telemetry: Telemetry) -> Read:
         (t.ROWS, telemetry.rows.items()),
         (t.TEXTS, telemetry.texts.items()),
         (t.BATCH_ROWS, [((name,), tally) for name, tally in telemetry.batch_rows.items()]),
+        (t.STAGE_SECONDS, [((stage,), tally) for stage, tally in telemetry.stage_seconds.items()]),
     )
 
 
@@ -65,6 +66,8 @@ def _embedder(telemetry: Telemetry) -> Read:
         (t.REQUESTS, [((provider, outcome), count) for outcome, count in telemetry.requests.items()]),
         (t.RETRIES, [((provider, error), count) for error, count in telemetry.retries.items()]),
         (t.REQUEST_SECONDS, [((provider,), telemetry.request_seconds)]),
+        (t.REQUEST_TEXTS, [((provider,), telemetry.request_texts)]),
+        (t.REQUESTS_IN_FLIGHT, [((provider,), dispatcher.in_flight if dispatcher else 0)]),
         (t.SENT, [((provider,), usage.texts if usage else 0)]),
         (t.TOKENS, [((provider,), usage.tokens if usage else 0)]),
         (t.FAILING, [((provider,), 0.0 if since is None else monotonic() - since)]),
@@ -85,6 +88,7 @@ def _stream(vitals: Vitals | None) -> Read:
             (t.CONFIRMED, vitals.confirmed),
             (t.RECEIVED, vitals.received),
             (t.LAG, max(vitals.received - vitals.saved, 0)),
+            (t.LAG_SECONDS, vitals.lag_seconds),
             (t.STALL, vitals.stalled_for),
             (t.WRITABLE, int(vitals.write_failure is None)),
             (t.BUFFER, vitals.buffered),
@@ -92,8 +96,8 @@ def _stream(vitals: Vitals | None) -> Read:
         if vitals
         else ()
     )
-    given = dict[Metric, float](values)
-    metrics = (t.CHECKPOINT, t.CONFIRMED, t.RECEIVED, t.LAG, t.STALL, t.WRITABLE, t.BUFFER)
+    given = dict[Metric, float | None](values)
+    metrics = (t.CHECKPOINT, t.CONFIRMED, t.RECEIVED, t.LAG, t.LAG_SECONDS, t.STALL, t.WRITABLE, t.BUFFER)
     return [(metric, _single(given.get(metric))) for metric in metrics]
 
 

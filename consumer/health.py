@@ -44,14 +44,14 @@ class Answer:
 Routes = Mapping[str, Callable[[], Answer]]
 
 
-def routes(telemetry: Telemetry, stop: asyncio.Event) -> Routes:
-    """Return what answers each path. `stop` is set once the process ends in order."""
+def routes(telemetry: Telemetry, stop: asyncio.Event, *, max_lag: float = 0.0) -> Routes:
+    """Return what answers each path. `stop` is set once the process ends in order; see `why_not_ready`."""
     from consumer.exposition import CONTENT_TYPE, Exposition
 
     exposition = Exposition(telemetry)
 
     def readiness() -> Answer:
-        why = "stopping" if stop.is_set() else why_not_ready(telemetry)
+        why = "stopping" if stop.is_set() else why_not_ready(telemetry, max_lag)
         return _plain(HTTPStatus.SERVICE_UNAVAILABLE, why) if why else _plain(HTTPStatus.OK, "ready")
 
     return {
@@ -61,17 +61,23 @@ def routes(telemetry: Telemetry, stop: asyncio.Event) -> Routes:
     }
 
 
-def why_not_ready(telemetry: Telemetry) -> str | None:
-    """Return in one line why the target is not being kept in step; None if it is."""
+def why_not_ready(telemetry: Telemetry, max_lag: float = 0.0) -> str | None:
+    """Return in one line why the target is not being kept in step; None if it is.
+
+    `max_lag`: seconds that the oldest commit which is not embedded may have waited; 0.0: any.
+    """
     if telemetry.vitals is None:
         masked = mask(None, "", {"event": telemetry.why_detached})["event"]
         return " ".join(str(masked).split())
     vitals = telemetry.vitals()
     if vitals.write_failure:
         return f"the target does not take what is written: {vitals.write_failure}"
-    if vitals.stalled_for <= STALL_LIMIT:
+    if 0 < max_lag < (lag := vitals.lag_seconds or 0.0):
+        why = f"the oldest commit that is not embedded is {lag:.0f} s old, more than [http] max_lag allows"
+    elif vitals.stalled_for > STALL_LIMIT:
+        why = f"the checkpoint has been waiting for work in flight for {vitals.stalled_for:.0f} s"
+    else:
         return None
-    why = f"the checkpoint has been waiting for work in flight for {vitals.stalled_for:.0f} s"
     since = telemetry.dispatcher.failing_since if telemetry.dispatcher else None
     return why if since is None else f"{why}; the embedding service fails for {monotonic() - since:.0f} s"
 

@@ -50,6 +50,7 @@ class Segment:
 
     __slots__ = (
         "actions",
+        "began",
         "committed",
         "progress",
         "sealed",
@@ -63,6 +64,7 @@ class Segment:
     def __init__(self, span: Span) -> None:
         """Begin empty; `span` is its place in the ledger."""
         self.span = span
+        self.began = monotonic()
         self.actions: dict[Key, Action] = {}
         self.truncate = False  # of all rows, before the actions
         self.sweep = False  # keys may be gone that no action names

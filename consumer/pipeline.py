@@ -20,6 +20,7 @@ from consumer.backfill import Backfill
 from consumer.budget import Budget
 from consumer.chunk import InputHasher
 from consumer.commit import Committer
+from consumer.committed import Committed
 from consumer.embed.dispatch import Dispatcher
 from consumer.evaluate import Source
 from consumer.failpoint import failpoint
@@ -30,7 +31,7 @@ from consumer.route import Router
 from consumer.standing import LastLook, Standing, Vitals
 from consumer.visibility import Unseen
 from consumer.watch import Watch
-from consumer.write import Batch, Writer
+from consumer.write import Writer
 from slots.ack import Ledger
 from slots.protocol import Keepalive
 from slots.stream import feedback
@@ -60,11 +61,11 @@ class Pipeline:
         dispatcher: Dispatcher,
         *,
         once: bool,
-        committed: Callable[[str, Batch], None],
+        committed: Callable[[Committed], None],
     ) -> None:
         """Wire the stages; nothing runs yet. With `once`, the end is what was committed before attaching.
 
-        `committed` is told of every batch of a vectorizer, by its name.
+        `committed` is told of every batch that the target has.
         """
         config, checkpoint, agreed = attachment.config, attachment.checkpoint, attachment.vectorizers
         self._attachment = attachment
@@ -150,6 +151,7 @@ class Pipeline:
             received=max(committer.received_lsn, self._ledger.saved),
             saved=self._ledger.saved,
             confirmed=committer.confirmed,
+            lag_seconds=self._router.lag_seconds(),
             stalled_for=committer.stalled_for,
             write_failure=committer.write_failure,
             buffered=self._budget.used,

@@ -20,6 +20,7 @@ from consumer.evaluate import Source, Text
 from consumer.failpoint import failpoint
 from consumer.lane import Segment
 from consumer.policy import in_place
+from consumer.stages import Stages
 from consumer.target import TargetTable
 from consumer.write import Batch, Parked
 
@@ -62,8 +63,13 @@ class Preparer:
     async def __call__(self, segment: Segment) -> Batch:
         """Return what to write for a segment."""
         failpoint("after-plan")
-        batch = Batch(truncate=segment.truncate, progress=segment.progress, sweep=segment.sweep)
+        stages = Stages(segment.began)
+        stages.done("queue")
+        batch = Batch(
+            truncate=segment.truncate, progress=segment.progress, sweep=segment.sweep, stages=stages
+        )
         rows = await self._chunk(await self._texts(segment, batch))  # unnamed: the texts may be large
+        stages.done("chunk")
         batch.gone.extend(key for key, chunks in rows.items() if not chunks)
         rows = {key: chunks for key, chunks in rows.items() if chunks}
         equals = [] if self._binding.relation.key_is_canonical else batch.gone
@@ -72,6 +78,7 @@ class Preparer:
             if segment.truncate
             else await in_place(self._table.existing, self._lookups, list(rows), equals)
         )
+        stages.done("lookup")
         for key, chunks in rows.items():
             batch.texts += len(chunks)
             if key in held:
@@ -79,6 +86,7 @@ class Preparer:
             else:
                 batch.chunks += [(key, chunk_seq, chunk, NEW) for chunk_seq, chunk in enumerate(chunks)]
         await self._embed(batch)
+        stages.done("embed")
         parked = {row.key for row in batch.parked}
         batch.surplus = [row for row in batch.surplus if row[0] not in parked]
         if not self._keep_parked:
@@ -109,6 +117,7 @@ class Preparer:
         refused = await _isolate(refetch, self._refetch)
         for key, failure in _sort(refetch, refused, texts).items():
             batch.parked.append(Parked(key, "evaluate", f"{failure.kind} ({failure.sqlstate})", failure.what))
+        batch.stages.done("evaluate")
         return texts
 
     async def _evaluate(self, images: Sequence[Mapping[str, object]]) -> Sequence[Text]:

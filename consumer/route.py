@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from consumer.bind import Binding
+from consumer.lag import Awaited, age
 from consumer.lane import Lane
 from consumer.plan import RowShape, Unidentified, plan
 from consumer.visibility import Unseen
@@ -35,6 +36,8 @@ class Router:
                 for table in streamed_tables(lane.binding):
                     self._truncates[table].append((lane, start))
         self._transaction: Lsn | None = None
+        self._committed_at = ""  # the transaction at hand
+        self._awaited = Awaited()
         self._truncated: set[Table] = set()
         self._acting = False
         self.acted = Lsn(0)  # the newest transaction that asked anything of a lane
@@ -50,15 +53,18 @@ class Router:
                 self._change(message)
             case Begin():
                 self._transaction = message.next_lsn
+                self._committed_at = message.timestamp
                 self._acting = False
                 self._unseen.decoded(message.xid)
             case Commit():
                 self._finish_truncates()
                 if self._acting:
                     self.acted = max(self.acted, message.next_lsn)
+                    self._awaited.add(message.next_lsn, message.timestamp, self._ledger.saved)
                 self.foreign = self.foreign or message.xid != self.own_xid
-                self._ledger.complete(message.next_lsn)
+                self._ledger.complete(message.next_lsn, transactions=int(self._acting))
                 self._transaction = None
+                self._acting = False
             case Truncate():
                 self._truncate(message)
 
@@ -66,6 +72,14 @@ class Router:
         """Note how far the server has read, which counts between transactions only."""
         if self._transaction is None:
             self._ledger.complete(wal_end)
+
+    def lag_seconds(self) -> float | None:
+        """Return the age of the oldest commit that asked for something and is not covered by the checkpoint.
+
+        0.0 where there is none; a transaction that is still arriving counts. None: its time cannot be told.
+        """
+        oldest = self._awaited.oldest(self._ledger.saved)
+        return age(oldest or (self._committed_at if self._acting else None))
 
     def _change(self, change: Change) -> None:
         for lane, shape, start in self._lanes.get((change.schema, change.table), ()):

@@ -197,6 +197,7 @@ class Http(Section):
     """The small server for /livez, /readyz and /metrics."""
 
     listen: str = "127.0.0.1:9187"  # "": off
+    max_lag: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # seconds until not ready; 0: any
 
     @field_validator("listen")
     @classmethod

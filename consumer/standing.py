@@ -45,6 +45,7 @@ class Vitals:
     received: Lsn  # how far the source has sent
     saved: Lsn  # the checkpoint
     confirmed: Lsn  # what the slot was told
+    lag_seconds: float | None  # age of the oldest commit not covered by it; None: the source gave no time
     stalled_for: float  # seconds that the checkpoint has waited for work in flight; 0: it waits for none
     write_failure: str | None  # the kind of error that the last try to write ended with
     buffered: int  # bytes of changes in memory, about

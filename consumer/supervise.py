@@ -8,7 +8,7 @@ import asyncio
 import random
 import signal
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext, suppress
 from time import monotonic
 
 import structlog
@@ -22,6 +22,7 @@ from consumer.pipeline import Pipeline
 from consumer.policy import Rule, explain, rule_for, worst
 from consumer.progress import display
 from consumer.telemetry import Telemetry
+from consumer.tracing import tracing
 from slots.errors import PreconditionFailed, SlotActive
 
 FIRST_WAIT, LONGEST_WAIT = 0.2, 30.0  # seconds between tries
@@ -44,15 +45,26 @@ async def supervise(config: Config, *, once: bool, wait: bool, give_up_after: fl
         embedder, config.embedder, on_retry=telemetry.retried, on_answer=telemetry.answered
     )
     stop = asyncio.Event()
-    # Work with an end has nobody to probe it, and may be done beside a process that has the port.
-    address = None if once else config.http.address
     try:
-        with _signals(stop):
-            async with serving_in_turn(address, routes(telemetry, stop)) if address else nullcontext():
+        with tracing() as telemetry.trace, _signals(stop):
+            async with _server(config, telemetry, stop, once=once):
                 supervisor = Supervisor(config, dispatcher, telemetry, stop, once=once, wait=wait)
                 await supervisor.run(give_up_after)
     finally:
         await dispatcher.aclose()
+
+
+def _server(
+    config: Config, telemetry: Telemetry, stop: asyncio.Event, *, once: bool
+) -> AbstractAsyncContextManager[None]:
+    """Return the server for probes and metrics.
+
+    Work with an end has nobody to probe it, and may be done beside a process that has the port.
+    """
+    address = None if once else config.http.address
+    if address is None:
+        return nullcontext()
+    return serving_in_turn(address, routes(telemetry, stop, max_lag=config.http.max_lag))
 
 
 class Supervisor:

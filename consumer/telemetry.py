@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final, Literal
 
+from consumer.committed import Committed
 from consumer.embed.dispatch import Dispatcher, Waiting
+from consumer.stages import STAGES
 from consumer.standing import Vitals
-from consumer.write import Batch
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -51,6 +52,13 @@ RECEIVED: Final = Metric("walvec_received_lsn", "gauge", (), "LSN, a number", "H
 LAG: Final = Metric(
     "walvec_lag_bytes", "gauge", (), "bytes", "WAL received and not covered by the checkpoint"
 )
+LAG_SECONDS: Final = Metric(
+    "walvec_lag_seconds",
+    "gauge",
+    (),
+    "seconds",
+    "Age of the oldest commit that is received and not yet embedded and committed",
+)
 STALL: Final = Metric(
     "walvec_stall_seconds", "gauge", (), "seconds", "How long the checkpoint has waited for work in flight"
 )
@@ -83,6 +91,9 @@ TEXTS: Final = Metric(
 )
 BATCH_ROWS: Final = Metric(
     "walvec_batch_rows", "histogram", _BY_VECTORIZER, "rows", "Rows written in one transaction"
+)
+STAGE_SECONDS: Final = Metric(
+    "walvec_stage_seconds", "histogram", ("stage",), "seconds", "What a committed batch's time went into"
 )
 IN_FLIGHT: Final = Metric(
     "walvec_segments_in_flight", "gauge", _BY_VECTORIZER, "segments", "Segments begun and not committed"
@@ -123,6 +134,12 @@ RETRIES: Final = Metric(
 REQUEST_SECONDS: Final = Metric(
     "walvec_embedder_request_seconds", "histogram", _BY_PROVIDER, "seconds", "Time to a request's answer"
 )
+REQUEST_TEXTS: Final = Metric(
+    "walvec_embedder_request_texts", "histogram", _BY_PROVIDER, "texts", "Texts in an answered request"
+)
+REQUESTS_IN_FLIGHT: Final = Metric(
+    "walvec_embedder_requests_in_flight", "gauge", _BY_PROVIDER, "requests", "Requests sent and not answered"
+)
 SENT: Final = Metric(
     "walvec_embedder_texts_total", "counter", _BY_PROVIDER, "texts", "Texts sent, and sent again"
 )
@@ -138,6 +155,8 @@ FAILING: Final = Metric(
 )
 
 _ROW_BOUNDS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
+_TEXT_BOUNDS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048)
+_STAGE_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _SECOND_BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -180,6 +199,9 @@ class Telemetry:
         self.requests: Counter[str] = Counter()  # by outcome
         self.retries: Counter[str] = Counter()  # by error class
         self.request_seconds = Tally(_SECOND_BOUNDS)
+        self.request_texts = Tally(_TEXT_BOUNDS)
+        self.stage_seconds = {stage: Tally(_STAGE_BOUNDS) for stage in STAGES}
+        self.trace: Callable[[Committed], None] = lambda _: None
 
     def attached(self, vitals: Callable[[], Vitals]) -> None:
         """Note that an attachment has begun, and how to look at it."""
@@ -194,8 +216,9 @@ class Telemetry:
         """Count a failure after which the process attaches anew."""
         self.reconnects[type(error).__name__] += 1
 
-    def committed(self, name: str, batch: Batch) -> None:
-        """Count a batch of the vectorizer `name`; once it is committed, so a repeat counts too."""
+    def committed(self, done: Committed) -> None:
+        """Count and trace a batch; once it is committed, so a repeat counts too."""
+        name, batch = done.vectorizer, done.batch
         parked = {row.key for row in batch.parked}
         embedded = len({key for key, _, _, vector in batch.chunks if vector is not None})
         deleted = len(set(batch.gone) - parked)
@@ -209,11 +232,15 @@ class Telemetry:
         self.texts[name, "reused"] += batch.texts - batch.embedded
         tally = self.batch_rows.setdefault(name, Tally(_ROW_BOUNDS))
         tally.add(len(batch.settled) + len(batch.parked))
+        for stage, began, ended in batch.stages.spans():
+            self.stage_seconds[stage].add(ended - began)
+        self.trace(done)
 
-    def answered(self, seconds: float, outcome: str) -> None:
-        """Count a request to the service: `outcome` is ok, or the error's class."""
+    def answered(self, seconds: float, outcome: str, texts: int) -> None:
+        """Count a request of so many texts to the service: `outcome` is ok, or the error's class."""
         self.requests[outcome] += 1
         self.request_seconds.add(seconds)
+        self.request_texts.add(texts)
 
     def retried(self, waiting: Waiting) -> None:
         """Count a wait before a request is sent again."""

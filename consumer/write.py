@@ -19,6 +19,7 @@ from consumer.dead_letter import SHARE_WINDOW, Share
 from consumer.embed import Vector
 from consumer.errors import BackfillRestarted, CatalogChanged, TooManyDeadLetters
 from consumer.metadata import Phase, VectorizerState
+from consumer.stages import Stages
 from consumer.target import TargetTable
 from slots.lsn import Lsn
 from slots.queries import load
@@ -65,6 +66,7 @@ class Batch:
     refused: int = 0  # of these
     texts: int = 0  # chunks of all its rows, those that the target holds already included
     sweep: bool = False  # look the target's keys up in the source from now on
+    stages: Stages = field(default_factory=Stages)  # what its time goes into
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class Position:
     applied: Lsn  # by this vectorizer
     checkpoint: Lsn  # by all of them
     unseen_xids: Collection[int]
+    transactions: int = 0  # that asked for something, and are complete with the batch
 
 
 class Writer:

@@ -34,6 +34,7 @@ class Span:
     """
 
     end: Lsn
+    transactions: int = 0  # that asked for something, and are complete with it
 
 
 class Ledger:
@@ -54,11 +55,11 @@ class Ledger:
         self._open[lane].append(span)
         return span
 
-    def complete(self, end: Lsn) -> None:
+    def complete(self, end: Lsn, *, transactions: int = 0) -> None:
         """Note that the stream is planned through `end`: a commit's end, or a keepalive's place between two.
 
         The newest span of every lane reaches so far too: nothing of the lane's is planned after it. An `end`
-        behind `planned` is a replay and moves nothing.
+        behind `planned` is a replay and moves nothing. `transactions` are those that asked for something.
         """
         if end <= self.planned:
             return
@@ -66,6 +67,7 @@ class Ledger:
         for spans in self._open.values():
             if spans:
                 spans[-1].end = end
+                spans[-1].transactions += transactions
 
     def applied(self, lane: str, *, finishing: int = 0) -> Lsn:
         """Return the LSN through which the lane is done once its `finishing` oldest spans are committed."""
@@ -75,6 +77,10 @@ class Ledger:
         if finishing == 0:
             return self._applied[lane]
         return max(self._applied[lane], spans[finishing - 1].end)
+
+    def transactions(self, lane: str) -> int:
+        """Return how many transactions are complete with the lane's oldest span."""
+        return self._open[lane][0].transactions
 
     def checkpoint(self, lane: str | None = None, *, finishing: int = 0) -> Lsn:
         """Return the LSN a target transaction may save if it commits `lane`'s `finishing` oldest spans."""

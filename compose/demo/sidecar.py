@@ -173,7 +173,7 @@ class Sidecar:
         """Read the log on, and count all batches so far."""
         for event in self._batches():
             self._tally = Tally(
-                self._tally.rows + event["rows"], self._tally.texts + event["chunks_embedded"]
+                self._tally.rows + event["rows"], self._tally.texts + event["texts_embedded"]
             )
         return self._tally
 

@@ -33,6 +33,7 @@ publication = "walvec"               # which tables are followed, created by set
 
 # [http]
 # listen = "127.0.0.1:9187"          # /livez /readyz /metrics; "" turns it off
+# max_lag = 0                        # seconds that a commit may wait until /readyz says no; 0: any
 
 # [log]
 # level = "info"                     # debug, info, warning, error

@@ -126,8 +126,8 @@ async def ask(embedder: Embedder, texts: Sequence[str]) -> Answer:
 class Dispatcher:
     """Turns texts into vectors through one embedder, for any number of tasks of one event loop.
 
-    `on_retry` is called for every wait, `on_answer` for every request, with its seconds and its outcome (ok,
-    or the error's class), for metrics and status; logging is done here.
+    `on_retry` is called for every wait, `on_answer` for every request, with its seconds, its outcome (ok, or
+    the error's class) and its number of texts, for metrics and status; logging is done here.
     """
 
     def __init__(
@@ -136,10 +136,11 @@ class Dispatcher:
         settings: Settings,
         *,
         on_retry: Callable[[Waiting], None] | None = None,
-        on_answer: Callable[[float, str], None] | None = None,
+        on_answer: Callable[[float, str, int], None] | None = None,
     ) -> None:
         self.embedder = embedder
         self.usage = Usage()
+        self.in_flight = 0  # requests sent and not answered
         self.failing_since: float | None = None  # time.monotonic() of the first failure since the last answer
         self._concurrency = settings.concurrency
         self._places = asyncio.Semaphore(settings.concurrency)
@@ -246,6 +247,7 @@ class Dispatcher:
         self._pace.started(time.monotonic())
         self.usage.requests += 1
         self.usage.texts += len(texts)
+        self.in_flight += 1
         began, outcome = time.monotonic(), None
         try:
             answer = await ask(self.embedder, texts)
@@ -257,8 +259,9 @@ class Dispatcher:
                 self._pace.limited(time.monotonic(), error.retry_after)
             raise
         finally:
+            self.in_flight -= 1
             if self._on_answer is not None and outcome is not None:  # None: given up, which is no answer
-                self._on_answer(time.monotonic() - began, outcome)
+                self._on_answer(time.monotonic() - began, outcome, len(texts))
         self.usage.tokens += answer.tokens or 0
         self._note_answer()
         return answer

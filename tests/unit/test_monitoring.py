@@ -21,9 +21,7 @@ PROMETHEUS = ROOT / "compose/prometheus"
 GRAFANA = ROOT / "compose/grafana"
 PAGE = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 
-# Used already, and exported soon; until then WalvecLagging is silent.
-AWAITED = {"walvec_lag_seconds": Metric("walvec_lag_seconds", "gauge", (), "seconds", "")}
-METRICS = AWAITED | {each.name: each for each in vars(telemetry).values() if isinstance(each, Metric)}
+METRICS = {each.name: each for each in vars(telemetry).values() if isinstance(each, Metric)}
 SERVERS_OWN = {"job", "instance", "le"}  # labels that Prometheus and histograms add
 SELECTOR = re.compile(r"\b(walvec_\w+)(?:\{([^}]*)\})?")
 DASHBOARD_WIDTH = 24  # Grafana's grid

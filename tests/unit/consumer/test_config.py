@@ -74,7 +74,7 @@ class TestDefaults:
                 "parked_vectors": "remove",
                 "max_dead_letters": 1000,
             },
-            "http": {"listen": "127.0.0.1:9187"},
+            "http": {"listen": "127.0.0.1:9187", "max_lag": 0.0},
             "log": {"level": "info", "format": "auto"},
             "vectorizers": (
                 {

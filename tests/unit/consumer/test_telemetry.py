@@ -3,11 +3,12 @@ from array import array
 from prometheus_client.parser import text_string_to_metric_families
 
 from consumer.actions import Chunk
+from consumer.committed import Committed
 from consumer.exposition import Exposition
 from consumer.metadata import Phase
 from consumer.standing import BackfillStanding, Vitals
 from consumer.telemetry import Tally, Telemetry
-from consumer.write import Batch, Parked
+from consumer.write import Batch, Parked, Position
 from slots.lsn import Lsn
 
 Sample = tuple[str, tuple[tuple[str, str], ...]]
@@ -29,6 +30,7 @@ def vitals(phase: Phase = "rows") -> Vitals:
         received=Lsn(500),
         saved=Lsn(200),
         confirmed=Lsn(100),
+        lag_seconds=2.5,
         stalled_for=1.5,
         write_failure=None,
         buffered=4096,
@@ -62,7 +64,7 @@ def test_every_row_and_text_of_a_batch_has_one_outcome() -> None:
         refused=1,
         texts=5,
     )
-    telemetry.committed("blog", batch)
+    telemetry.committed(Committed("blog", batch, Position(Lsn(1), Lsn(1), ())))
     assert telemetry.rows == {
         ("blog", "embedded"): 1,
         ("blog", "unchanged"): 2,
@@ -83,6 +85,7 @@ def test_an_attachment_is_read_off_as_it_is() -> None:
         ("walvec_attached", ()): 1,
         ("walvec_lag_bytes", ()): 300,
         ("walvec_confirmed_lsn", ()): 100,
+        ("walvec_lag_seconds", ()): 2.5,
         ("walvec_stall_seconds", ()): 1.5,
         ("walvec_target_writable", ()): 1,
         ("walvec_segments_in_flight", (blog,)): 2,
@@ -104,4 +107,7 @@ def test_without_an_attachment_there_are_no_old_values() -> None:
     telemetry.detached("trying again")
     names = {name for name, _ in exported(telemetry)}
     assert "walvec_attached" in names
-    assert not {"walvec_lag_bytes", "walvec_confirmed_lsn", "walvec_segments_in_flight"} & names
+    assert (
+        not {"walvec_lag_bytes", "walvec_lag_seconds", "walvec_confirmed_lsn", "walvec_segments_in_flight"}
+        & names
+    )
