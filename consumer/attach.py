@@ -59,24 +59,33 @@ async def attach(config: Config, stack: AsyncExitStack, *, wait: bool, starting:
     await metadata.require_schema(writer)
     await _fence(writer, config.source.slot, wait=wait)
     await register_vectors(writer)
-    catalog = await _open(stack, connect_source(config, role="catalog"))
-    server = await look_at_server(catalog)
-    checkpoint = await _agreed_checkpoint(config, writer, catalog, server)
-    vectorizers = await agree_on_vectorizers(config, writer, catalog, starting=starting)
-    for table in vectorizers.tables.values():
-        await table.create_staging(writer)
-    stream = await ReplicationStream.connect(conninfo(config.source_dsn, "stream"), on_notice=_on_notice)
-    stack.push_async_callback(stream.close)
+    async with asyncio.TaskGroup() as opening:  # a session takes longer to open than anything that is asked
+
+        def open_beside(connecting: Coroutine[object, object, Connection]) -> asyncio.Task[Connection]:
+            return opening.create_task(_open(stack, connecting))
+
+        images = open_beside(connect_source(config, role="evaluate"))
+        rows = open_beside(connect_source(config, role="backfill"))
+        lookups = open_beside(connect_target(config, role="lookup"))
+        backfill = open_beside(connect_target(config, role="backfill"))
+        connecting = opening.create_task(_connect_stream(config, stack))
+        catalog = await _open(stack, connect_source(config, role="catalog"))
+        server = await look_at_server(catalog)
+        checkpoint = await _agreed_checkpoint(config, writer, catalog, server)
+        vectorizers = await agree_on_vectorizers(config, writer, catalog, starting=starting)
+        for table in vectorizers.tables.values():
+            await table.create_staging(writer)
+    stream = connecting.result()
     await start(stream, config.source.slot, vectorizers.bindings.values())
     return Attachment(
         config=config,
         stream=stream,
         writer=writer,
-        images=await _open(stack, connect_source(config, role="evaluate")),
-        rows=await _open(stack, connect_source(config, role="backfill")),
+        images=images.result(),
+        rows=rows.result(),
         catalog=catalog,
-        lookups=await _open(stack, connect_target(config, role="lookup")),
-        backfill=await _open(stack, connect_target(config, role="backfill")),
+        lookups=lookups.result(),
+        backfill=backfill.result(),
         checkpoint=checkpoint,
         position=server.position,
         vectorizers=vectorizers,
@@ -87,6 +96,12 @@ async def start(stream: ReplicationStream, slot: str, bindings: Iterable[Binding
     """Start the stream for the tables that the vectorizers need, and no others of the publication."""
     tables = sorted({table for binding in bindings for table in streamed_tables(binding)})
     await stream.start(slot, wal2json_options(tables), OPTIONAL)
+
+
+async def _connect_stream(config: Config, stack: AsyncExitStack) -> ReplicationStream:
+    stream = await ReplicationStream.connect(conninfo(config.source_dsn, "stream"), on_notice=_on_notice)
+    stack.push_async_callback(stream.close)
+    return stream
 
 
 async def _open(stack: AsyncExitStack, opening: Coroutine[object, object, Connection]) -> Connection:

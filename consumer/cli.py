@@ -7,7 +7,6 @@ import gc
 import os
 import sys
 import traceback
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
@@ -47,6 +46,8 @@ app.add_typer(config_app, name="config")
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001 -- Typer's callback
     if asked:
+        from importlib.metadata import PackageNotFoundError, version
+
         try:
             typer.echo(f"walvec {version('walvec')}")
         except PackageNotFoundError:

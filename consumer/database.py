@@ -35,6 +35,10 @@ _PINNED = {
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
+    # A statement is planned once and serves for months: planned over a table that was small then, it would
+    # read all of it for every batch. Every one of ours has an index to go by.
+    "enable_seqscan": "off",
+    "jit": "off",
     # When walvec's host vanishes, its lock on the target must not stay for the kernel's two hours.
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",

@@ -10,9 +10,15 @@ from slots.errors import PreconditionFailed
 def api_key(variable: str | None, *, required_by: str | None) -> str | None:
     """The key, or None where none is set and none is required.
 
-    Raises PreconditionFailed, naming the variable, if `required_by`, a provider or service, can't do without.
+    Raises PreconditionFailed, naming the variable, if `required_by`, a provider or service, can't do without,
+    and if what is there cannot be sent.
     """
     key = os.environ.get(variable, "").strip() if variable else ""
+    if not key.isascii() or not key.isprintable():
+        raise PreconditionFailed(
+            f"what the environment variable {variable} holds is no key: it has characters no header may have",
+            hint=f"export {variable}=... anew, on one line",
+        )
     if key:
         return key
     if required_by is None:

@@ -5,7 +5,6 @@ body ourselves: vectors come in base64 where the server can (128 x 1,024 floats:
 https://platform.openai.com/docs/api-reference/embeddings
 """
 
-import asyncio
 import re
 import sys
 import time
@@ -16,7 +15,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx2
+import aiohttp
 import orjson
 from pybase64 import b64decode
 
@@ -27,6 +26,7 @@ from consumer.embed.http_answer import HttpAnswer, explain, mentions, service_at
 from consumer.embed.vectors import as_vector, in_order
 
 SERVER = "https://api.openai.com/v1"
+READ_BYTES = 1 << 20  # of an answer that are taken from the socket before anybody looks at them
 ANSWER_MAX = 1_048_576  # bytes of an answer, besides its vectors
 NUMBER_MAX = 32  # bytes of one number written out
 DIMENSIONS_MAX = 8_192  # read even if fewer are configured, so that the error can say how many came
@@ -55,10 +55,14 @@ class OpenAIEmbedder:
         self._service = service_at(url)
         self._timeout = settings.timeout
         self._options: dict[str, Any] = {"dimensions": settings.dimensions, "encoding_format": "base64"}
-        self._http = httpx2.AsyncClient(
+        # How many requests there are at a time is `dispatch`'s to say.
+        self._http = aiohttp.ClientSession(
             headers=_headers(settings, url),
-            timeout=settings.timeout,
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=settings.concurrency),
+            timeout=aiohttp.ClientTimeout(settings.timeout),
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=READ_BYTES,
+            trust_env=True,  # the proxies that the environment names
         )
 
     async def embed(self, texts: Sequence[str]) -> Answer:
@@ -77,21 +81,19 @@ class OpenAIEmbedder:
     async def _post(self, request: dict[str, Any]) -> HttpAnswer:
         most = ANSWER_MAX + len(request["input"]) * max(self.dimensions, DIMENSIONS_MAX) * NUMBER_MAX
         try:
-            # httpx's time-out is one for each read, which a server that trickles never meets.
-            async with (
-                asyncio.timeout(self._timeout),
-                self._http.stream("POST", self._url, content=orjson.dumps(request)) as response,
-            ):
+            async with self._http.post(
+                self._url, data=orjson.dumps(request), allow_redirects=False
+            ) as response:
                 body = await _body(response, most)
-        except (TimeoutError, httpx2.TimeoutException):
+        except TimeoutError:
             raise timed_out(self._service, self._timeout) from None
-        except httpx2.RequestError as error:
+        except aiohttp.ClientError as error:
             raise unreachable(self._service, error) from None
-        return HttpAnswer(self._service, response.status_code, response.headers.get("retry-after"), body)
+        return HttpAnswer(self._service, response.status, response.headers.get("retry-after"), body)
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        await self._http.close()
 
 
 def _headers(settings: Settings, url: str) -> dict[str, str]:
@@ -101,11 +103,11 @@ def _headers(settings: Settings, url: str) -> dict[str, str]:
     return content | ({"Authorization": f"Bearer {key}"} if key else {})
 
 
-async def _body(response: httpx2.Response, most: int) -> bytes:
+async def _body(response: aiohttp.ClientResponse, most: int) -> bytes:
     """Read the answer, but no more of it than could be vectors."""
     pieces: list[bytes] = []
     size = 0
-    async for piece in response.aiter_bytes():
+    async for piece in response.content.iter_any():
         pieces.append(piece)
         size += len(piece)
         if size > most:
