@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from consumer import health
+from consumer.stages import STAGES
 from slots.lsn import Lsn
 from tests.fix_embedding_service import Status
 from tests.fix_walvec import Run, Sidecar, until
@@ -125,6 +126,12 @@ def test_figures_agree_with_what_was_done(served: Sidecar, probe: Probe, run: Ru
     assert answered
     assert refused
     assert seconds == answered + refused
+    assert probe.metric("walvec_embedder_request_texts_count") == seconds
+    assert probe.metric("walvec_embedder_request_texts_sum") == len(served.service.texts)
+    assert probe.metric("walvec_embedder_requests_in_flight", provider="openai") == 0
+    batches = probe.metric("walvec_batch_rows_count", vectorizer="blog")
+    for stage in STAGES:
+        assert probe.metric("walvec_stage_seconds_count", stage=stage) == batches
     assert probe.metric("walvec_segments_in_flight", vectorizer="blog") == 0
     assert probe.metric("walvec_buffer_bytes") == 0
 
@@ -158,6 +165,24 @@ def test_not_ready_while_the_service_fails(
     served.service.always = None
     assert until(probe.ready, "ready again")
     assert probe.metric("walvec_stall_seconds") == 0
+
+
+def test_not_ready_past_the_lag_that_is_allowed(served: Sidecar, probe: Probe) -> None:
+    """A commit waits for the service for longer than that; its age is told, and 0 when caught up."""
+    served.settings["http"]["max_lag"] = 0.2
+    with served.running():
+        until(probe.ready, "ready")
+        served.in_step()
+        until(lambda: probe.metric("walvec_lag_seconds") == 0 or None, "caught up")
+        served.service.always = Status(503)
+        served.source.execute("INSERT INTO blog VALUES ('a', 'new')")
+        assert until(lambda: probe.unready("[http] max_lag") or None, "not ready")
+        assert (probe.metric("walvec_lag_seconds") or 0) > 0.2
+        served.source.execute("CREATE TABLE other ()")
+        served.service.always = None
+        assert until(probe.ready, "ready again")
+        served.in_step()
+        until(lambda: probe.metric("walvec_lag_seconds") == 0 or None, "caught up again")
 
 
 def test_not_ready_while_the_database_is_away(served: Sidecar, probe: Probe, run: Run) -> None:

@@ -3,14 +3,17 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from http import HTTPStatus
 
 import pytest
 
 from consumer import health
 from consumer.health import Answer, routes, serving, serving_in_turn, why_not_ready
+from consumer.standing import Vitals
 from consumer.telemetry import Telemetry
 from slots.errors import PreconditionFailed
+from slots.lsn import Lsn
 
 Address = tuple[str, int]
 
@@ -160,6 +163,41 @@ def test_reason_is_one_line_and_tells_no_secret() -> None:
     assert why
     assert "\n" not in why
     assert "canary" not in why
+
+
+@pytest.mark.parametrize(
+    ("max_lag", "lag_seconds", "why"),
+    [
+        (0.0, 9_999.0, None),
+        (60.0, 60.0, None),
+        (60.0, 61.4, "the oldest commit that is not embedded is 61 s old, more than [http] max_lag allows"),
+        (60.0, None, None),
+    ],
+)
+def test_lag_that_is_allowed(max_lag: float, lag_seconds: float | None, why: str | None) -> None:
+    """Past it the process is not ready; 0 allows any, and a lag that cannot be told is none."""
+    telemetry = Telemetry("hashing")
+    telemetry.attached(lambda: replace(vitals(), lag_seconds=lag_seconds))
+    assert why_not_ready(telemetry, max_lag) == why
+
+
+def vitals() -> Vitals:
+    """An attachment that does well."""
+    return Vitals(
+        received=Lsn(2),
+        saved=Lsn(1),
+        confirmed=Lsn(1),
+        lag_seconds=0.0,
+        stalled_for=0.0,
+        write_failure=None,
+        buffered=0,
+        in_flight={},
+        queued={},
+        backfills={},
+        paused=[],
+        slot=None,
+        dead_letters=None,
+    )
 
 
 def test_prometheus_client_is_imported_for_the_server_only() -> None:

@@ -1,6 +1,7 @@
 """Routing: which lane a message is for, and how far the stream is planned."""
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from slots.ack import Ledger
 from slots.lsn import Lsn
 from slots.wal2json import Begin, Change, Commit, Event, Message, Truncate
 
+LONG_AGO, YEAR = "2001-02-03 04:05:06.789+00", 365 * 86_400.0
 ALL = frozenset({"insert", "update", "delete", "truncate"})
 
 
@@ -61,9 +63,9 @@ class Stream:
         self.ledger, self.unseen = Ledger(Lsn(100), starts), Unseen()
         self.router = Router(cast("list[Lane]", lanes), self.ledger, self.unseen)
 
-    def transaction(self, end: int, *events: Event, xid: int = 7) -> None:
+    def transaction(self, end: int, *events: Event, xid: int = 7, committed: str = "now") -> None:
         """Route a transaction that ends there."""
-        limits = (xid, Lsn(end - 1), Lsn(end), "now")
+        limits = (xid, Lsn(end - 1), Lsn(end), committed)
         for event in (Begin(*limits), *events, Commit(*limits)):
             self.router.route(event)
 
@@ -190,6 +192,62 @@ class TestPlace:
         own = stream.router.foreign
         stream.transaction(120, xid=8)
         assert (own, stream.router.foreign) == (False, True)
+
+
+class TestLag:
+    """The age of the oldest commit that is to be embedded."""
+
+    def test_no_change_that_is_followed(self) -> None:
+        """Nobody waits for another table's."""
+        stream = Stream(lane("blog"))
+        stream.transaction(110, delete(1, "page"), committed=LONG_AGO)
+        assert stream.router.lag_seconds() == 0.0
+
+    def test_until_the_checkpoint_covers_it(self) -> None:
+        """A transaction that others follow still counts by its own time."""
+        stream = Stream(lane("blog"))
+        stream.transaction(110, delete(1), committed=LONG_AGO)
+        stream.transaction(120, delete(2), committed=datetime.now(UTC).isoformat(" "))
+        assert (stream.router.lag_seconds() or 0) > YEAR
+        stream.ledger.save(Lsn(110))
+        assert (stream.router.lag_seconds() or 0) < YEAR
+        stream.ledger.save(Lsn(120))
+        assert stream.router.lag_seconds() == 0.0
+
+    def test_transaction_that_is_still_arriving(self) -> None:
+        """Counts from its first change on, since its rows are worked off before its end has come."""
+        stream = Stream(lane("blog"))
+        stream.router.route(Begin(7, Lsn(109), Lsn(200), LONG_AGO))
+        assert stream.router.lag_seconds() == 0.0
+        stream.router.route(delete(1))
+        assert (stream.router.lag_seconds() or 0) > YEAR
+
+    def test_replay(self) -> None:
+        """What the lanes had is not waited for."""
+        stream = Stream(lane("blog"), applied={"blog": 120})
+        stream.transaction(110, delete(1), committed=LONG_AGO)
+        assert stream.router.lag_seconds() == 0.0
+
+    def test_time_that_cannot_be_told(self) -> None:
+        """No value, rather than none to wait for."""
+        stream = Stream(lane("blog"))
+        stream.transaction(110, delete(1), committed="0044-03-15 00:00:00+00 BC")
+        assert stream.router.lag_seconds() is None
+
+
+def test_transactions_are_counted_by_span() -> None:
+    """Those that ask for something, with the span that they are complete with."""
+    stream = Stream(lane("blog"))
+    stream.ledger.open("blog")
+    stream.transaction(110, delete(1))
+    stream.transaction(120, delete(1, "page"))
+    stream.router.keepalive(Lsn(125))
+    stream.transaction(130, delete(2))
+    first = stream.ledger.transactions("blog")
+    stream.ledger.open("blog")
+    stream.transaction(140, delete(3))
+    stream.ledger.finish("blog", 1)
+    assert (first, stream.ledger.transactions("blog")) == (2, 1)
 
 
 def test_refetch_reaches_the_lane() -> None:
