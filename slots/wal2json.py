@@ -149,7 +149,8 @@ class Decoder:
         schema, table = _text(fields["schema"]), _text(fields["table"])
         columns, identity = _images(kind, fields)
         inexact = (schema, table) in self._exact and (_has_float(columns) or _has_float(identity))
-        if inexact or _NEGATIVE_ZERO in payload:
+        has_zero = 0 in columns.values() or 0 in identity.values()
+        if inexact or (has_zero and _NEGATIVE_ZERO in payload):
             columns, identity = _images(kind, _parse_exactly(payload))
         # The frame's LSN is the change's own; the message's field says the same and need not be parsed.
         return Change(kind, lsn, schema, table, columns, identity)
