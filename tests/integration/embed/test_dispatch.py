@@ -34,7 +34,11 @@ async def connect(embedding_service: EmbeddingService) -> AsyncIterator[Open]:
     """Open a Dispatcher on the service, with other settings if given; closed in the end."""
     opened: list[Dispatcher] = []
 
-    def open_it(on_retry: Callable[[Waiting], None] | None = None, **settings: Any) -> Dispatcher:
+    def open_it(
+        on_retry: Callable[[Waiting], None] | None = None,
+        on_answer: Callable[[float, str, int], None] | None = None,
+        **settings: Any,
+    ) -> Dispatcher:
         section = SimpleNamespace(
             provider="openai",
             model="m",
@@ -48,7 +52,7 @@ async def connect(embedding_service: EmbeddingService) -> AsyncIterator[Open]:
             timeout=5.0,
         )
         vars(section).update(settings)
-        opened.append(Dispatcher(open_embedder(section), section, on_retry=on_retry))
+        opened.append(Dispatcher(open_embedder(section), section, on_retry=on_retry, on_answer=on_answer))
         return opened[-1]
 
     yield open_it
@@ -68,6 +72,34 @@ async def test_many_texts_are_packed_sent_side_by_side_and_put_back_in_order(
     assert max(len(request.inputs) for request in embedding_service.requests) == 10
     assert embedding_service.most_in_flight == 4
     assert (dispatcher.usage.requests, dispatcher.usage.texts, dispatcher.usage.failures) == (10, 95, 0)
+
+
+async def test_each_request_is_told_with_its_outcome_and_texts(
+    connect: Open, embedding_service: EmbeddingService
+) -> None:
+    """A failure has as many as what is sent again; while it is told, and after all, no other is in flight."""
+    embedding_service.script(Status(503))
+    told: list[tuple[str, int, int]] = []
+
+    def answered(_: float, outcome: str, texts: int) -> None:
+        told.append((outcome, texts, dispatcher.in_flight))
+
+    dispatcher = connect(on_answer=answered, concurrency=1)
+    await dispatcher.embed(TEXTS[:15])
+    assert told == [("ServiceUnavailable", 10, 0), ("ok", 10, 0), ("ok", 5, 0)]
+
+
+async def test_requests_in_flight_are_counted(connect: Open, embedding_service: EmbeddingService) -> None:
+    """One that is given up is in flight no more."""
+    embedding_service.always = Silent()
+    dispatcher = connect()
+    embedding = asyncio.create_task(dispatcher.embed(TEXTS))
+    async with asyncio.timeout(5):
+        while dispatcher.in_flight < 4:  # noqa: ASYNC110 - nothing announces a count
+            await asyncio.sleep(0.005)
+    embedding.cancel()
+    await asyncio.wait([embedding])
+    assert dispatcher.in_flight == 0
 
 
 async def test_nothing_to_embed_asks_nothing(connect: Open, embedding_service: EmbeddingService) -> None:
