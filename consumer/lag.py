@@ -7,18 +7,14 @@ from collections import deque
 from datetime import datetime
 from itertools import islice
 from time import time
-from typing import NamedTuple
 
 from slots.lsn import Lsn
 
 _LIMIT = 1_024  # entries, from which two neighbours become one
 
 
-class _Entry(NamedTuple):
-    """Transactions that follow each other."""
-
-    end: Lsn  # the newest one's commit end
-    timestamp: str  # the oldest one's commit
+# Transactions that follow each other: the newest one's commit end, and the oldest one's commit.
+_Entry = tuple[Lsn, str]
 
 
 class Awaited:
@@ -35,18 +31,18 @@ class Awaited:
     def add(self, end: Lsn, timestamp: str, saved: Lsn) -> None:
         """Note a transaction's commit end and time, as timestamptz text; `saved` is the checkpoint."""
         self._forget(saved)
-        self._entries.append(_Entry(end, timestamp))
+        self._entries.append((end, timestamp))
         if len(self._entries) >= _LIMIT:
             pairs = zip(islice(self._entries, 0, None, 2), islice(self._entries, 1, None, 2), strict=True)
-            self._entries = deque(_Entry(newer.end, older.timestamp) for older, newer in pairs)
+            self._entries = deque((end, timestamp) for (_, timestamp), (end, _) in pairs)
 
     def oldest(self, saved: Lsn) -> str | None:
         """Return when the oldest one past the checkpoint was committed."""
         self._forget(saved)
-        return self._entries[0].timestamp if self._entries else None
+        return self._entries[0][1] if self._entries else None
 
     def _forget(self, saved: Lsn) -> None:
-        while self._entries and self._entries[0].end <= saved:
+        while self._entries and self._entries[0][0] <= saved:
             self._entries.popleft()
 
 

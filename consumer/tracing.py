@@ -9,7 +9,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import entry_points
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Final, cast
 
@@ -129,6 +128,8 @@ def _own_provider() -> tuple["TracerProvider", Callable[[], None]]:
 
 def _exporter(name: str) -> Callable[[], "SpanExporter"]:
     """Find an exporter by its name in the variable. `otlp` is over HTTP unless gRPC is asked for."""
+    from importlib.metadata import entry_points
+
     if name == "otlp":
         protocol = next(filter(None, map(os.environ.get, _PROTOCOLS)), "http/protobuf")
         name = f"otlp_proto_{protocol.partition('/')[0]}"
