@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from consumer.stages import STAGES
-from tests.fix_walvec import Process, Sidecar, until
+from tests.fix_walvec import Sidecar, until
 
 PAGE = (Path(__file__).parents[3] / "docs/operations.md").read_text(encoding="utf-8")
 ROW, KEY = "canary-in-a-row", "canary-in-a-key"
@@ -162,13 +162,6 @@ class Collector:
                 thread.join()
 
 
-def run_traced(sidecar: Sidecar, endpoint: str) -> Process:
-    """`walvec run --once` with that collector."""
-    process = sidecar.start("run", "--once", env={"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})
-    assert process.wait() == 0
-    return process
-
-
 class TestTraces:
     """Switched on by the standard variable."""
 
@@ -176,7 +169,8 @@ class TestTraces:
         """What the collector has when the process has ended is every batch, and nothing private."""
         collector = Collector()
         with collector.listening() as endpoint:
-            process = run_traced(blog, endpoint)
+            process = blog.start("run", "--once", env={"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})
+            assert process.wait() == 0
         lines = [line for line in process.log if line["event"] == "batch committed"]
         roots = [span for span in collector.spans if not span.parent_span_id]
         assert len(roots) == len(lines)
@@ -190,6 +184,13 @@ class TestTraces:
         assert "canary" not in str(collector.spans)
 
     def test_collector_that_is_away_harms_nothing(self, blog: Sidecar) -> None:
-        """All is embedded, and the process ends in order."""
-        run_traced(blog, "http://127.0.0.1:1")
+        """All is embedded, the exporter says so, and the process ends in order."""
+        away = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_BSP_SCHEDULE_DELAY": "10"}
+        process = blog.start("run", env=away)
+        blog.in_step()
+        until(
+            lambda: [line for line in process.log if line.get("logger", "").startswith("opentelemetry")],
+            "a line of the exporter's",
+        )
         assert blog.actual() == blog.expected()
+        assert process.stop() == 0
