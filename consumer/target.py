@@ -174,17 +174,20 @@ class TargetTable:
         parameters = key_sql.parameters(keys, self.key) | {"first": list(first)}
         await connection.execute(self.compose("delete_chunks"), parameters)
 
-    async def upsert(
+    async def stage(
         self, connection: Connection, chunks: Iterable[tuple[Key, int, Chunk, Vector | None]]
     ) -> None:
-        """Put chunks in their places; one without a vector keeps or moves the target's own for the same hash.
-
-        Raises psycopg's NotNullViolation where the target no longer holds that vector.
-        """
+        """Copy chunks to where `upsert` takes them from, in the same transaction."""
         async with connection.cursor().copy(self.compose("fill_staging")) as copy:
             copy.set_types([*["text"] * len(self.key), "int4", "text", "vector", "bytea"])
             for block in _blocks(copy.formatter.write_row, chunks):
                 await copy.write(block)
+
+    async def upsert(self, connection: Connection) -> None:
+        """Put what is staged in its place; what has no vector keeps or moves the target's own for its hash.
+
+        Raises psycopg's NotNullViolation where the target no longer holds that vector.
+        """
         await connection.execute(self.compose("upsert_chunks"), {})
 
 

@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import cast
+from typing import Any, cast
 
+import psycopg
 from psycopg.types.json import Jsonb
 
 from consumer.actions import Chunk, Key
@@ -23,6 +24,8 @@ from consumer.stages import Stages
 from consumer.target import TargetTable
 from slots.lsn import Lsn
 from slots.queries import load
+
+Cursor = psycopg.AsyncCursor[Any]
 
 _QUERIES = load("metadata.sql")
 
@@ -112,15 +115,22 @@ class Writer:
         """
         share = self._share(name, batch)
         async with self._connection.transaction():
-            await self._write_chunks(table, batch)
-            await self._write_dead_letters(name, batch, position)
+            if batch.chunks:
+                await table.stage(self._connection, batch.chunks)
+            async with self._connection.pipeline():  # one wait for all of them
+                await self._write_chunks(table, batch)
+                await self._write_dead_letters(name, batch, position)
+                if batch.sweep:
+                    await self._connection.execute(_QUERIES["request_sweep"], {"name": name})
+                moved = [
+                    (BackfillRestarted(name), await self._save_progress(name, batch.progress)),
+                    (self._checkpoint_gone(), await self._save_position(name, position)),
+                ]
+            for error, cursor in moved:
+                if cursor and cursor.rowcount == 0:
+                    raise error
             if batch.parked and share.over_half:
                 await self._limit_dead_letters(name, batch)
-            if batch.sweep:
-                await self._connection.execute(_QUERIES["request_sweep"], {"name": name})
-            if batch.progress:
-                await self._save_progress(name, batch.progress)
-            await self._save_position(name, position)
         self._shares[name] = share
         self._checkpoint = max(self._checkpoint, position.checkpoint)
 
@@ -139,9 +149,11 @@ class Writer:
 
     async def save(self, checkpoint: Lsn, unseen_xids: Collection[int]) -> int:
         """Commit a checkpoint by itself, for progress without actions; return the transaction's id."""
-        xid = await self._save_checkpoint(checkpoint, unseen_xids)
+        row = await (await self._save_checkpoint(checkpoint, unseen_xids)).fetchone()
+        if row is None:
+            raise self._checkpoint_gone()
         self._checkpoint = max(self._checkpoint, checkpoint)
-        return xid
+        return cast("int", row[0])
 
     async def mark_stalled(self, seconds: float) -> None:
         """Commit that the checkpoint has been waiting for work in flight for so long."""
@@ -157,7 +169,7 @@ class Writer:
         if batch.gone:
             await table.delete(self._connection, batch.gone, list(repeat(0, len(batch.gone))))
         if batch.chunks:
-            await table.upsert(self._connection, batch.chunks)
+            await table.upsert(self._connection)
         if batch.surplus:
             keys, counts = zip(*batch.surplus, strict=True)
             await table.delete(self._connection, keys, counts)
@@ -193,7 +205,10 @@ class Writer:
             [(error_class, _)] = Counter(row.error_class for row in batch.parked).most_common(1)
             raise TooManyDeadLetters(name, parked, error_class)
 
-    async def _save_progress(self, name: str, progress: Progress) -> None:
+    async def _save_progress(self, name: str, progress: Progress | None) -> Cursor | None:
+        """Move a backfill's progress; no row, where it was told to begin again."""
+        if progress is None:
+            return None
         cursor = await self._connection.execute(
             _QUERIES["save_backfill"],
             {
@@ -204,25 +219,23 @@ class Writer:
                 "rows": progress.rows,
             },
         )
-        if cursor.rowcount == 0:
-            raise BackfillRestarted(name)
         if progress.phase == "index":
             await self._connection.execute(_QUERIES["forget_parked"], {"name": name})
+        return cursor
 
-    async def _save_position(self, name: str, position: Position) -> None:
+    async def _save_position(self, name: str, position: Position) -> Cursor | None:
+        """Move what is applied, and the checkpoint where it moves; no row, where that is no longer ours."""
         if position.applied > position.checkpoint:
             await self._connection.execute(
                 _QUERIES["save_applied"], {"name": name, "lsn": str(position.applied)}
             )
-        if position.checkpoint > self._checkpoint:
-            await self._save_checkpoint(position.checkpoint, position.unseen_xids)
+        if position.checkpoint <= self._checkpoint:
+            return None
+        return await self._save_checkpoint(position.checkpoint, position.unseen_xids)
 
-    async def _save_checkpoint(self, lsn: Lsn, unseen_xids: Collection[int]) -> int:
+    async def _save_checkpoint(self, lsn: Lsn, unseen_xids: Collection[int]) -> Cursor:
         values = {"slot": self._slot, "lsn": str(lsn), "unseen_xids": list(unseen_xids)}
-        cursor = await self._connection.execute(_QUERIES["save_checkpoint"], values)
-        row = await cursor.fetchone()
-        if row is None:
-            raise CatalogChanged(
-                f'the checkpoint of slot "{self._slot}" was removed or moved by somebody else'
-            )
-        return cast("int", row[0])
+        return await self._connection.execute(_QUERIES["save_checkpoint"], values)
+
+    def _checkpoint_gone(self) -> CatalogChanged:
+        return CatalogChanged(f'the checkpoint of slot "{self._slot}" was removed or moved by somebody else')
