@@ -97,18 +97,14 @@ class Settings(Protocol):
 def open_embedder(settings: Settings) -> Embedder:
     """Make the configured provider's embedder; nothing is sent yet.
 
-    Only that provider's module is imported: the mistralai SDK alone takes half a second.
+    Only that provider's module is imported, and one that comes with an HTTP client not before it is used.
     Raises PreconditionFailed if the key's environment variable or the user's function isn't there.
     """
     match settings.provider:
-        case "mistral":
-            from consumer.embed.mistral import MistralEmbedder
+        case "mistral" | "openai":
+            from consumer.embed.late import LateEmbedder
 
-            return MistralEmbedder(settings)
-        case "openai":
-            from consumer.embed.openai import OpenAIEmbedder
-
-            return OpenAIEmbedder(settings)
+            return LateEmbedder(settings)
         case "hashing":
             from consumer.embed.hashing import HashingEmbedder
 

@@ -49,7 +49,7 @@ class MistralEmbedder:
         connections = httpx2.Limits(max_connections=None, max_keepalive_connections=settings.concurrency)
         self._http = httpx2.AsyncClient(limits=connections)
         self._client = Mistral(
-            api_key=api_key(settings.api_key_env, required_by="mistral"),
+            api_key=api_key(settings),
             server_url=server,
             async_client=self._http,
             timeout_ms=int(self._timeout * 1000),

@@ -13,7 +13,6 @@ from binascii import Error as NotBase64
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
@@ -57,7 +56,7 @@ class OpenAIEmbedder:
         self._options: dict[str, Any] = {"dimensions": settings.dimensions, "encoding_format": "base64"}
         # How many requests there are at a time is `dispatch`'s to say.
         self._http = aiohttp.ClientSession(
-            headers=_headers(settings, url),
+            headers=_headers(settings),
             timeout=aiohttp.ClientTimeout(settings.timeout),
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -96,9 +95,8 @@ class OpenAIEmbedder:
         await self._http.close()
 
 
-def _headers(settings: Settings, url: str) -> dict[str, str]:
-    ours = urlsplit(url).hostname == urlsplit(SERVER).hostname
-    key = api_key(settings.api_key_env, required_by="OpenAI" if ours else None)
+def _headers(settings: Settings) -> dict[str, str]:
+    key = api_key(settings)
     content = {"Content-Type": "application/json", "Accept": "application/json"}
     return content | ({"Authorization": f"Bearer {key}"} if key else {})
 
