@@ -79,8 +79,8 @@ def seconds_to_wait(retry_after: str | None, now: float) -> float | None:
     """
     if retry_after is None:
         return None
-    if re.fullmatch(r"\d{1,9}(\.\d*)?", retry_after.strip()):
-        seconds = float(retry_after)
+    if number := re.fullmatch(r"\s*([0-9]{1,9}(\.[0-9]*)?)\s*", retry_after):
+        seconds = float(number[1])
     else:
         try:
             date = parsedate_to_datetime(retry_after)

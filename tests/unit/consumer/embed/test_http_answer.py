@@ -1,6 +1,6 @@
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from consumer.embed.errors import (
@@ -107,6 +107,7 @@ def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | N
 
 
 @given(st.text(max_size=40))
+@example("0\x1f")
 def test_no_retry_after_is_too_odd_to_read(header: str) -> None:
     """Anything gives None or a number within bounds."""
     wait = seconds_to_wait(header, NOW)
