@@ -37,7 +37,7 @@ class Limits:
 
     rows: int  # at most so many in a segment
     size: int  # bytes after which a segment is full
-    delay: float  # seconds to wait for more while other work is in flight
+    delay: float  # seconds to wait for more, for each segment in flight
     depth: int  # at most so many segments in flight
     flight: int  # bytes in flight from which no further segment begins
 
@@ -282,7 +282,8 @@ class Lane:
                 return segment
             else:
                 segment.waited = True
-                await asyncio.sleep(self._limits.delay)
+                # The more there is in flight, the longer: a small batch costs nearly what a large one does.
+                await asyncio.sleep(self._limits.delay * len(self._flight))
 
     def _flight_is_full(self) -> bool:
         """Whether to begin nothing: a lane that is stuck must leave room for what the others need."""
