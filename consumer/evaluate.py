@@ -165,7 +165,7 @@ class Source:
         needed = self._unseen.current()
         wait, warn_at = _FIRST_WAIT, monotonic() + _PATIENCE
         while True:
-            async with self._lock, self._connection.transaction(force_rollback=True):
+            async with self._lock, self._connection.transaction():
                 snapshot = await self._snapshot()
                 self._unseen.observe(snapshot)
                 if snapshot.sees_all(needed):
