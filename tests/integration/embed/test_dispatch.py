@@ -219,14 +219,15 @@ async def test_too_many_tokens_are_split_and_the_limit_is_learned(
     embedding_service: EmbeddingService,
     names_limits: bool,  # noqa: FBT001
 ) -> None:
-    """The second time, nothing is refused."""
+    """After a few times nothing is refused, and requests hold as much as they may."""
     embedding_service.max_tokens, embedding_service.names_limits = 130, names_limits
     texts = [f"{number:03} " * 40 for number in range(40)]
     dispatcher = connect(max_batch_tokens=100_000)
-    assert await dispatcher.embed(texts) == [embedding_service.vector(text) for text in texts]
-    await dispatcher.embed(texts)
-    embedding_service.forget()
-    assert await dispatcher.embed(texts) == [embedding_service.vector(text) for text in texts]
+    for _ in range(6):  # which answers come before which refusals, and teach first, is chance
+        embedding_service.forget()
+        assert await dispatcher.embed(texts) == [embedding_service.vector(text) for text in texts]
+        if all(request.status == 200 for request in embedding_service.requests):
+            break
     assert {request.status for request in embedding_service.requests} == {200}
     assert max(len(request.inputs) for request in embedding_service.requests) >= 2
 
