@@ -172,9 +172,7 @@ class Sidecar:
     def tally(self) -> Tally:
         """Read the log on, and count all batches so far."""
         for event in self._batches():
-            self._tally = Tally(
-                self._tally.rows + event["rows"], self._tally.texts + event["texts_embedded"]
-            )
+            self._tally = Tally(self._tally.rows + event["rows"], self._tally.texts + event["texts_embedded"])
         return self._tally
 
     def _batches(self) -> Iterator[dict[str, Any]]:
