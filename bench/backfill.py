@@ -1,17 +1,18 @@
 """Embedding rows that were there before, from the process's start to its end, beside pgai 0.12.1.
 
-walvec asks the embedding service over HTTP. pgai is measured in two ways, both at its best settings (with
-more tasks its advisory lock a row runs out of shared memory):
+Both are at their best settings (with more tasks pgai's advisory lock a row runs out of shared memory), in two
+ways:
 
-- *the same service*: the requests go over HTTP to the same process, by its Ollama provider, which is the
-  fastest of those that can be given a server's address.
-- *vectors for nothing*: its embedder is replaced by a function in its own process that has the vectors
-  already. No service can be faster, so this is the most that pgai could do; walvec is not given the same.
+- *the same service*: both send their requests over HTTP to the same process; pgai by its Ollama provider,
+  which is the fastest of those that can be given a server's address.
+- *no service*: the embedder of either is a function in its own process that has the vectors already. No
+  service can be faster, so this is the most that either could do.
 
 At its default settings (batches of 50, one task) pgai's rate is that of 5,000 rows.
 """
 
 from bench import contest, pgai
+from bench.embedder import SLOW
 from bench.lab import Lab
 from bench.report import Result, main
 from bench.rows import TABLE
@@ -21,30 +22,36 @@ REACH = {20_000: 1.5, 100_000: 2.0}
 QUICK = {200: 1.5}
 DEFAULTS_ROWS = 5_000
 DEFAULTS_REACH = 30.0
-SLOW = 0.05  # seconds that the service takes
 
 
 def measure(lab: Lab) -> list[Result]:
-    """Measure each size, with a service that answers at once and with one that takes 50 ms."""
+    """Measure each size: with a service, and without one at once and in 50 ms."""
     pgai.require()
     results = []
     for count, reach in lab.pick(REACH, QUICK).items():
         with contest.other(lab, PART, count) as (dsn, connection):
-            for latency in (0.0, SLOW):
-                results += _compare(lab, count, latency, reach, dsn, connection)
+            with lab.service() as service, contest.walvec(lab, PART, count, service) as ours:
+                theirs = lab.pgai(dsn, TABLE, service=service)
+                results += _compare(lab, count, "service at once", reach, ours, theirs, connection)
+            for slow in (False, True):
+                with contest.in_process(lab, PART, count, slow=slow) as ours:
+                    theirs = lab.pgai(dsn, TABLE, latency=SLOW if slow else 0.0)
+                    what = f"{contest.IN_PROCESS}, vectors {_named(slow=slow)}"
+                    results += _compare(lab, count, what, reach, ours, theirs, connection)
     return results + _defaults(lab)
 
 
 def _compare(
-    lab: Lab, count: int, latency: float, reach: float, dsn: str, connection: contest.Connection
+    lab: Lab,
+    count: int,
+    what: str,
+    reach: float,
+    ours: contest.Walvec,
+    theirs: pgai.Pgai,
+    connection: contest.Connection,
 ) -> list[Result]:
-    with lab.service(latency=latency) as service, contest.walvec(lab, PART, count, service) as ours:
-        others = {"pgai, vectors for nothing": lab.pgai(dsn, TABLE, latency=latency)}
-        if not latency:
-            others["pgai, the same service"] = lab.pgai(dsn, TABLE, service=service)
-        theirs = {name: contest.Other(each, connection).backfill for name, each in others.items()}
-        what = f"{count:,} rows, {_named(latency)}"
-        return contest.compare(PART, what, count, lab.rounds, reach, ours.backfill, theirs)
+    others = {"pgai": contest.Other(theirs, connection).backfill}
+    return contest.compare(PART, f"{count:,} rows, {what}", count, lab.rounds, reach, ours.backfill, others)
 
 
 def _defaults(lab: Lab) -> list[Result]:
@@ -56,42 +63,29 @@ def _defaults(lab: Lab) -> list[Result]:
         contest.other(lab, PART, few) as (dsn, connection),
     ):
         mine = count / ours.backfill(count).seconds
-        others = {
-            "the same service": (
-                lab.pgai(dsn, TABLE, settings=pgai.DEFAULTS, service=service),
-                DEFAULTS_REACH,
-            ),
-            "vectors for nothing": (lab.pgai(dsn, TABLE, settings=pgai.DEFAULTS, latency=SLOW), 0.0),
-        }
-        return [
-            _rates(
-                f"pgai by default, {name}",
-                mine,
-                few / contest.Other(each, connection).backfill(few).seconds,
-                reach,
-                f"{count:,} and {few:,} rows, one round",
-            )
-            for name, (each, reach) in others.items()
-        ]
+        theirs = contest.Other(lab.pgai(dsn, TABLE, settings=pgai.DEFAULTS, service=service), connection)
+        rate = few / theirs.backfill(few).seconds
+        note = f"{count:,} and {few:,} rows, one round"
+        return [_rates("pgai by default, the same service", mine, rate, DEFAULTS_REACH, note)]
 
 
 def _rates(beside: str, ours: float, theirs: float, reach: float, note: str) -> Result:
-    """Compare rows a second; a `reach` of 0 is no target."""
+    """Compare rows a second."""
     return Result(
         part=PART,
-        what=f"rate, {_named(SLOW)}",
+        what=f"rate, service {_named(slow=True)}",
         beside=beside,
         ours=f"{ours:,.0f} rows/s",
         theirs=f"{theirs:,.0f} rows/s",
         ratio=ours / theirs,
-        target=f">= {reach:.0f}" if reach else "",
+        target=f">= {reach:.0f}",
         reached=ours / theirs >= reach,
         note=note,
     )
 
 
-def _named(latency: float) -> str:
-    return f"service in {latency * 1000:.0f} ms" if latency else "service at once"
+def _named(*, slow: bool) -> str:
+    return f"in {SLOW * 1000:.0f} ms" if slow else "at once"
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ A contestant's `backfill` and `drain` leave its database as it was, so that the 
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from bench import rows
+from bench import embedder, rows
 from bench.child import Timing
 from bench.lab import Lab
 from bench.pgai import Pgai
@@ -21,7 +21,9 @@ from bench.service import Service
 from bench.sidecar import Sidecar
 
 # What was found to be fastest on 2 cores, for walvec as for pgai (`bench.pgai.BEST`); the page names both.
-BEST = {"max_batch_inputs": 1_000, "max_batch_tokens": 1_000_000, "concurrency": 4}
+BEST = {"max_batch_inputs": 2_000, "max_batch_tokens": 1_000_000, "concurrency": 4}
+BEST_PIPELINE = {"batch_rows": 2_000, "max_buffer_bytes": 134_217_728}
+IN_PROCESS = "no service"  # what both sides have in place of one, in a result's words
 EACH = 1_000  # rows to a transaction of the application
 
 Connection = psycopg.Connection[Any]
@@ -133,12 +135,22 @@ def table(lab: Lab, name: str, count: int) -> Iterator[tuple[str, Connection]]:
 
 @contextmanager
 def walvec(
-    lab: Lab, name: str, count: int, service: Service, embedder: dict[str, Any] | None = None
+    lab: Lab, name: str, count: int, service: Service | None, settings: dict[str, Any] | None = None
 ) -> Iterator[Walvec]:
-    """Make walvec's side, with `count` rows; `embedder` in the place of its best settings."""
+    """Make walvec's side, with `count` rows; `settings` of the embedder in the place of the best ones."""
     with table(lab, f"{name}_walvec", count) as (dsn, connection):
-        sidecar = lab.sidecar(dsn, rows.TABLE, service=service, embedder=embedder or BEST)
+        sidecar = lab.sidecar(
+            dsn, rows.TABLE, service=service, embedder=settings or BEST, pipeline=BEST_PIPELINE
+        )
         yield Walvec(sidecar, connection)
+
+
+def in_process(lab: Lab, name: str, count: int, *, slow: bool = False) -> AbstractContextManager[Walvec]:
+    """Make walvec's side with an embedder in its own process; `slow`: it takes `embedder.SLOW` seconds."""
+    function = embedder.slowly if slow else embedder.at_once
+    model = f"{embedder.__name__}:{function.__name__}"
+    own = {"provider": "python", "model": model, "dimensions": embedder.DIMENSIONS}
+    return walvec(lab, name, count, None, BEST | own)
 
 
 @contextmanager

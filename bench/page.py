@@ -45,7 +45,9 @@ def render(records: Mapping[str, Record | None], described: Mapping[str, str]) -
     costs = records.get(COSTS)
     return MARK + template.substitute(
         machine=_table(("what", "is"), described.items()),
-        walvec_settings=", ".join(f"`{name} = {value}`" for name, value in contest.BEST.items()),
+        walvec_settings=", ".join(
+            f"`{name} = {value}`" for name, value in (contest.BEST | contest.BEST_PIPELINE).items()
+        ),
         pgai_settings=f"batches of {pgai.BEST.batch:,} rows, {pgai.BEST.tasks} tasks",
         parts="\n\n".join(_part(name, record) for name, record in records.items() if name != COSTS),
         costs="\n".join(map(_cost, costs.results)) if costs and costs.results else "Not measured yet.",

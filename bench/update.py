@@ -1,8 +1,8 @@
 """An update of a column that is not embedded, of all rows in one statement, while the product runs.
 
 The time is from the start of the statement until all is caught up; walvec decodes the rows, compares and
-sends nothing. pgai 0.12.1 queues all rows again and embeds them again; its vectors cost nothing here (see
-*backfill*), and its worker asks for work without a pause.
+sends nothing. pgai 0.12.1 queues all rows again and embeds them again, here without a service (see
+*backfill*); its worker asks for work without a pause.
 """
 
 import time
@@ -98,7 +98,7 @@ def _results(count: int, ours: list[Turn], theirs: list[Turn]) -> list[Result]:
         Result(
             part=PART,
             what=f"{what}: caught up",
-            beside="pgai, vectors for nothing",
+            beside="pgai",
             ours=f"{mine:.2f} s",
             theirs=f"{other:.2f} s",
             ratio=other / mine,
