@@ -229,3 +229,12 @@ class TestIndex:
                 old.rollback()
                 blog.in_step()
         assert [line["event"] for line in blog.log].count("vector index is being built") == 1
+
+
+def test_long_texts_are_read_in_their_turn(blog: Sidecar) -> None:
+    """Rows come in handfuls, but a long text comes alone: first, last, and one after the other."""
+    long = "UPDATE blog SET body = repeat('word ' || id || ' ', 20000) WHERE id = ANY (%s)"
+    blog.source.execute(long, [[1, 2, 3, 50, 119, 120]])
+    blog.once()
+    assert rows_done(blog) == ROWS
+    assert blog.actual() == blog.expected()
