@@ -4,7 +4,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-THRESHOLDS = 50_000, 20, 20  # those of consumer/cli.py
+THRESHOLDS = 2_000, 20, 20  # those of consumer/cli.py
 
 
 @contextmanager
