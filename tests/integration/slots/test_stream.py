@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import TypeGuard
 
 import psycopg
 import pytest
@@ -163,13 +164,13 @@ async def test_status_is_sent_while_read_waits(
         assert await until(is_confirmed)
 
 
-def _is_insert(frame: Frame) -> bool:
+def _is_insert(frame: Frame) -> TypeGuard[XLogData]:
     return isinstance(frame, XLogData) and b'"action":"I"' in bytes(frame.payload)
 
 
 async def test_cancelled_reads_lose_nothing(source: psycopg.Connection, stream: ReplicationStream) -> None:
     """Every row arrives once, however often a read is given up."""
-    frames: list[Frame] = []
+    frames: list[XLogData] = []
     source.execute("INSERT INTO t SELECT n, repeat('x', 2000) FROM generate_series(1, 3000) AS n")
     deadline = time.monotonic() + 20
     while len(frames) < 3000 and time.monotonic() < deadline:
