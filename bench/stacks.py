@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 START_UP, LOOP, OTHER = "start-up", "event loop", "everything else"
 
+# A thread of a pool that waits for work: it takes no CPU, but py-spy cannot tell.
+_WAITING = "_worker (concurrent/futures/thread.py"
+
 _FRAME = re.compile(r"(?P<function>.*) \((?P<module>[^()]*?)\.py(?::\d+)?\)")
 
 STAGES: Mapping[str, Sequence[str]] = {
@@ -88,6 +91,8 @@ def shares(lines: Iterable[str]) -> list[Share]:
     for line in lines:
         stack, _, count = line.rpartition(" ")
         frames = stack.split(";")
+        if frames[-1].startswith(_WAITING):
+            continue
         innermost = stage_of(frames)
         own[innermost] += int(count)
         anywhere.update(dict.fromkeys({innermost, *filter(None, map(_stage, frames))}, int(count)))

@@ -25,9 +25,11 @@ SENDER_TIMEOUT: Final = 60.0  # seconds without a status after which the server 
 READ_LIMIT: Final = 1 << 20  # bytes, after which one read() returns
 
 # Small transactions in quick succession come together after a pause: to wake up for each of them costs
-# several times what reading it does. One that comes alone is read at once.
+# several times what reading it does. One that comes alone is read at once, and where a pause has brought
+# much, there is none for a while.
 _PAUSE: Final = 0.002  # seconds
-_MUCH: Final = 1 << 16  # bytes in one read, from which there is no pause
+_MUCH: Final = 1 << 15  # bytes
+_WITHOUT_PAUSE: Final = 0.1  # seconds
 
 _SHORTEST_INTERVAL: Final = 0.1  # seconds between two statuses, however often the server asks
 _REQUESTS: Final = 20  # so many requests for a status
@@ -44,7 +46,7 @@ class ReplicationStream:
         self._walsender = walsender
         self._slot = ""
         self._position = Lsn(0)  # of the newest frame
-        self._next_read = 0.0  # not before, by time.monotonic()
+        self._next_read = self._next_pause = 0.0  # not before, by time.monotonic()
         self._requests: deque[float] = deque(maxlen=_REQUESTS)
 
     @classmethod
@@ -99,8 +101,11 @@ class ReplicationStream:
             raise ended(self._slot, failure.sqlstate, str(failure), self._position) from None
         except psycopg.Error as error:
             raise ConnectionLost(f'the stream of slot "{self._slot}" broke off: {error}') from error
-        if sum(map(len, received)) < _MUCH:
-            self._next_read = time.monotonic() + _PAUSE
+        now = time.monotonic()
+        if sum(map(len, received)) >= _MUCH:
+            self._next_pause = now + _WITHOUT_PAUSE
+        elif now >= self._next_pause:
+            self._next_read = now + _PAUSE
         frames = [decode_frame(data) for data in received]
         self._note(frames[-1])
         return frames

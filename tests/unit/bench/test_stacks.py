@@ -55,6 +55,17 @@ def test_shares_add_up() -> None:
     ]
 
 
+def test_a_thread_that_waits_for_work_has_no_share() -> None:
+    """Py-spy counts it as if it were at work."""
+    waiting = "Thread.run (threading.py:982);_worker (concurrent/futures/thread.py:81)"
+    lines = [
+        f"{LOOP};commit (consumer/commit.py:1);TargetTable.upsert (consumer/target.py:1) 1",
+        f"{waiting} 9",
+        f"{waiting};_WorkItem.run (concurrent/futures/thread.py:58);split (consumer/chunk.py:1) 1",
+    ]
+    assert shares(lines) == [Share("write", 0.5, 0.5), Share("chunk and hash", 0.5, 0.5)]
+
+
 def test_every_module_named_is_there() -> None:
     """One that is renamed would fall out of its stage unseen."""
     named = {*stacks.SHARED, *(module for modules in stacks.STAGES.values() for module in modules)}
