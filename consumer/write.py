@@ -122,13 +122,12 @@ class Writer:
                 await self._write_dead_letters(name, batch, position)
                 if batch.sweep:
                     await self._connection.execute(_QUERIES["request_sweep"], {"name": name})
-                moved = [
-                    (BackfillRestarted(name), await self._save_progress(name, batch.progress)),
-                    (self._checkpoint_gone(), await self._save_position(name, position)),
-                ]
-            for error, cursor in moved:
-                if cursor and cursor.rowcount == 0:
-                    raise error
+                progress = await self._save_progress(name, batch.progress)
+                checkpoint = await self._save_position(name, position)
+            if progress and progress.rowcount == 0:
+                raise BackfillRestarted(name)
+            if checkpoint and checkpoint.rowcount == 0:
+                raise self._checkpoint_gone()
             if batch.parked and share.over_half:
                 await self._limit_dead_letters(name, batch)
         self._shares[name] = share
