@@ -73,6 +73,9 @@ class Source:
         self._unseen = unseen
         self._lock = asyncio.Lock()
         self._statements: dict[tuple[str, str], bytes] = {}
+        # Vectorizers whose next rows are read one by one: the server would work out a thousand long texts
+        # ahead of the one that ends a read.
+        self._with_long_texts: set[str] = set()
         # Every value as the text of its output function, which is what the stream carries too.
         for info in connection.adapters.types:
             for oid in (info.oid, info.array_oid):
@@ -109,23 +112,33 @@ class Source:
 
         Raises EvaluationFailed where an expression fails on one of them.
         """
-        found = await self._read(binding, key, rows=rows, size=size, longest=size // _AT_A_TIME)
-        if not found.texts and not found.complete:  # the first is longer than that, and is read alone
-            found = await self._read(binding, key, rows=1, size=size, longest=_ANY_LENGTH)
+        longest = size // _AT_A_TIME
+        if binding.name not in self._with_long_texts:
+            found = await self._read(
+                binding, key, rows=rows, size=size, at_a_time=_AT_A_TIME, longest=longest
+            )
+            if found.texts or found.complete:
+                return found
+        found = await self._read(binding, key, rows=rows, size=size, at_a_time=1, longest=_ANY_LENGTH)
+        if not any(text and len(text) > longest for text in found.texts.values()):
+            self._with_long_texts.discard(binding.name)
         return found
 
-    async def _read(self, binding: Binding, key: Key | None, *, rows: int, size: int, longest: int) -> Rows:
-        """Read as `after` says, up to the first text of more than `longest` bytes."""
+    async def _read(
+        self, binding: Binding, key: Key | None, *, rows: int, size: int, at_a_time: int, longest: int
+    ) -> Rows:
+        """Read as `after` says, so many rows together, up to the first text of more than `longest` bytes."""
         query = self._statement(binding, "rows_from_start" if key is None else "rows_after")
         values = {**key_sql.parameter(key or ()), "limit": rows, "longest": longest}
 
         async def read() -> Rows:
             texts: dict[Key, Text] = {}
             taken = 0
-            stream = self._connection.cursor().stream(query, values, size=_AT_A_TIME)
+            stream = self._connection.cursor().stream(query, values, size=at_a_time)
             async with aclosing(cast("AsyncGenerator[Sequence[str]]", stream)) as found:
                 async for *parts, text, is_longer in found:
                     if is_longer == "t":
+                        self._with_long_texts.add(binding.name)
                         return Rows(texts, complete=False)
                     texts[tuple(parts)] = text
                     taken += len(text or "")
