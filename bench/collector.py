@@ -4,14 +4,14 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-THRESHOLDS = 2_000, 20, 20  # those of consumer/cli.py
+from consumer.cli import COLLECTOR
 
 
 @contextmanager
 def as_walvec_has_it() -> Iterator[None]:
     """Set it for the length of a block."""
     before = gc.get_threshold()
-    gc.set_threshold(*THRESHOLDS)
+    gc.set_threshold(*COLLECTOR)
     gc.freeze()
     try:
         yield

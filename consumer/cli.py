@@ -21,6 +21,11 @@ from slots.errors import WalvecError
 
 TRACEBACK_VARIABLE = "WALVEC_TRACEBACK"  # the same in consumer.logs
 
+# Thresholds of the garbage collector while it runs. Hardly anything of a row is ever in a cycle, and looking
+# for cycles among all rows in memory takes time; but failed requests leave some, with texts in them, and a
+# first threshold of 50,000 was too much for the bounds on memory.
+COLLECTOR = 2_000, 20, 20
+
 START = """\b
 To start:
   walvec init public.blog      write walvec.toml
@@ -188,9 +193,7 @@ def run(
     What is in flight then is finished within 30 seconds; a second signal ends at once. Neither loses
     anything.
     """
-    # Hardly anything of a row is ever in a cycle, and with the default a fifth of the time goes into looking
-    # for cycles among all that is in memory. What failed requests leave behind is in some: so not much less.
-    gc.set_threshold(2_000, 20, 20)
+    gc.set_threshold(*COLLECTOR)
     from consumer.exposure import warn_of_exposure
     from consumer.supervise import supervise
 
