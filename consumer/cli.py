@@ -196,11 +196,13 @@ def run(
     gc.set_threshold(*COLLECTOR)
     from consumer.exposure import warn_of_exposure
     from consumer.supervise import supervise
+    from consumer.tracing import tracing
 
     loaded = settings(config)
     warn_of_exposure(config)
     gc.freeze()  # what is imported stays
-    done(supervise(loaded, once=once, wait=wait, give_up_after=give_up_after))
+    with tracing() as trace:
+        done(supervise(loaded, once=once, wait=wait, give_up_after=give_up_after, trace=trace))
 
 
 @app.command(epilog=examples("walvec status", "walvec status --json", "walvec status --watch --interval 5"))

@@ -21,8 +21,7 @@ from consumer.health import routes, serving_in_turn
 from consumer.pipeline import Pipeline
 from consumer.policy import Rule, explain, rule_for, worst
 from consumer.progress import display
-from consumer.telemetry import Telemetry
-from consumer.tracing import tracing
+from consumer.telemetry import Telemetry, Trace
 from slots.errors import PreconditionFailed, SlotActive
 
 FIRST_WAIT, LONGEST_WAIT = 0.2, 30.0  # seconds between tries
@@ -31,22 +30,29 @@ HEALTHY_AFTER = 60.0  # seconds of work after which the next wait is the first o
 _log = structlog.get_logger(__name__)
 
 
-async def supervise(config: Config, *, once: bool, wait: bool, give_up_after: float | None) -> None:
+async def supervise(
+    config: Config,
+    *,
+    once: bool,
+    wait: bool,
+    give_up_after: float | None,
+    trace: Trace = lambda _: None,
+) -> None:
     """Keep the target in step until a signal says stop; with `once`, until it is.
 
     `wait`: whether to wait while another process holds the slot. `give_up_after`: seconds of failing in a row
-    after which the failure is raised; None to try for ever.
+    after which the failure is raised; None to try for ever. `trace` is called with every committed batch.
 
     Raises whatever stops the process, as a WalvecError where it is foreseen.
     """
-    telemetry = Telemetry(config.embedder.provider)
+    telemetry = Telemetry(config.embedder.provider, trace)
     embedder = open_embedder(config.embedder)
     telemetry.dispatcher = dispatcher = Dispatcher(
         embedder, config.embedder, on_retry=telemetry.retried, on_answer=telemetry.answered
     )
     stop = asyncio.Event()
     try:
-        with tracing() as telemetry.trace, _signals(stop):
+        with _signals(stop):
             async with _server(config, telemetry, stop, once=once):
                 supervisor = Supervisor(config, dispatcher, telemetry, stop, once=once, wait=wait)
                 await supervisor.run(give_up_after)

@@ -19,6 +19,7 @@ from consumer.stages import STAGES
 from consumer.standing import Vitals
 
 Kind = Literal["counter", "gauge", "histogram"]
+Trace = Callable[[Committed], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +187,8 @@ class Tally:
 class Telemetry:
     """The process's counts, across its attachments, and where the present one is to be looked at."""
 
-    def __init__(self, provider: str) -> None:
-        """Begin at nought, with nothing attached."""
+    def __init__(self, provider: str, trace: Trace = lambda _: None) -> None:
+        """Begin at nought, with nothing attached; `trace` is called with every committed batch."""
         self.provider = provider
         self.dispatcher: Dispatcher | None = None  # for its own counts
         self.vitals: Callable[[], Vitals] | None = None  # of the attachment, while there is one
@@ -201,7 +202,7 @@ class Telemetry:
         self.request_seconds = Tally(_SECOND_BOUNDS)
         self.request_texts = Tally(_TEXT_BOUNDS)
         self.stage_seconds = {stage: Tally(_STAGE_BOUNDS) for stage in STAGES}
-        self.trace: Callable[[Committed], None] = lambda _: None
+        self._trace = trace
 
     def attached(self, vitals: Callable[[], Vitals]) -> None:
         """Note that an attachment has begun, and how to look at it."""
@@ -227,14 +228,14 @@ class Telemetry:
         rows[name, "deleted"] += deleted
         rows[name, "parked"] += len(parked)
         rows[name, "unchanged"] += len(batch.settled) - embedded - deleted
-        self.texts[name, "embedded"] += batch.embedded - batch.refused
+        counts = done.counts()
+        self.texts[name, "embedded"] += counts["texts_embedded"]
         self.texts[name, "refused"] += batch.refused
-        self.texts[name, "reused"] += batch.texts - batch.embedded
-        tally = self.batch_rows.setdefault(name, Tally(_ROW_BOUNDS))
-        tally.add(len(batch.settled) + len(batch.parked))
+        self.texts[name, "reused"] += counts["texts_reused"]
+        self.batch_rows.setdefault(name, Tally(_ROW_BOUNDS)).add(counts["rows"])
         for stage, began, ended in batch.stages.spans():
             self.stage_seconds[stage].add(ended - began)
-        self.trace(done)
+        self._trace(done)
 
     def answered(self, seconds: float, outcome: str, texts: int) -> None:
         """Count a request of so many texts to the service: `outcome` is ok, or the error's class."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 import structlog
 
 from consumer.committed import Committed
+from consumer.telemetry import Trace
 
 if TYPE_CHECKING:  # imported for its name only: even the API takes 15 ms
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -25,8 +26,6 @@ _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_E
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _FLUSH_LIMIT = 2.0  # seconds for the last spans: a collector that is away holds up no stop
 _NANOSECONDS = 1_000_000_000
-
-Trace = Callable[[Committed], None]
 
 _log = structlog.get_logger(__name__)
 
@@ -42,6 +41,8 @@ def is_asked_for() -> bool:
 @contextmanager
 def tracing() -> Iterator[Trace]:
     """Give what makes the spans of a batch, for the length of a block; at its end the last ones are sent.
+
+    That may take up to two seconds, so the block goes around the event loop, never within it.
 
     Where tracing is asked for and cannot be had, that is a warning, and nothing is traced: the variables may
     be set for every process of a cluster.
