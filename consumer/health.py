@@ -102,15 +102,17 @@ async def serving_in_turn(address: tuple[str, int], answers: Routes) -> AsyncIte
 
 
 async def _take_over(address: tuple[str, int], answers: Routes) -> None:
-    """Serve as soon as the port is free; never return."""
+    """Serve as soon as the port is free; never return. What else is in the way is logged once, and passes."""
+    said = ""
     while True:
         await asyncio.sleep(PORT_INTERVAL)
         try:
             async with serving(address, answers):
                 await asyncio.Event().wait()
         except PreconditionFailed as error:
-            if not _is_in_use(error):
-                raise
+            if not _is_in_use(error) and error.what != said:
+                said = error.what
+                _log.error("http server cannot listen yet", what=error.what, hint=error.hint)
 
 
 def _is_in_use(error: PreconditionFailed) -> bool:

@@ -32,7 +32,7 @@ _MASKED_NAMES = re.compile(
 
 # What a secret looks like within a longer string; the first group stays.
 _SECRETS = (
-    re.compile(r"([a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@]+(?=@)", re.IGNORECASE),
+    re.compile(r"([a-z][a-z0-9+.-]*://[^\s:/@]*:)\S+(?=@)", re.IGNORECASE),
     re.compile(
         r"(\b\w*(?:password|passwd|secret|api_?key|token)\s*=\s*)(?:'(?:[^'\\]|\\.)*'|[^\s&]+)", re.IGNORECASE
     ),

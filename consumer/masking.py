@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 MASK: Final = "***"
 SECRETS: Final = ("password", "sslpassword", "oauth_client_secret")  # of a connection string
 
-_USERINFO = re.compile(r"(?<=://)([^:@/?#]*):([^@/?#]*)@")
+_USERINFO = re.compile(r"(?<=://)([^:@/?#]*):([^/?#]*)@")
 _PARAMETER = re.compile(rf"([?&](?:{'|'.join(SECRETS)})=)[^&#]*")
 
 

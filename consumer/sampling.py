@@ -138,9 +138,12 @@ async def _read_share(source: Connection, binding: Binding, percent: float) -> t
         if (error.sqlstate or "")[:2] not in {"22", "23", "38", "39", "54", "P0"}:  # a row's values
             raise
     keys, complete = await _stream(source, binding, "all_keys" if whole else "sampled_keys", percent)
-    texts = _Texts()
+    texts, taken = _Texts(), 0
     for some in _batched(list(keys.found)):
+        if taken > SAMPLE_BYTES:
+            return texts, False
         await _read_keys(source, binding, some, texts)
+        taken += sum(len(texts.found.get(key) or "") for key in some)
     return texts, complete
 
 

@@ -19,6 +19,7 @@ from consumer.commands.init_proposal import Column, Proposal, lengths_of, look
 from consumer.commands.init_template import FRAME, PROVIDERS, VECTORIZER
 from consumer.config import TableName
 from consumer.errors import UsageInvalid
+from consumer.masking import SECRETS
 from consumer.table_name import MAX_NAME_BYTES
 
 STDOUT = Path("-")
@@ -161,7 +162,8 @@ def _unique_names(tables: Sequence[TableName]) -> list[str]:
 
 
 def _dsn_line(dsn: str | None) -> str:
-    if dsn and not conninfo_to_dict(dsn).get("password"):
+    given = conninfo_to_dict(dsn) if dsn else {}
+    if dsn and not any(given.get(name) for name in SECRETS):
         return f"dsn = {_quoted(dsn)}"
     remark = (
         "  # has a password: set WALVEC_SOURCE__DSN" if dsn else "  # or WALVEC_SOURCE__DSN, or PG* variables"

@@ -155,7 +155,11 @@ async def _lengths(
             await connection.execute(load("slots.sql")["limit_statements"], {"milliseconds": LOOK_LIMIT})
             cursor = await connection.execute(query)
             (found,) = await cursor.fetchall()
-    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.QueryCanceled):
+    except (
+        psycopg.errors.InsufficientPrivilege,
+        psycopg.errors.LockNotAvailable,
+        psycopg.errors.QueryCanceled,
+    ):
         return {}
     return dict(zip([column.name for column in columns], found, strict=True))
 

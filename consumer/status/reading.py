@@ -245,7 +245,7 @@ async def _counted(table: str, target: Connection, estimate: int | None, limit: 
             ((rows, chunks),) = await cursor.fetchall()
     except psycopg.errors.UndefinedTable:
         return None, None, False
-    except psycopg.errors.QueryCanceled:
+    except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
         return None, estimate, True
     return rows, chunks, False
 
