@@ -51,3 +51,8 @@ def test_an_address_is_masked_too() -> None:
     """A server of embeddings behind a password."""
     assert mask_url("https://me:hunter2@h:8000/v1") == "https://me:***@h:8000/v1"
     assert mask_url("https://h/v1") == "https://h/v1"
+
+
+def test_a_password_may_hold_an_at_sign() -> None:
+    """The last one ends it."""
+    assert mask_url("https://user:p@ss@host/v1") == "https://user:***@host/v1"

@@ -11,6 +11,7 @@ from consumer.commands import init
 from consumer.commands.init import render
 from consumer.commands.init_proposal import Column, Proposal
 from consumer.config import Config, TableName
+from consumer.masking import SECRETS
 from consumer.sections import Vectorizer
 
 BLOG = TableName("public", "blog")
@@ -131,6 +132,13 @@ def test_a_name_or_a_length_tells(column: Column, *, is_telling: bool) -> None:
 def test_without_a_look_the_place_is_marked() -> None:
     """Nobody takes the placeholder for a proposal."""
     assert "<- write your columns here" in written()
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_no_secret_is_written(name: str) -> None:
+    """Not the key's password either: the variable is named instead."""
+    text = written(TITLE, dsn=f"host=h {name}=hunter2")
+    assert "hunter2" not in text
 
 
 def test_a_password_is_not_written() -> None:
