@@ -123,7 +123,7 @@ async def agree_on_vectorizers(
                 hint=error.hint,
             )
             continue
-        if state.paused or (state.source_state and state.source_state != binding.state()):
+        if state.paused or (state.identity and state.identity != binding.state()):
             _log.warning(
                 "all rows are compared again: the table or its publication has changed", vectorizer=name
             )

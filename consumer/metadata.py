@@ -47,7 +47,7 @@ class VectorizerState:
     source_table: str
     target_table: str
     fingerprint: dict[str, str]
-    source_state: dict[str, Any]
+    identity: dict[str, Any]
     lsn: str | None
     phase: Phase
     generation: int
@@ -163,7 +163,7 @@ async def add_vectorizer(
     name: str,
     slot: str,
     fingerprint: Mapping[str, str],
-    source_state: Mapping[str, object],
+    identity: Mapping[str, object],
 ) -> None:
     """Register a vectorizer whose backfill has yet to begin, for the table as it is now."""
     await connection.execute(
@@ -174,7 +174,7 @@ async def add_vectorizer(
             "source_table": fingerprint["table"],
             "target_table": fingerprint["target"],
             "fingerprint": Jsonb(fingerprint),
-            "source_state": Jsonb(source_state),
+            "identity": Jsonb(identity),
         },
     )
 

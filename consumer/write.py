@@ -134,13 +134,13 @@ class Writer:
         self._checkpoint = max(self._checkpoint, position.checkpoint)
 
     async def begin_backfill(
-        self, state: VectorizerState, source_state: Mapping[str, object], rows: int, *, sweeps: bool
+        self, state: VectorizerState, identity: Mapping[str, object], rows: int, *, sweeps: bool
     ) -> None:
         """Commit what a backfill is about to read in full: the table's state and its estimated rows."""
         values = {
             "name": state.name,
             "generation": state.generation,
-            "source_state": Jsonb(source_state),
+            "identity": Jsonb(identity),
             "rows_estimated": rows,
             "sweeps": sweeps,
         }

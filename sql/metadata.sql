@@ -45,7 +45,7 @@ UPDATE walvec.checkpoint SET stalled_since = now() - make_interval(secs => %(sec
 DELETE FROM walvec.checkpoint WHERE slot = %(slot)s
 
 -- name: load_vectorizers
-SELECT name, slot, source_table, target_table, fingerprint, source_state, lsn::text, phase, generation, last_key,
+SELECT name, slot, source_table, target_table, fingerprint, identity, lsn::text, phase, generation, last_key,
     rows_done, rows_estimated, started_at, finished_at, sweeps, paused
 FROM walvec.vectorizer
 ORDER BY name
@@ -54,8 +54,8 @@ ORDER BY name
 SELECT name, generation FROM walvec.vectorizer WHERE slot = %(slot)s
 
 -- name: add_vectorizer
-INSERT INTO walvec.vectorizer (name, slot, source_table, target_table, fingerprint, source_state)
-VALUES (%(name)s, %(slot)s, %(source_table)s, %(target_table)s, %(fingerprint)s, %(source_state)s)
+INSERT INTO walvec.vectorizer (name, slot, source_table, target_table, fingerprint, identity)
+VALUES (%(name)s, %(slot)s, %(source_table)s, %(target_table)s, %(fingerprint)s, %(identity)s)
 
 -- name: restart_backfill
 -- Begin again from the first key, under the given description. Without `lsn` the changes since the checkpoint are
@@ -63,13 +63,13 @@ VALUES (%(name)s, %(slot)s, %(source_table)s, %(target_table)s, %(fingerprint)s,
 UPDATE walvec.vectorizer SET
     phase = 'rows', generation = generation + 1, last_key = NULL, rows_done = 0, rows_estimated = NULL,
     started_at = now(), finished_at = NULL, paused = NULL, slot = %(slot)s, source_table = %(source_table)s,
-    fingerprint = %(fingerprint)s, source_state = '{}', sweeps = true, lsn = NULL
+    fingerprint = %(fingerprint)s, identity = '{}', sweeps = true, lsn = NULL
 WHERE name = %(name)s
 RETURNING generation
 
 -- name: begin_backfill
 -- What is about to be read in full, and how large it is.
-UPDATE walvec.vectorizer SET source_state = %(source_state)s, rows_estimated = %(rows_estimated)s,
+UPDATE walvec.vectorizer SET identity = %(identity)s, rows_estimated = %(rows_estimated)s,
     sweeps = %(sweeps)s
 WHERE name = %(name)s AND generation = %(generation)s
 
