@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 
@@ -100,7 +101,10 @@ async def _writer(stack: AsyncExitStack, config: Config) -> Write:
         binding = await bind(source, vectorizer, config.source.publication)
     table = TargetTable(vectorizer, binding.key, DIMENSIONS)
     await table.create_staging(connection)
-    writer = Writer(connection, config.source.slot, checkpoint.lsn)
+    holder = uuid4()
+    await metadata.take_over(connection, config.source.slot, holder)
+    generation = (await metadata.load_vectorizers(connection))[vectorizer.name].generation
+    writer = Writer(connection, config.source.slot, checkpoint.lsn, holder, {vectorizer.name: generation})
     position = checkpoint.lsn
 
     async def write(batch: list[Row]) -> None:

@@ -9,13 +9,15 @@ import asyncio
 from collections.abc import Coroutine, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from uuid import UUID, uuid4
 
 import structlog
 
 from consumer import metadata
-from consumer.agree import Server, Vectorizers, agree, agree_on_vectorizers, look_at_server
+from consumer.admission import Vectorizers, admit_vectorizers
 from consumer.bind import Binding
 from consumer.config import Config
+from consumer.continuity import Server, look_at_server, require_continuity
 from consumer.database import Connection, connect_source, connect_target, conninfo
 from consumer.metadata import Checkpoint
 from consumer.route import streamed_tables
@@ -44,6 +46,8 @@ class Attachment:
     lookups: Connection  # target: what it holds
     backfill: Connection  # target: keys to sweep, the vector index
     checkpoint: Checkpoint
+    holder: UUID  # marks what this attachment writes
+    begin: Lsn  # where the stream begins, at or before the checkpoint
     position: Lsn  # everything committed before the attachment lies before it
     vectorizers: Vectorizers
 
@@ -71,8 +75,10 @@ async def attach(config: Config, stack: AsyncExitStack, *, wait: bool, starting:
         connecting = opening.create_task(_connect_stream(config, stack))
         catalog = await _open(stack, connect_source(config, role="catalog"))
         server = await look_at_server(catalog)
-        checkpoint = await _agreed_checkpoint(config, writer, catalog, server)
-        vectorizers = await agree_on_vectorizers(config, writer, catalog, starting=starting)
+        checkpoint, begin = await _checkpoint(config, writer, catalog, server)
+        holder = uuid4()
+        await metadata.take_over(writer, config.source.slot, holder)
+        vectorizers = await admit_vectorizers(config, writer, catalog, starting=starting)
         for table in vectorizers.tables.values():
             await table.create_staging(writer)
     stream = connecting.result()
@@ -87,6 +93,8 @@ async def attach(config: Config, stack: AsyncExitStack, *, wait: bool, starting:
         lookups=lookups.result(),
         backfill=backfill.result(),
         checkpoint=checkpoint,
+        holder=holder,
+        begin=begin,
         position=server.position,
         vectorizers=vectorizers,
     )
@@ -126,17 +134,17 @@ async def _fence(writer: Connection, slot: str, *, wait: bool) -> None:
         await asyncio.sleep(_FENCE_INTERVAL)
 
 
-async def _agreed_checkpoint(
+async def _checkpoint(
     config: Config, writer: Connection, catalog: Connection, server: Server
-) -> Checkpoint:
-    checkpoint = await metadata.load_checkpoint(writer, config.source.slot)
-    slot = await inspect(catalog, config.source.slot)
+) -> tuple[Checkpoint, Lsn]:
+    """Return the checkpoint, and where the slot begins to send; refuse what does not belong together."""
+    name = config.source.slot
+    checkpoint = await metadata.load_checkpoint(writer, name)
+    slot = await inspect(catalog, name)
     if checkpoint is None:
-        raise PreconditionFailed(
-            f'slot "{config.source.slot}" has no checkpoint in the target', hint="run: walvec setup"
-        )
-    agree(config.source.slot, slot, checkpoint, server)
-    return checkpoint
+        raise PreconditionFailed(f'slot "{name}" has no checkpoint in the target', hint="run: walvec setup")
+    require_continuity(name, slot, checkpoint, server)
+    return checkpoint, (slot and slot.confirmed_flush_lsn) or checkpoint.lsn
 
 
 def _on_notice(severity: str, message: str) -> None:

@@ -72,11 +72,10 @@ class Backfill:
             self.phase = "index"
         if self.phase != "rows" or self._last_key is not None:
             return
-        # What is in flight, or left in the slot by an earlier table of that name, may be gone without a word.
-        again = self._state.generation > 1 or self._lane.busy
-        self._sweeps = again or not await self._table.is_empty(self._target)
+        # What an earlier epoch has left in the target may be gone from the source without an event.
+        self._sweeps = not await self._table.is_empty(self._target)
         self._estimate = estimate = await self._source.estimate(self._lane.binding)
-        await writer.begin_backfill(self._state, self._lane.binding.state(), estimate, sweeps=self._sweeps)
+        await writer.begin_backfill(self._state, estimate, sweeps=self._sweeps)
         _log.info("backfill begins", vectorizer=self._lane.name, rows_estimated=estimate)
 
     async def run(self, budget: Budget) -> None:
@@ -121,7 +120,7 @@ class Backfill:
                 if self._placed:
                     await self._placed.committed.wait()
                 await build_index(self._table, self._target, self._lane.binding.vectorizer.index)
-                return {}, Progress(self._state.generation, "done", None, 0)
+                return {}, Progress("done", None, 0)
 
     def _place(self, actions: dict[Key, Action], progress: Progress) -> None:
         """Hand a step over, unless a truncate makes it void: the step is taken again then."""
@@ -161,6 +160,6 @@ class Backfill:
     def _progress(self, keys: list[Key], *, complete: bool) -> Progress:
         rows = len(keys) if self.phase == "rows" else 0
         if not complete:
-            return Progress(self._state.generation, self.phase, keys[-1], rows)
+            return Progress(self.phase, keys[-1], rows)
         following: Phase = "sweep" if self.phase == "rows" and self._sweeps else "index"
-        return Progress(self._state.generation, following, None, rows)
+        return Progress(following, None, rows)

@@ -39,6 +39,7 @@ class Binding:
     relation: Relation
     published: Published
     used: tuple[str, ...]
+    functions: tuple[tuple[int, int], ...] = ()  # of the user's own that the expressions call: oid, version
 
     @property
     def name(self) -> str:
@@ -86,29 +87,37 @@ class Binding:
             },
         )
 
-    def state(self) -> dict[str, object]:
-        """Describe what a full read of the table covered; where this differs, rows may have come or gone
-        silently.
+    def identity(self) -> dict[str, object]:
+        """Describe all of the catalog that a row's text, and the events that bring it, rest on.
 
-        The files are part of it: a rewrite by ALTER TABLE makes new ones, and no event tells of its rows.
+        Where it differs a new epoch begins, and every row is compared. It goes by what the catalog itself
+        calls a thing (oid, attnum) and by when its entry was written, so that a column renamed and another
+        given its name, or a table swapped for another and back, do not pass for the same. What TRUNCATE,
+        VACUUM FULL and CLUSTER change is not part of it: the stream tells of the first, and the others leave
+        the rows as they are.
         """
-        return {
-            "oid": self.relation.oid,
-            "key": list(self.relation.key),
-            "columns": [
-                [column.name, column.type_name]
-                for column in self.relation.columns
-                if column.name in self.used
-            ],
-            "files": sorted([leaf.oid, leaf.relfilenode] for leaf in self.published.leaves),
-            "row_filter": self.published.row_filter,
-            "published": sorted(self.published.actions),
-        }
-
-    def definition(self) -> tuple[object, ...]:
-        """Return what the running stages rest on: with another one, they have to be made anew."""
         relation, listing = self.relation, self.published
-        return relation.columns, relation.key, self.tables, listing.row_filter, listing.actions, self.used
+        return {
+            "table": [relation.oid, relation.version],
+            "key": list(relation.key),
+            "columns": [
+                [
+                    column.number,
+                    column.name,
+                    column.type_oid,
+                    column.type_name,
+                    column.collation_oid,
+                    column.version,
+                ]
+                for column in relation.columns
+                if column.name in self.used or column.name in relation.key
+            ],
+            "leaves": [[leaf.oid, leaf.schema, leaf.name, leaf.version] for leaf in listing.leaves],
+            "publication": listing.version,
+            "row_filter": listing.row_filter,
+            "published": sorted(listing.actions),
+            "functions": [list(function) for function in self.functions],
+        }
 
 
 async def bind(connection: Connection, vectorizer: Vectorizer, publication: str) -> Binding:

@@ -12,7 +12,6 @@ import psycopg
 import structlog
 
 from consumer.committed import Committed
-from consumer.errors import BackfillRestarted
 from consumer.evaluate import Source
 from consumer.failpoint import failpoint
 from consumer.lane import Lane
@@ -89,6 +88,7 @@ class Committer:
                 applied=self._ledger.applied(name, finishing=1),
                 checkpoint=self._ledger.checkpoint(name, finishing=1),
                 unseen_xids=self._unseen.current(),
+                landmark=self._router.landmarks.covered_by(self._ledger.checkpoint(name, finishing=1)),
                 transactions=self._ledger.transactions(name),
             )
             failpoint("before-commit")
@@ -100,13 +100,8 @@ class Committer:
         return position
 
     async def _write(self, name: str, batch: Batch, position: Position) -> None:
-        table = self._tables[name]
         try:
-            try:
-                await self._writer.write(name, table, batch, position)
-            except BackfillRestarted:
-                batch.progress = None  # that of another backfill now; the rows are as good as any
-                await self._writer.write(name, table, batch, position)
+            await self._writer.write(name, self._tables[name], batch, position)
         except psycopg.Error as error:
             self.write_failure = f"{type(error).__name__} (SQLSTATE {error.sqlstate})"
             raise
@@ -130,7 +125,8 @@ class Committer:
     async def _save_idle_progress(self) -> None:
         self._router.foreign = False
         checkpoint = self._ledger.checkpoint()
-        self._router.own_xid = await self._writer.save(checkpoint, self._unseen.current())
+        landmark = self._router.landmarks.covered_by(checkpoint)
+        self._router.own_xid = await self._writer.save(checkpoint, self._unseen.current(), landmark)
         self._saved_at = monotonic()
         self._moved_at = monotonic()  # when the checkpoint had last nothing to wait for
         self._stalled = False

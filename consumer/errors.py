@@ -4,7 +4,7 @@
     ├── ConfigInvalid       2  the settings don't fit
     ├── UsageInvalid        2  the command line asks for what cannot be done, or leaves open what is meant
     ├── EvaluationFailed    1  an expression fails on a row
-    ├── BackfillRestarted   1  a backfill has been told to begin again
+    ├── EpochEnded          1  a command or another process has begun a new epoch; attach again
     ├── LaneBehind          1  a vectorizer gave up its place in the stream and takes it up again
     ├── TooManyDeadLetters  1  most rows of a vectorizer are parked: not the rows are at fault
     ├── CatalogChanged      1  a table or the publication is no longer as it was bound; bind again
@@ -17,9 +17,9 @@ The number is the process's exit code when the error ends it.
 from slots.errors import WalvecError
 
 __all__ = [
-    "BackfillRestarted",
     "CatalogChanged",
     "ConfigInvalid",
+    "EpochEnded",
     "EvaluationFailed",
     "LaneBehind",
     "TooManyDeadLetters",
@@ -54,11 +54,11 @@ class EvaluationFailed(WalvecError):
         self.kind = kind
 
 
-class BackfillRestarted(WalvecError):
-    """The backfill of a vectorizer was told to begin again while this part of it was on its way."""
+class EpochEnded(WalvecError):
+    """What was to be written is of an epoch, or of an attachment, that is no longer the present one."""
 
     def __init__(self, vectorizer: str) -> None:
-        super().__init__(f'vectorizer "{vectorizer}": the backfill begins again')
+        super().__init__(f'vectorizer "{vectorizer}": a new epoch has begun, or another process writes')
 
 
 class LaneBehind(WalvecError):

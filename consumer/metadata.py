@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, LiteralString, cast
+from typing import Any, Literal, LiteralString
+from uuid import UUID
 
 import psycopg
 from psycopg.rows import class_row
@@ -18,6 +19,7 @@ import slots
 from consumer.actions import Key
 from consumer.database import Connection
 from consumer.dead_letter import DeadLetter
+from consumer.landmark import Landmark
 from slots.errors import PreconditionFailed
 from slots.lsn import Lsn
 from slots.queries import load
@@ -36,6 +38,7 @@ class Checkpoint:
     timeline: int
     lsn: Lsn
     unseen_xids: tuple[int, ...]
+    landmark: Landmark | None = None  # the last commit that it covers, as far as one is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,8 @@ class VectorizerState:
     source_table: str
     target_table: str
     fingerprint: dict[str, str]
-    identity: dict[str, Any]
+    identity: dict[str, Any]  # {}: no epoch has begun since it was set up, or was to be compared again
+    horizon: str
     lsn: str | None
     phase: Phase
     generation: int
@@ -63,6 +67,11 @@ class VectorizerState:
     def applied(self) -> Lsn:
         """How far its changes are applied where that is past the checkpoint; 0 otherwise."""
         return Lsn.parse(self.lsn) if self.lsn else Lsn(0)
+
+    @property
+    def horizon_lsn(self) -> Lsn:
+        """The source's WAL insert position when the epoch began: older changes are read by key."""
+        return Lsn.parse(self.horizon)
 
     @property
     def resume_after(self) -> Key | None:
@@ -125,7 +134,16 @@ async def load_checkpoint(connection: Connection, slot: str) -> Checkpoint | Non
     """Return the slot's checkpoint, None before its first."""
     cursor = await connection.execute(_QUERIES["load_checkpoint"], {"slot": slot})
     row = await cursor.fetchone()
-    return Checkpoint(row[0], row[1], Lsn.parse(row[2]), tuple(row[3])) if row else None
+    if row is None:
+        return None
+    system_identifier, timeline, lsn, unseen_xids, commit_xid, commit_end = row
+    landmark = Landmark(commit_xid, Lsn.parse(commit_end)) if commit_end else None
+    return Checkpoint(system_identifier, timeline, Lsn.parse(lsn), tuple(unseen_xids), landmark)
+
+
+async def take_over(connection: Connection, slot: str, holder: UUID) -> None:
+    """Make `holder` the attachment that writes for the slot; every earlier one writes nothing more."""
+    await connection.execute(_QUERIES["take_over"], {"slot": slot, "holder": holder})
 
 
 async def begin_checkpoint(connection: Connection, slot: str, checkpoint: Checkpoint) -> None:
@@ -153,19 +171,15 @@ async def load_vectorizers(connection: Connection) -> dict[str, VectorizerState]
 
 
 async def load_generations(connection: Connection, slot: str) -> dict[str, int]:
-    """Return how often each of the slot's vectorizers has begun from its first key."""
+    """Return the generation that each of the slot's vectorizers is in."""
     cursor = await connection.execute(_QUERIES["load_generations"], {"slot": slot})
     return dict(await cursor.fetchall())
 
 
 async def add_vectorizer(
-    connection: Connection,
-    name: str,
-    slot: str,
-    fingerprint: Mapping[str, str],
-    identity: Mapping[str, object],
+    connection: Connection, name: str, slot: str, fingerprint: Mapping[str, str]
 ) -> None:
-    """Register a vectorizer whose backfill has yet to begin, for the table as it is now."""
+    """Register a vectorizer; its first epoch begins when a process attaches."""
     await connection.execute(
         _QUERIES["add_vectorizer"],
         {
@@ -174,25 +188,38 @@ async def add_vectorizer(
             "source_table": fingerprint["table"],
             "target_table": fingerprint["target"],
             "fingerprint": Jsonb(fingerprint),
-            "identity": Jsonb(identity),
         },
     )
 
 
-async def restart_backfill(
-    connection: Connection, name: str, slot: str, fingerprint: Mapping[str, str]
-) -> int:
-    """Let a vectorizer begin again from the first key; return its new generation."""
-    cursor = await connection.execute(
-        _QUERIES["restart_backfill"],
-        {"name": name, "slot": slot, "source_table": fingerprint["table"], "fingerprint": Jsonb(fingerprint)},
-    )
-    row = await cursor.fetchone()
-    return cast("int", row[0]) if row else 0
+async def begin_epoch(
+    connection: Connection,
+    name: str,
+    slot: str,
+    fingerprint: Mapping[str, str],
+    *,
+    identity: Mapping[str, object] | None = None,
+    horizon: Lsn | None = None,
+) -> None:
+    """Let a vectorizer compare every row again, and fence whatever is still written for the epoch before.
+
+    `identity` is what the process that attaches has found, and `horizon` the source's WAL insert position
+    after that. A command gives neither: then the next attachment finds that the identity differs, and begins
+    the epoch that the rows are read in.
+    """
+    values = {
+        "name": name,
+        "slot": slot,
+        "source_table": fingerprint["table"],
+        "fingerprint": Jsonb(fingerprint),
+        "identity": Jsonb(identity or {}),
+        "horizon": str(horizon or Lsn(0)),
+    }
+    await connection.execute(_QUERIES["begin_epoch"], values)
 
 
 async def pause(connection: Connection, name: str, reason: str) -> None:
-    """Save why a vectorizer's changes are not applied; `restart_backfill` ends it."""
+    """Save why a vectorizer's changes are not applied; the next epoch ends it."""
     await connection.execute(_QUERIES["pause"], {"name": name, "reason": reason})
 
 

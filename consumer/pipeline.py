@@ -24,6 +24,7 @@ from consumer.committed import Committed
 from consumer.embed.dispatch import Dispatcher
 from consumer.evaluate import Source
 from consumer.failpoint import failpoint
+from consumer.landmark import Replay
 from consumer.lane import Lane, Limits
 from consumer.metadata import VectorizerState
 from consumer.prepare import Preparer
@@ -101,11 +102,19 @@ class Pipeline:
                 for table in binding.tables
             }
         )
-        self._router = Router(self._lanes.values(), self._ledger, unseen)
+        self._router = Router(
+            self._lanes.values(),
+            self._ledger,
+            unseen,
+            Replay(config.source.slot, checkpoint.landmark, attachment.begin),
+            horizons={name: state.horizon_lsn for name, state in agreed.states.items()},
+        )
         self._writer = Writer(
             attachment.writer,
             config.source.slot,
             checkpoint.lsn,
+            attachment.holder,
+            {name: state.generation for name, state in agreed.states.items()},
             with_letters=agreed.with_letters,
             max_dead_letters=config.pipeline.max_dead_letters,
         )
@@ -121,7 +130,7 @@ class Pipeline:
         )
         self._last_look = LastLook()
         self._backfills: dict[str, Backfill] = {}
-        self._backfilling: dict[str, asyncio.Task[None]] = {}
+        self._backfilling: list[asyncio.Task[None]] = []
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, or the end is reached where there is one.
@@ -167,10 +176,7 @@ class Pipeline:
         """Start every task; return those that bring work in, and those that work it off."""
         stream, committer = self._attachment.stream, self._committer
 
-        async def begin_again(state: VectorizerState) -> None:
-            await self._backfill(state, tasks)
-
-        self._watch = Watch(self._attachment, self._lanes, committer.writing, begin_again, self._last_look)
+        self._watch = Watch(self._attachment, self._lanes, self._last_look)
         reading = [
             tasks.create_task(self._read(), name="read"),
             tasks.create_task(self._watch.run(), name="watch"),
@@ -186,14 +192,12 @@ class Pipeline:
         ]
         await self._watch.look_for_retries()
         for state in self._attachment.vectorizers.states.values():
-            await self._backfill(state, tasks)
+            self._backfilling.append(await self._backfill(state, tasks))
         return reading, working
 
-    async def _backfill(self, state: VectorizerState, tasks: asyncio.TaskGroup) -> None:
-        """Start a vectorizer's backfill from where it stands, in place of the one that runs."""
+    async def _backfill(self, state: VectorizerState, tasks: asyncio.TaskGroup) -> asyncio.Task[None]:
+        """Start a vectorizer's backfill from where it stands."""
         name, limits = state.name, self._limits
-        if name in self._backfilling:
-            self._backfilling[name].cancel()
         backfill = Backfill(
             self._lanes[name],
             state,
@@ -206,7 +210,7 @@ class Pipeline:
         async with self._committer.writing:
             await backfill.begin(self._writer)
         self._backfills[name] = backfill
-        self._backfilling[name] = tasks.create_task(backfill.run(self._budget), name=f"{name}: backfill")
+        return tasks.create_task(backfill.run(self._budget), name=f"{name}: backfill")
 
     async def _read(self) -> None:
         """Read, decode and plan, as long as there is room for what that brings."""
@@ -268,7 +272,7 @@ class Pipeline:
             async with asyncio.timeout(SAVE_LIMIT):
                 await saving.acquire()
             saving.release()  # nothing else runs before the cancellation below
-        for task in [*reading, *self._backfilling.values()]:
+        for task in [*reading, *self._backfilling]:
             task.cancel()
 
     async def _drain(self, working: _Tasks) -> None:

@@ -50,6 +50,17 @@ def plan(change: Change, shape: RowShape) -> list[tuple[Key, Action]]:
         return [(key, REFETCH) for key in _possible_keys(change, shape)]
 
 
+def plan_refetch(change: Change, shape: RowShape) -> list[tuple[Key, Action]]:
+    """Return a Refetch of every row that a change may be about, by its old key and by its new one.
+
+    For a change that is older than the epoch: it may be of another table of that name, or of another shape.
+    Raises Unidentified where the change does not carry the key.
+    """
+    if change.kind not in shape.published:
+        return []
+    return [(key, REFETCH) for key in dict.fromkeys(_possible_keys(change, shape))]
+
+
 def _actions(change: Change, shape: RowShape) -> list[tuple[Key, Action]]:
     columns, identity = change.columns, change.identity
     if change.kind == "delete":

@@ -11,7 +11,7 @@ import psycopg
 import stamina
 import structlog
 
-from consumer.errors import BackfillRestarted, CatalogChanged, EvaluationFailed, LaneBehind, WalvecError
+from consumer.errors import CatalogChanged, EpochEnded, EvaluationFailed, LaneBehind, WalvecError
 from slots.errors import ConnectionLost, MalformedMessage, PreconditionFailed, SlotActive
 
 Verdict = Literal["again", "retry", "stop"]  # again: at once; retry: after a wait
@@ -36,7 +36,7 @@ _ERRORS: tuple[tuple[type[BaseException], Rule], ...] = (
     (SlotActive, Rule("retry", "another process holds the slot; this one takes over when it lets go")),
     (CatalogChanged, Rule("again")),
     (LaneBehind, Rule("again")),
-    (BackfillRestarted, Rule("again")),
+    (EpochEnded, Rule("again")),
     (
         MalformedMessage,
         Rule("stop", "report this with the LSN; `walvec resync` gets past it, and compares all rows"),

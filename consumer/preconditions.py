@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import DictRow, dict_row
 
-from consumer.agree import require_fingerprint
+from consumer.admission import require_fingerprint
 from consumer.bind import Binding, bind_to
 from consumer.config import Config, TableName, Vectorizer, fingerprint
 from consumer.database import Connection, connect_source, connect_target

@@ -1,26 +1,23 @@
-"""What changes beside the stream: tables, publication, backfills that a command asks for, the slot's WAL.
+"""What changes beside the stream: tables, publication, epochs that a command begins, the slot's WAL.
 
-What changes the stages themselves ends the attachment, and the next one is bound to what is there then. What
-only means that rows are to be compared again is done in place.
+Whatever differs ends the attachment: everything that was derived from it is derived again by the next one.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from time import monotonic
 
 import structlog
 
 from consumer import metadata
 from consumer.actions import REFETCH
+from consumer.admission import find
 from consumer.attach import Attachment
-from consumer.bind import bind
-from consumer.config import fingerprint
+from consumer.bind import Binding, bind
 from consumer.dead_letter import Retries
-from consumer.errors import CatalogChanged, ConfigInvalid
+from consumer.errors import CatalogChanged, ConfigInvalid, EpochEnded
 from consumer.lane import Lane
-from consumer.metadata import VectorizerState
 from consumer.standing import LastLook
-from consumer.target import TargetTable
 from slots.errors import PreconditionFailed
 from slots.manage import inspect
 
@@ -31,8 +28,6 @@ RETAINED_BYTES = 1 << 30  # of WAL kept back by the slot, from which it is said,
 
 _log = structlog.get_logger(__name__)
 
-BeginAgain = Callable[[VectorizerState], Awaitable[None]]
-
 
 class Watch:
     """Looks at both databases every INTERVAL seconds."""
@@ -41,22 +36,17 @@ class Watch:
         self,
         attachment: Attachment,
         lanes: Mapping[str, Lane],
-        writing: asyncio.Lock,
-        begin_again: BeginAgain,
         last_look: LastLook,
     ) -> None:
-        """Compare with what `attachment` found. `begin_again` starts a backfill from a new state.
+        """Compare with what `attachment` found, and give `lanes` the rows that are to be tried again.
 
         `last_look` is kept as what was seen last, for whoever shows it.
         """
         self._attachment = attachment
         self._config = attachment.config
         self._lanes = lanes
-        self._writing = writing
-        self._begin_again = begin_again
         self._last_look = last_look
         self._said_retained = RETAINED_BYTES
-        self._generations = {name: state.generation for name, state in attachment.vectorizers.states.items()}
         self._retries = Retries()
 
     async def run(self) -> None:
@@ -66,10 +56,10 @@ class Watch:
             # Many tables take longer to look at, and are looked at less often for it.
             await asyncio.sleep(min(max(INTERVAL, took / SHARE), LONGEST_INTERVAL))
             began = monotonic()
-            await self._look_for_restarts()
+            await self._look_for_epochs()
             await self.look_for_retries()
-            for lane in self._lanes.values():
-                await self._look_at_table(lane)
+            for binding in self._attachment.vectorizers.bindings.values():
+                await self._look_at_table(binding)
             for name in self._attachment.vectorizers.paused:
                 await self._look_for_mending(name)
             await self._look_at_slot()
@@ -87,49 +77,29 @@ class Watch:
         """Whether parked rows were at work again at the last look."""
         return self._retries.at_work
 
-    async def _look_for_restarts(self) -> None:
-        """Begin again the backfills that were restarted, here or by a command."""
-        lookups, slot = self._attachment.lookups, self._config.source.slot
-        generations = await metadata.load_generations(lookups, slot)
-        for name, lane in self._lanes.items():
-            if generations.get(name) in (None, self._generations[name]):
-                continue
-            state = (await metadata.load_vectorizers(lookups))[name]
-            if state.fingerprint != fingerprint(lane.binding.vectorizer, self._config.embedder):
-                raise PreconditionFailed(
-                    f'vectorizer "{name}" is to be embedded anew, with other settings than this process has',
-                    hint="start it again with the settings that `walvec backfill` was given",
-                )
-            self._generations[name] = state.generation
-            await self._begin_again(state)
+    async def _look_for_epochs(self) -> None:
+        """Notice an epoch that a command has begun: nothing more would be written for the one before."""
+        generations = await metadata.load_generations(self._attachment.lookups, self._config.source.slot)
+        for name, state in self._attachment.vectorizers.states.items():
+            if generations.get(name) != state.generation:
+                raise EpochEnded(name)
 
-    async def _look_at_table(self, lane: Lane) -> None:
-        """Compare the lane's table and what is published of it with what the lane is bound to."""
-        vectorizer = lane.binding.vectorizer
+    async def _look_at_table(self, binding: Binding) -> None:
+        """Compare the catalog with what the lane is bound to."""
         try:
-            now = await bind(self._attachment.catalog, vectorizer, self._config.source.publication)
+            now = await bind(self._attachment.catalog, binding.vectorizer, self._config.source.publication)
         except (PreconditionFailed, ConfigInvalid) as error:
             raise CatalogChanged(error.what) from error
-        if now.definition() != lane.binding.definition():
-            raise CatalogChanged(f'vectorizer "{lane.name}": its table or the publication has changed')
-        if now.state() != lane.binding.state():
-            # Rewritten, or made anew just the same: no event tells of such rows.
-            lane.binding = now
-            wanted = fingerprint(vectorizer, self._config.embedder)
-            async with self._writing:
-                await metadata.restart_backfill(
-                    self._attachment.writer, lane.name, self._config.source.slot, wanted
-                )
+        if now.identity() != binding.identity():
+            raise CatalogChanged(f'vectorizer "{binding.name}": its table or the publication has changed')
 
     async def _look_for_mending(self, name: str) -> None:
-        """Attach anew once a paused vectorizer can be bound, and its target is as it has to be."""
+        """Attach again once a paused vectorizer can be bound, and its target is as it has to be."""
         vectorizer = self._config.vectorizer(name)
         if vectorizer is None:
             return
         try:
-            now = await bind(self._attachment.catalog, vectorizer, self._config.source.publication)
-            table = TargetTable(vectorizer, now.key, self._config.embedder.dimensions)
-            await table.require(self._attachment.lookups)
+            await find(self._config, vectorizer, self._attachment.catalog, self._attachment.lookups)
         except (PreconditionFailed, ConfigInvalid):
             return
         raise CatalogChanged(f'vectorizer "{name}" can follow its table again')

@@ -2,7 +2,8 @@
 
 One session writes, and that session holds the advisory lock that fences a second process: whoever has lost
 the lock has lost the connection that could have written. All that a batch changes (chunks, dead letters,
-backfill progress, how far the stream is applied) is one transaction.
+backfill progress, how far the stream is applied) is one transaction, and so is the proof that the epoch it
+was prepared in is still the present one.
 """
 
 from collections import Counter
@@ -10,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any, cast
+from uuid import UUID
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -18,7 +20,8 @@ from consumer.actions import Chunk, Key
 from consumer.database import Connection
 from consumer.dead_letter import SHARE_WINDOW, Share
 from consumer.embed import Vector
-from consumer.errors import BackfillRestarted, CatalogChanged, TooManyDeadLetters
+from consumer.errors import CatalogChanged, EpochEnded, TooManyDeadLetters
+from consumer.landmark import Landmark
 from consumer.metadata import Phase, VectorizerState
 from consumer.stages import Stages
 from consumer.target import TargetTable
@@ -44,7 +47,6 @@ class Parked:
 class Progress:
     """How far a backfill is, once the rows it comes with are written."""
 
-    generation: int
     phase: Phase
     last_key: Key | None
     rows: int  # read since the last progress
@@ -79,6 +81,7 @@ class Position:
     applied: Lsn  # by this vectorizer
     checkpoint: Lsn  # by all of them
     unseen_xids: Collection[int]
+    landmark: Landmark | None = None  # the last commit that the checkpoint covers
     transactions: int = 0  # that asked for something, and are complete with the batch
 
 
@@ -90,12 +93,15 @@ class Writer:
         connection: Connection,
         slot: str,
         checkpoint: Lsn,
+        holder: UUID,
+        generations: Mapping[str, int],
         *,
         with_letters: Iterable[str] = (),
         max_dead_letters: int = 0,
     ) -> None:
         """Write through `connection` for `slot`, whose saved checkpoint is given.
 
+        `holder` and `generations`, by vectorizer, are what the target must still say when a batch is written.
         `with_letters`: the vectorizers that have dead letters.
         `max_dead_letters`: of one vectorizer, above which a batch is refused that parks most rows; 0: any
         number.
@@ -103,6 +109,8 @@ class Writer:
         self._connection = connection
         self._slot = slot
         self._checkpoint = checkpoint
+        self._holder = holder
+        self._generations = generations
         self._max_dead_letters = max_dead_letters
         self._with_letters = set(with_letters)
         self._shares: dict[str, Share] = {}  # of parked rows, by vectorizer
@@ -110,7 +118,7 @@ class Writer:
     async def write(self, name: str, table: TargetTable, batch: Batch, position: Position) -> None:
         """Commit a batch of the vectorizer `name`, with its position.
 
-        Raises BackfillRestarted where the batch is of a backfill that has been told to begin again,
+        Raises EpochEnded where a command has begun another epoch or another process has taken over,
         TooManyDeadLetters where it parks more than is allowed; psycopg's errors.
         """
         share = self._share(name, batch)
@@ -118,14 +126,15 @@ class Writer:
             if batch.chunks:
                 await table.stage(self._connection, batch.chunks)
             async with self._connection.pipeline():  # one wait for all of them
+                epoch = await self._hold_epoch(name)
                 await self._write_chunks(table, batch)
                 await self._write_dead_letters(name, batch, position)
                 if batch.sweep:
                     await self._connection.execute(_QUERIES["request_sweep"], {"name": name})
-                progress = await self._save_progress(name, batch.progress)
+                await self._save_progress(name, batch.progress)
                 checkpoint = await self._save_position(name, position)
-            if progress and progress.rowcount == 0:
-                raise BackfillRestarted(name)
+            if epoch.rowcount == 0:
+                raise EpochEnded(name)
             if checkpoint and checkpoint.rowcount == 0:
                 raise self._checkpoint_gone()
             if batch.parked and share.over_half:
@@ -133,22 +142,19 @@ class Writer:
         self._shares[name] = share
         self._checkpoint = max(self._checkpoint, position.checkpoint)
 
-    async def begin_backfill(
-        self, state: VectorizerState, identity: Mapping[str, object], rows: int, *, sweeps: bool
-    ) -> None:
-        """Commit what a backfill is about to read in full: the table's state and its estimated rows."""
+    async def begin_backfill(self, state: VectorizerState, rows: int, *, sweeps: bool) -> None:
+        """Commit what a backfill is about to read in full: about so many rows."""
         values = {
             "name": state.name,
             "generation": state.generation,
-            "identity": Jsonb(identity),
             "rows_estimated": rows,
             "sweeps": sweeps,
         }
         await self._connection.execute(_QUERIES["begin_backfill"], values)
 
-    async def save(self, checkpoint: Lsn, unseen_xids: Collection[int]) -> int:
+    async def save(self, checkpoint: Lsn, unseen_xids: Collection[int], landmark: Landmark | None) -> int:
         """Commit a checkpoint by itself, for progress without actions; return the transaction's id."""
-        row = await (await self._save_checkpoint(checkpoint, unseen_xids)).fetchone()
+        row = await (await self._save_checkpoint(checkpoint, unseen_xids, landmark)).fetchone()
         if row is None:
             raise self._checkpoint_gone()
         self._checkpoint = max(self._checkpoint, checkpoint)
@@ -157,6 +163,16 @@ class Writer:
     async def mark_stalled(self, seconds: float) -> None:
         """Commit that the checkpoint has been waiting for work in flight for so long."""
         await self._connection.execute(_QUERIES["mark_stalled"], {"slot": self._slot, "seconds": seconds})
+
+    async def _hold_epoch(self, name: str) -> Cursor:
+        """Keep the epoch as it is until the transaction ends; no row, where it is no longer ours."""
+        values = {
+            "name": name,
+            "generation": self._generations[name],
+            "slot": self._slot,
+            "holder": self._holder,
+        }
+        return await self._connection.execute(_QUERIES["hold_epoch"], values)
 
     async def _write_chunks(self, table: TargetTable, batch: Batch) -> None:
         """Delete rows first: a key and its like (1.0 and 1.00) may go and come in one batch.
@@ -188,6 +204,7 @@ class Writer:
                     "stage": parked.stage,
                     "error_class": parked.error_class,
                     "error_message": parked.error_message,
+                    "generation": self._generations[name],
                 },
             )
 
@@ -204,15 +221,14 @@ class Writer:
             [(error_class, _)] = Counter(row.error_class for row in batch.parked).most_common(1)
             raise TooManyDeadLetters(name, parked, error_class)
 
-    async def _save_progress(self, name: str, progress: Progress | None) -> Cursor | None:
-        """Move a backfill's progress; no row, where it was told to begin again."""
+    async def _save_progress(self, name: str, progress: Progress | None) -> None:
+        """Move a backfill's progress."""
         if progress is None:
-            return None
-        cursor = await self._connection.execute(
+            return
+        await self._connection.execute(
             _QUERIES["save_backfill"],
             {
                 "name": name,
-                "generation": progress.generation,
                 "phase": progress.phase,
                 "last_key": list(progress.last_key) if progress.last_key is not None else None,
                 "rows": progress.rows,
@@ -220,7 +236,6 @@ class Writer:
         )
         if progress.phase == "index":
             await self._connection.execute(_QUERIES["forget_parked"], {"name": name})
-        return cursor
 
     async def _save_position(self, name: str, position: Position) -> Cursor | None:
         """Move what is applied, and the checkpoint where it moves; no row, where that is no longer ours."""
@@ -230,11 +245,20 @@ class Writer:
             )
         if position.checkpoint <= self._checkpoint:
             return None
-        return await self._save_checkpoint(position.checkpoint, position.unseen_xids)
+        return await self._save_checkpoint(position.checkpoint, position.unseen_xids, position.landmark)
 
-    async def _save_checkpoint(self, lsn: Lsn, unseen_xids: Collection[int]) -> Cursor:
-        values = {"slot": self._slot, "lsn": str(lsn), "unseen_xids": list(unseen_xids)}
+    async def _save_checkpoint(
+        self, lsn: Lsn, unseen_xids: Collection[int], landmark: Landmark | None
+    ) -> Cursor:
+        values = {
+            "slot": self._slot,
+            "holder": self._holder,
+            "lsn": str(lsn),
+            "unseen_xids": list(unseen_xids),
+            "commit_xid": landmark and landmark.xid,
+            "commit_end": landmark and str(landmark.end),
+        }
         return await self._connection.execute(_QUERIES["save_checkpoint"], values)
 
     def _checkpoint_gone(self) -> CatalogChanged:
-        return CatalogChanged(f'the checkpoint of slot "{self._slot}" was removed or moved by somebody else')
+        return CatalogChanged(f'the checkpoint of slot "{self._slot}" was removed, moved or taken over')

@@ -4,7 +4,7 @@ https://www.postgresql.org/docs/current/logical-replication-publication.html
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import psycopg
@@ -28,6 +28,8 @@ class Published:
     row_filter: str | None  # SQL over the row, its functions' schemas named
     actions: frozenset[Action]
     leaves: tuple[Leaf, ...]  # the relation's leaves that are published; the others' rows stay out
+    # Differs once the publication, or the table's part in it, was altered.
+    version: str = field(default="", compare=False)
 
 
 class NotPublished(PreconditionFailed):
@@ -51,10 +53,10 @@ async def published(conn: psycopg.AsyncConnection[Any], publication: str, relati
     filtered = conn.info.server_version >= _FIRST_WITH_FILTERS
     async with reading(conn) as cursor:
         await cursor.execute(QUERIES["publication"], {"publication": publication})
-        row = await cursor.fetchone()
-        if row is None:
+        publication_row = await cursor.fetchone()
+        if publication_row is None:
             raise _missing(publication, relation)
-        actions = frozenset(action for action in _ACTIONS if row[action])
+        actions = frozenset(action for action in _ACTIONS if publication_row[action])
         await cursor.execute(
             QUERIES["published_leaves" if filtered else "published_leaves_14"],
             {"publication": publication, "oids": oids},
@@ -65,11 +67,13 @@ async def published(conn: psycopg.AsyncConnection[Any], publication: str, relati
         raise _ambiguous(publication, relation) if shapes else _unpublished(publication, relation)
     [(row_filter, columns)] = shapes
     leaves = {row["leaf"] for row in rows}
+    versions = [publication_row["version"], *sorted({row["membership"] for row in rows})]
     return Published(
         columns=columns,
         row_filter=row_filter,
         actions=actions,
         leaves=tuple(leaf for leaf in relation.leaves if leaf.oid in leaves),
+        version=" ".join(versions),
     )
 
 

@@ -20,6 +20,8 @@ from slots.errors import PreconditionFailed
 
 ReplicaIdentity = Literal["default", "index", "full", "nothing"]
 
+_FIRST_NORMAL_OID: Final = 16384  # below it are the types that initdb makes
+
 _REPLICA_IDENTITIES: Final[Mapping[str, ReplicaIdentity]] = {
     "d": "default",
     "i": "index",
@@ -30,9 +32,15 @@ _REPLICA_IDENTITIES: Final[Mapping[str, ReplicaIdentity]] = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column. `type_name` is SQL text with modifiers, the schema named."""
+    """One column. `type_name` is SQL text with modifiers, the schema named.
+
+    `version` differs once the column, or what its type prints, was altered: compare it, it says nothing else.
+    """
 
     name: str
+    number: int  # attnum; a column that is dropped and added again has another one
+    collation_oid: int  # 0: its type has no collation
+    version: str
     type_oid: int
     base_type_oid: int  # under any domains
     type_name: str
@@ -42,12 +50,15 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A table that holds rows, which come under its name. A rewrite or truncate changes `relfilenode`."""
+    """A table that holds rows, which come under its name.
+
+    `version` differs once it was renamed, moved to another schema, or detached and attached again.
+    """
 
     oid: int
     schema: str
     name: str
-    relfilenode: int
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +66,7 @@ class Relation:
     """An ordinary or partitioned table with a usable key."""
 
     oid: int
+    version: int  # differs once it was renamed or moved to another schema
     schema: str
     name: str
     kind: Literal["r", "p"]
@@ -106,8 +118,7 @@ async def describe(conn: psycopg.AsyncConnection[Any], schema: str, name: str) -
         if table is None:
             raise PreconditionFailed(f"there is no table {quoted(schema, name)}")
         _require_logged(table)
-        await cursor.execute(QUERIES["columns"], {"oid": table["oid"]})
-        columns = await cursor.fetchall()
+        columns = await _columns(cursor, table["oid"])
         await cursor.execute(QUERIES["leaves"], {"oid": table["oid"]})
         leaves = await cursor.fetchall()
         oids = [table["oid"], *(leaf["oid"] for leaf in leaves)]
@@ -118,6 +129,7 @@ async def describe(conn: psycopg.AsyncConnection[Any], schema: str, name: str) -
         _require_identity(leaf, key, indexes[leaf["oid"]])
     return Relation(
         oid=table["oid"],
+        version=table["version"],
         schema=table["schema"],
         name=table["name"],
         kind=table["kind"],
@@ -127,6 +139,19 @@ async def describe(conn: psycopg.AsyncConnection[Any], schema: str, name: str) -
         key_is_canonical=all(row["canonical"] for row in columns if row["name"] in key),
         leaves=tuple(_leaf(row) for row in leaves),
     )
+
+
+async def _columns(cursor: psycopg.AsyncCursor[DictRow], table: int) -> list[DictRow]:
+    """Read a table's columns; what the output of a user's own type rests on is part of their version."""
+    await cursor.execute(QUERIES["columns"], {"oid": table})
+    columns = await cursor.fetchall()
+    own_types = [row["type_oid"] for row in columns if row["type_oid"] >= _FIRST_NORMAL_OID]
+    if own_types:
+        await cursor.execute(QUERIES["type_versions"], {"oids": own_types})
+        versions = {row["type_oid"]: row["version"] for row in await cursor.fetchall()}
+        for row in columns:
+            row["version"] += versions.get(row["type_oid"], "")
+    return columns
 
 
 def identity_columns(
@@ -149,7 +174,7 @@ def _column(row: DictRow) -> Column:
 
 
 def _leaf(row: DictRow) -> Leaf:
-    return Leaf(row["oid"], row["schema"], row["name"], row["relfilenode"])
+    return Leaf(row["oid"], row["schema"], row["name"], row["version"])
 
 
 def _by_table(rows: Iterable[DictRow]) -> Mapping[int, list[UniqueIndex]]:

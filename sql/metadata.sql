@@ -23,18 +23,26 @@ SELECT version FROM walvec.migration
 INSERT INTO walvec.migration (version) VALUES (%(version)s)
 
 -- name: load_checkpoint
-SELECT system_identifier, timeline, lsn::text, unseen_xids FROM walvec.checkpoint WHERE slot = %(slot)s
+SELECT system_identifier, timeline, lsn::text, unseen_xids, commit_xid, commit_end::text
+FROM walvec.checkpoint WHERE slot = %(slot)s
 
 -- name: begin_checkpoint
 -- A new slot's first checkpoint: where the slot begins. Everything before it is the backfill's.
 INSERT INTO walvec.checkpoint (slot, system_identifier, timeline, lsn, unseen_xids)
 VALUES (%(slot)s, %(system_identifier)s, %(timeline)s, %(lsn)s, %(unseen_xids)s)
 
+-- name: take_over
+-- Make an attachment the one that writes. FOR UPDATE waits for an open transaction of the one before, and from here on
+-- those find another holder and write nothing.
+WITH locked AS (SELECT slot FROM walvec.checkpoint WHERE slot = %(slot)s FOR UPDATE)
+UPDATE walvec.checkpoint AS c SET holder = %(holder)s FROM locked WHERE c.slot = locked.slot
+
 -- name: save_checkpoint
--- Stands in the transaction that commits the last action it covers.
+-- Stands in the transaction that commits the last action it covers. No row: somebody else writes, or moved it.
 UPDATE walvec.checkpoint SET lsn = %(lsn)s, unseen_xids = %(unseen_xids)s, updated_at = now(),
+    commit_xid = coalesce(%(commit_xid)s, commit_xid), commit_end = coalesce(%(commit_end)s, commit_end),
     stalled_since = NULL
-WHERE slot = %(slot)s AND lsn <= %(lsn)s
+WHERE slot = %(slot)s AND lsn <= %(lsn)s AND holder = %(holder)s
 RETURNING mod(pg_current_xact_id()::text::numeric, 4294967296)::bigint
 
 -- name: mark_stalled
@@ -45,8 +53,8 @@ UPDATE walvec.checkpoint SET stalled_since = now() - make_interval(secs => %(sec
 DELETE FROM walvec.checkpoint WHERE slot = %(slot)s
 
 -- name: load_vectorizers
-SELECT name, slot, source_table, target_table, fingerprint, identity, lsn::text, phase, generation, last_key,
-    rows_done, rows_estimated, started_at, finished_at, sweeps, paused
+SELECT name, slot, source_table, target_table, fingerprint, identity, horizon::text, lsn::text, phase, generation,
+    last_key, rows_done, rows_estimated, started_at, finished_at, sweeps, paused
 FROM walvec.vectorizer
 ORDER BY name
 
@@ -54,30 +62,39 @@ ORDER BY name
 SELECT name, generation FROM walvec.vectorizer WHERE slot = %(slot)s
 
 -- name: add_vectorizer
-INSERT INTO walvec.vectorizer (name, slot, source_table, target_table, fingerprint, identity)
-VALUES (%(name)s, %(slot)s, %(source_table)s, %(target_table)s, %(fingerprint)s, %(identity)s)
+-- Its first epoch begins when a process attaches.
+INSERT INTO walvec.vectorizer (name, slot, source_table, target_table, fingerprint, generation)
+VALUES (%(name)s, %(slot)s, %(source_table)s, %(target_table)s, %(fingerprint)s, 0)
 
--- name: restart_backfill
--- Begin again from the first key, under the given description. Without `lsn` the changes since the checkpoint are
--- applied once more, which is free; one kept from before a new slot would have them skipped.
-UPDATE walvec.vectorizer SET
-    phase = 'rows', generation = generation + 1, last_key = NULL, rows_done = 0, rows_estimated = NULL,
-    started_at = now(), finished_at = NULL, paused = NULL, slot = %(slot)s, source_table = %(source_table)s,
-    fingerprint = %(fingerprint)s, identity = '{}', sweeps = true, lsn = NULL
-WHERE name = %(name)s
-RETURNING generation
+-- name: begin_epoch
+-- Compare every row from the first key on. FOR UPDATE waits for an open transaction of the epoch before; later ones
+-- find another generation and write nothing. Without `lsn` the changes since the checkpoint are applied once more.
+WITH locked AS (SELECT name FROM walvec.vectorizer WHERE name = %(name)s FOR UPDATE)
+UPDATE walvec.vectorizer AS v SET
+    generation = generation + 1, slot = %(slot)s, source_table = %(source_table)s, fingerprint = %(fingerprint)s,
+    identity = %(identity)s, horizon = %(horizon)s,
+    phase = 'rows', last_key = NULL, rows_done = 0, rows_estimated = NULL, started_at = now(), finished_at = NULL,
+    paused = NULL, sweeps = true, lsn = NULL
+FROM locked WHERE v.name = locked.name
+
+-- name: hold_epoch
+-- One row while the vectorizer is in this epoch, of this slot, and this attachment writes; all of that stays so until
+-- the transaction ends. KEY SHARE, because a later transaction holds it while an earlier one updates the same row.
+SELECT FROM walvec.vectorizer AS v
+JOIN walvec.checkpoint AS c ON c.slot = v.slot
+WHERE v.name = %(name)s AND v.generation = %(generation)s AND v.slot = %(slot)s AND c.holder = %(holder)s
+FOR KEY SHARE
 
 -- name: begin_backfill
 -- What is about to be read in full, and how large it is.
-UPDATE walvec.vectorizer SET identity = %(identity)s, rows_estimated = %(rows_estimated)s,
-    sweeps = %(sweeps)s
+UPDATE walvec.vectorizer SET rows_estimated = %(rows_estimated)s, sweeps = %(sweeps)s
 WHERE name = %(name)s AND generation = %(generation)s
 
 -- name: save_backfill
--- Stands in the transaction that writes the rows it covers. No row: the backfill was asked to begin again.
+-- Stands in the transaction that writes the rows it covers.
 UPDATE walvec.vectorizer SET phase = %(phase)s, last_key = %(last_key)s, rows_done = rows_done + %(rows)s,
     finished_at = CASE WHEN %(phase)s = 'done' THEN now() END
-WHERE name = %(name)s AND generation = %(generation)s
+WHERE name = %(name)s
 
 -- name: request_sweep
 -- Keys may have gone from the source without a word in the stream: look the target's up, after the rows if these are
@@ -91,9 +108,9 @@ WHERE name = %(name)s
 UPDATE walvec.vectorizer SET paused = %(reason)s WHERE name = %(name)s
 
 -- name: forget_parked
--- Every row has been read since the backfill began: what was parked before it and not again by it is well, or gone.
+-- Every row has been read in this epoch: what was parked in an earlier one, and not again, is well or gone.
 DELETE FROM walvec.dead_letter AS d USING walvec.vectorizer AS v
-WHERE v.name = %(name)s AND d.vectorizer = v.name AND d.last_at < v.started_at
+WHERE v.name = %(name)s AND d.vectorizer = v.name AND d.generation < v.generation
 
 -- name: save_applied
 -- How far one vectorizer is ahead of the checkpoint, which waits for another one.
@@ -103,10 +120,10 @@ UPDATE walvec.vectorizer SET lsn = %(lsn)s WHERE name = %(name)s
 DELETE FROM walvec.vectorizer WHERE name = %(name)s
 
 -- name: park
-INSERT INTO walvec.dead_letter (vectorizer, key, lsn, stage, error_class, error_message)
-VALUES (%(vectorizer)s, %(key)s, %(lsn)s, %(stage)s, %(error_class)s, %(error_message)s)
+INSERT INTO walvec.dead_letter (vectorizer, key, lsn, stage, error_class, error_message, generation)
+VALUES (%(vectorizer)s, %(key)s, %(lsn)s, %(stage)s, %(error_class)s, %(error_message)s, %(generation)s)
 ON CONFLICT (vectorizer, key) DO UPDATE SET lsn = EXCLUDED.lsn, stage = EXCLUDED.stage,
-    error_class = EXCLUDED.error_class, error_message = EXCLUDED.error_message,
+    error_class = EXCLUDED.error_class, error_message = EXCLUDED.error_message, generation = EXCLUDED.generation,
     attempts = dead_letter.attempts + 1, last_at = now(), retry = false
 
 -- name: unpark

@@ -13,17 +13,25 @@ SELECT
     c.relname AS name,
     c.relkind::text AS kind,
     c.relpersistence::text AS persistence,
-    c.relreplident::text AS replica_identity
+    c.relreplident::text AS replica_identity,
+    t.xmin::text::bigint AS version
 FROM pg_class AS c
 JOIN pg_namespace AS n ON n.oid = c.relnamespace
+LEFT JOIN pg_type AS t ON t.oid = c.reltype
 WHERE n.nspname = %(schema)s::text AND c.relname = %(name)s::text
 
 -- name: columns
 -- A table's columns in order, with the type under each domain. A type is canonical if equal values always
 -- have equal text: not so numeric (1.0 = 1.00), floats (0 = -0), char without a length, jsonb, arrays of
 -- such, and text under a collation that takes different strings for equal.
+--
+-- `version` changes with every ALTER TABLE of the column, also with a rewrite that leaves its type alone, and
+-- with the expression of a generated one; TRUNCATE, VACUUM FULL and CLUSTER leave it alone.
 SELECT
     a.attname AS name,
+    a.attnum AS number,
+    a.attcollation AS collation_oid,
+    concat_ws('/', a.xmin, d.xmin) AS version,
     a.atttypid AS type_oid,
     base.oid AS base_type_oid,
     format_type(a.atttypid, a.atttypmod) AS type_name,
@@ -39,6 +47,7 @@ SELECT
     ) AS canonical
 FROM pg_attribute AS a
 LEFT JOIN pg_collation AS co ON co.oid = a.attcollation
+LEFT JOIN pg_attrdef AS d ON a.attgenerated <> '' AND d.adrelid = a.attrelid AND d.adnum = a.attnum
 CROSS JOIN LATERAL (
     WITH RECURSIVE type AS (
         SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, a.atttypmod AS typmod
@@ -55,12 +64,50 @@ CROSS JOIN LATERAL (
 WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
 
+-- name: type_versions
+-- What the output of these types rests on besides their oids: the labels of enums and the attributes of composite
+-- types, within arrays, domains, ranges and each other. No row for a type that has neither.
+WITH RECURSIVE part (root, oid) AS (
+    SELECT oid, oid FROM unnest(%(oids)s::oid[]) AS oid
+    UNION
+    SELECT part.root, inner_type.oid
+    FROM part
+    JOIN pg_type AS t ON t.oid = part.oid
+    CROSS JOIN LATERAL (
+        SELECT t.typelem WHERE t.typelem <> 0
+        UNION ALL
+        SELECT t.typbasetype WHERE t.typbasetype <> 0
+        UNION ALL
+        SELECT r.rngsubtype FROM pg_range AS r WHERE t.oid IN (r.rngtypid, r.rngmultitypid)
+        UNION ALL
+        SELECT a.atttypid FROM pg_attribute AS a
+        WHERE t.typrelid <> 0 AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+    ) AS inner_type (oid)
+)
+SELECT part.root AS type_oid, md5(string_agg(detail.text, ',' ORDER BY part.oid, detail.text)) AS version
+FROM part
+JOIN pg_type AS t ON t.oid = part.oid
+CROSS JOIN LATERAL (
+    SELECT concat_ws('/', 'label', e.oid, e.xmin) FROM pg_enum AS e WHERE e.enumtypid = t.oid
+    UNION ALL
+    SELECT concat_ws('/', 'attribute', a.attnum, a.xmin) FROM pg_attribute AS a
+    WHERE t.typrelid <> 0 AND a.attrelid = t.typrelid AND a.attnum > 0
+) AS detail (text)
+GROUP BY part.root
+
 -- name: leaves
--- The tables that hold a table's rows: the leaf partitions, or itself.
-SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relfilenode, c.relkind::text AS kind,
-    c.relreplident::text AS replica_identity
+-- The tables that hold a table's rows: the leaf partitions, or itself. `version` changes where one was renamed, moved
+-- to another schema, or detached and attached again, all of which the stream does not tell.
+SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
+    c.relreplident::text AS replica_identity,
+    concat_ws('/', t.xmin, (
+        SELECT string_agg(i.xmin::text, '/' ORDER BY i.inhrelid, i.inhparent)
+        FROM pg_inherits AS i
+        WHERE i.inhrelid IN (SELECT relid FROM pg_partition_ancestors(c.oid))
+    )) AS version
 FROM pg_class AS c
 JOIN pg_namespace AS n ON n.oid = c.relnamespace
+JOIN pg_type AS t ON t.oid = c.reltype
 WHERE c.oid IN (
     SELECT relid FROM pg_partition_tree(%(oid)s) WHERE isleaf
     UNION ALL
@@ -91,8 +138,9 @@ GROUP BY i.indrelid, i.indexrelid, ic.relname, i.indisprimary, i.indisreplident,
 ORDER BY i.indrelid, i.indisprimary DESC, i.indnkeyatts, ic.relname
 
 -- name: publication
--- What a publication publishes.
-SELECT pubinsert AS insert, pubupdate AS update, pubdelete AS delete, pubtruncate AS truncate
+-- What a publication publishes. `version` changes where it was altered, but not where tables joined or left.
+SELECT pubinsert AS insert, pubupdate AS update, pubdelete AS delete, pubtruncate AS truncate,
+    concat_ws('/', oid, xmin) AS version
 FROM pg_publication
 WHERE pubname = %(publication)s::text
 
@@ -106,6 +154,8 @@ WITH candidate AS (
         leaf.oid AS leaf,
         ancestor.level,
         p.pubviaroot,
+        entry.oid AS entry,
+        namespace.oid AS namespace_entry,
         entry.prrelid,
         entry.prqual,
         entry.prattrs,
@@ -126,6 +176,12 @@ WITH candidate AS (
 )
 SELECT DISTINCT ON (leaf)
     leaf,
+    (
+        SELECT concat_ws(
+            '/', string_agg(every.entry::text, '/' ORDER BY every.entry),
+            string_agg(every.namespace_entry::text, '/' ORDER BY every.namespace_entry)
+        ) FROM candidate AS every WHERE every.leaf = candidate.leaf
+    ) AS membership,
     CASE WHEN NOT whole THEN pg_get_expr(prqual, prrelid) END AS row_filter,
     CASE WHEN NOT whole THEN (
         SELECT array_agg(attname::text) FROM pg_attribute
@@ -137,7 +193,11 @@ ORDER BY leaf, level DESC
 
 -- name: published_leaves_14
 -- The same for PostgreSQL 14, which has neither row filters nor column lists nor schemas in publications.
-SELECT leaf.oid AS leaf, NULL::text AS row_filter, NULL::text[] AS columns
+SELECT leaf.oid AS leaf, NULL::text AS row_filter, NULL::text[] AS columns, (
+    SELECT string_agg(r.oid::text, '/' ORDER BY r.oid) FROM pg_publication_rel AS r
+    WHERE r.prpubid = p.oid
+        AND (r.prrelid = leaf.oid OR r.prrelid IN (SELECT relid FROM pg_partition_ancestors(leaf.oid)))
+) AS membership
 FROM pg_publication AS p
 CROSS JOIN unnest(%(oids)s::oid[]) AS leaf (oid)
 WHERE p.pubname = %(publication)s::text AND (

@@ -78,6 +78,10 @@ WHERE c.oid = ANY (%(oids)s)
 -- Which transactions a read beginning now would see.
 SELECT pg_current_snapshot()::text
 
+-- name: horizon
+-- Where the next WAL record will begin: whatever is visible by now ends at or before it.
+SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END)::text
+
 -- name: position
 -- Which server this is, and since which promotion or restore. Everything committed before now lies before the LSN. A position just past a page header is where the next record
 -- would begin; the last one ended before the header.

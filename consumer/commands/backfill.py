@@ -39,7 +39,7 @@ async def restart(config: Config, name: str) -> None:
         async with target.transaction():
             if any(key in changed for key in _MODEL):
                 await _empty(config, vectorizer, target)
-            await metadata.restart_backfill(target, name, config.source.slot, wanted)
+            await metadata.begin_epoch(target, name, config.source.slot, wanted)
     typer.echo(
         f"{name}: every row is read again" + (f", with another {' and '.join(changed)}" if changed else "")
     )

@@ -12,10 +12,11 @@ import typer
 from psycopg import sql
 
 from consumer import metadata
-from consumer.agree import look_at_server, require_fingerprint
+from consumer.admission import require_fingerprint
 from consumer.commands import setup
 from consumer.commands.output import byte_size, confirm
 from consumer.config import Config, TableName, fingerprint
+from consumer.continuity import look_at_server
 from consumer.database import Connection, connect_source_for_changes, connect_target
 from consumer.failpoint import failpoint
 from consumer.keys import identifier

@@ -9,9 +9,10 @@ before that.
 import typer
 
 from consumer import metadata
-from consumer.agree import look_at_server, require_fingerprint
+from consumer.admission import require_fingerprint
 from consumer.bind import bind
 from consumer.config import Config, fingerprint
+from consumer.continuity import look_at_server
 from consumer.database import Connection, connect_source, connect_source_for_changes, connect_target
 from consumer.failpoint import failpoint
 from consumer.metadata import Checkpoint
@@ -117,7 +118,7 @@ async def begin(config: Config, source: Connection, target: Connection, lsn: Lsn
         await metadata.begin_checkpoint(target, name, checkpoint)
         for state in (await metadata.load_vectorizers(target)).values():
             if state.slot == name:
-                await metadata.restart_backfill(target, state.name, name, state.fingerprint)
+                await metadata.begin_epoch(target, state.name, name, state.fingerprint)
 
 
 async def _in_progress(source: Connection) -> tuple[int, ...]:
@@ -141,9 +142,7 @@ async def create_targets(config: Config, target: Connection) -> None:
                     _say(f"created table {vectorizer.target}")
                 await table.create(target)
                 if vectorizer.name not in known:
-                    await metadata.add_vectorizer(
-                        target, vectorizer.name, config.source.slot, wanted, binding.state()
-                    )
+                    await metadata.add_vectorizer(target, vectorizer.name, config.source.slot, wanted)
                     _say(f"added vectorizer {vectorizer.name}; its existing rows are embedded by: walvec run")
             failpoint("setup-target")
 

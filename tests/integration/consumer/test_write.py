@@ -1,21 +1,27 @@
 """What a batch's transaction depends on: where that is no longer so, nothing of the batch is written."""
 
 from array import array
+from typing import LiteralString
+from uuid import UUID
 
+import psycopg
 import pytest
 from psycopg import sql
 
 from consumer.actions import Chunk
 from consumer.config import Config
 from consumer.database import connect_target
-from consumer.errors import BackfillRestarted, CatalogChanged
+from consumer.errors import CatalogChanged, EpochEnded
+from consumer.metadata import begin_epoch
 from consumer.target import find_target, register_vectors
 from consumer.write import Batch, Position, Progress, Writer
 from slots.errors import WalvecError
 from slots.lsn import Lsn
+from slots.queries import load
 from tests.fix_walvec import Sidecar
 
 FAR = Lsn(2**62)
+HOLDER = UUID(int=1)
 
 
 @pytest.fixture
@@ -24,6 +30,7 @@ def blog(sidecar: Sidecar) -> Sidecar:
     sidecar.source.execute("CREATE TABLE blog (id bigint PRIMARY KEY, body text)")
     sidecar.follow("blog")
     sidecar.setup()
+    sidecar.target.execute("UPDATE walvec.checkpoint SET holder = %s", [HOLDER])
     return sidecar
 
 
@@ -36,7 +43,8 @@ async def write(config: Config, batch: Batch, position: Position) -> None:
         await register_vectors(target)
         table = await find_target(target, vectorizer, config.embedder.dimensions)
         await table.create_staging(target)
-        await Writer(target, config.source.slot, Lsn(1)).write("blog", table, batch, position)
+        writer = Writer(target, config.source.slot, Lsn(1), HOLDER, {"blog": 0})
+        await writer.write("blog", table, batch, position)
 
 
 def written(sidecar: Sidecar) -> int:
@@ -47,27 +55,47 @@ def written(sidecar: Sidecar) -> int:
 
 
 @pytest.mark.parametrize(
-    ("batch", "position", "error"),
+    ("change", "error"),
     [
-        (Batch(), Position(Lsn(2), Lsn(2), []), CatalogChanged),
-        (Batch(progress=Progress(7, "rows", ("1",), 1)), Position(Lsn(0), Lsn(0), []), BackfillRestarted),
+        ("UPDATE walvec.checkpoint SET lsn = 'FFFFFF/0'", CatalogChanged),
+        ("UPDATE walvec.checkpoint SET holder = gen_random_uuid()", EpochEnded),
+        ("UPDATE walvec.vectorizer SET generation = generation + 1", EpochEnded),
+        ("UPDATE walvec.vectorizer SET slot = 'another'", EpochEnded),
+        ("DELETE FROM walvec.vectorizer", EpochEnded),
     ],
-    ids=["a checkpoint that somebody moved on", "a backfill that begins again"],
 )
 async def test_what_is_no_longer_so_takes_all_of_the_batch_back(
-    blog: Sidecar, batch: Batch, position: Position, error: type[WalvecError]
+    blog: Sidecar, change: LiteralString, error: type[WalvecError]
 ) -> None:
-    """The checkpoint is past what is to be saved; the progress is that of another generation."""
-    blog.target.execute("UPDATE walvec.checkpoint SET lsn = %s", [str(FAR)])
+    """A batch is not written once its epoch has ended, or another process writes."""
+    blog.target.execute(change)
     with pytest.raises(error):
-        await write(blog.config, batch, position)
+        await write(blog.config, Batch(progress=Progress("rows", ("1",), 1)), Position(FAR, Lsn(2), []))
     assert written(blog) == 0
 
 
 async def test_what_is_so_is_written(blog: Sidecar) -> None:
-    """Chunks, progress and checkpoint together."""
-    await write(blog.config, Batch(progress=Progress(1, "rows", ("1",), 1)), Position(FAR, FAR, []))
+    """Chunks, progress and checkpoint are written together."""
+    await write(blog.config, Batch(progress=Progress("rows", ("1",), 1)), Position(FAR, FAR, []))
     assert written(blog) == 1
     assert blog.target.execute(
         "SELECT checkpoint.lsn::text, last_key FROM walvec.checkpoint, walvec.vectorizer"
     ).fetchall() == [(str(FAR), ["1"])]
+
+
+async def test_command_waits_for_what_is_being_written(blog: Sidecar) -> None:
+    """An epoch begins only once a transaction that was proven to be of the one before has ended."""
+    config = blog.config
+    async with await connect_target(config, role="test") as target:
+        values = {"name": "blog", "generation": 0, "slot": config.source.slot, "holder": HOLDER}
+        async with target.transaction():
+            cursor = await target.execute(load("metadata.sql")["hold_epoch"], values)
+            assert cursor.rowcount == 1
+            async with await connect_target(config, role="command") as command:
+                await command.execute("SET lock_timeout = '50ms'")
+                with pytest.raises(psycopg.errors.LockNotAvailable):
+                    await begin_epoch(command, "blog", config.source.slot, {"table": "public.blog"})
+        async with await connect_target(config, role="command") as command:
+            await begin_epoch(command, "blog", config.source.slot, {"table": "public.blog"})
+        cursor = await target.execute(load("metadata.sql")["hold_epoch"], values)
+        assert cursor.rowcount == 0

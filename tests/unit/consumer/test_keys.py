@@ -4,8 +4,8 @@ from psycopg import sql
 from consumer import keys
 from slots.relation import Column
 
-ID = Column("id", 20, 20, "bigint", not_null=True, generated=False)
-ODD = Column('a "b" 100%', 25, 25, 'public."my %type"', not_null=True, generated=False)
+ID = Column("id", 1, 0, "", 20, 20, "bigint", not_null=True, generated=False)
+ODD = Column('a "b" 100%', 2, 0, "", 25, 25, 'public."my %type"', not_null=True, generated=False)
 KEY = (ID, ODD)
 
 

@@ -107,7 +107,7 @@ async def test_backfill_has_room_behind_a_stream_that_never_ends() -> None:
     for _ in range(2):
         await asyncio.wait_for(lane.room(), 5)
         lane.watch()
-        lane.place({}, Progress(generation=1, phase="rows", last_key=None, rows=0))
+        lane.place({}, Progress(phase="rows", last_key=None, rows=0))
     full = asyncio.create_task(lane.room())
     await asyncio.sleep(0)
     assert not full.done()

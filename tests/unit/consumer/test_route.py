@@ -8,12 +8,14 @@ from typing import Any, cast
 import pytest
 
 from consumer.actions import DELETE, REFETCH, Action, Key
+from consumer.landmark import Landmark, Replay
 from consumer.lane import Lane
 from consumer.plan import RowShape
 from consumer.route import Router
 from consumer.table_name import TableName
 from consumer.visibility import Unseen
 from slots.ack import Ledger
+from slots.errors import SlotLost
 from slots.lsn import Lsn
 from slots.wal2json import Begin, Change, Commit, Event, Message, Truncate
 
@@ -58,10 +60,22 @@ def lane(name: str, *leaves: str, published: frozenset[str] = ALL) -> Recorder:
 class Stream:
     """A router, the ledger it keeps, and the messages of a stream."""
 
-    def __init__(self, *lanes: Recorder, applied: dict[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        *lanes: Recorder,
+        applied: dict[str, int] | None = None,
+        horizon: int = 0,
+        landmark: Landmark | None = None,
+    ) -> None:
         starts = {each.name: Lsn((applied or {}).get(each.name, 100)) for each in lanes}
         self.ledger, self.unseen = Ledger(Lsn(100), starts), Unseen()
-        self.router = Router(cast("list[Lane]", lanes), self.ledger, self.unseen)
+        self.router = Router(
+            cast("list[Lane]", lanes),
+            self.ledger,
+            self.unseen,
+            Replay("walvec", landmark, Lsn(50)),
+            horizons=dict.fromkeys(starts, Lsn(horizon)),
+        )
 
     def transaction(self, end: int, *events: Event, xid: int = 7, committed: str = "now") -> None:
         """Route a transaction that ends there."""
@@ -146,6 +160,78 @@ class TestReplay:
         blog, page = lane("blog"), lane("page", "blog")
         Stream(blog, page, applied={"blog": 120}).transaction(110, delete(1))
         assert (blog.told, page.told) == ([], [(("1",), DELETE)])
+
+
+class TestEpoch:
+    """What commits at or before the horizon may be of another table, or older than what was read since."""
+
+    @pytest.mark.parametrize(("end", "action"), [(110, REFETCH), (120, REFETCH), (121, DELETE)])
+    def test_change_up_to_the_horizon_is_read_by_key(self, end: int, action: Action) -> None:
+        """A change that ends at or before the horizon is never taken at its word."""
+        blog = lane("blog")
+        Stream(blog, horizon=120).transaction(end, delete(1))
+        assert blog.told == [(("1",), action)]
+
+    def test_change_of_key_names_both_rows(self) -> None:
+        """Both the old and the new key of an update before the horizon are read."""
+        blog = lane("blog")
+        change = Change("update", Lsn(1), "public", "blog", {"id": 2, "body": "x"}, {"id": 1})
+        Stream(blog, horizon=120).transaction(110, change)
+        assert blog.told == [(("1",), REFETCH), (("2",), REFETCH)]
+
+    def test_truncate_up_to_the_horizon_empties_nothing(self) -> None:
+        """A truncate that may have been another table's has the keys looked up."""
+        blog = lane("blog")
+        Stream(blog, horizon=120).transaction(110, *truncate("blog"))
+        assert blog.told == ["sweep"]
+
+    def test_change_without_a_key_before_the_horizon_has_the_keys_looked_up(self) -> None:
+        """A change of a table with another key still means that something has changed."""
+        blog = lane("blog")
+        Stream(blog, horizon=120).transaction(110, delete(None))
+        assert blog.told == ["sweep"]
+
+
+class TestLandmark:
+    """A stream that begins before the checkpoint has to send the last commit that it covers."""
+
+    def test_same_commit_in_the_same_place_goes_on(self) -> None:
+        """The replay of what was embedded is not refused."""
+        blog = lane("blog")
+        stream = Stream(blog, landmark=Landmark(7, Lsn(90)))
+        stream.transaction(90, xid=7)
+        stream.transaction(110, delete(1))
+        assert blog.told == [(("1",), DELETE)]
+
+    @pytest.mark.parametrize(("end", "xid"), [(90, 8), (91, 7), (110, 7)])
+    def test_other_commit_is_refused(self, end: int, xid: int) -> None:
+        """A commit of another transaction there, or the first one past it, shows that the source moved."""
+        stream = Stream(lane("blog"), landmark=Landmark(7, Lsn(90)))
+        with pytest.raises(SlotLost):
+            stream.transaction(end, xid=xid)
+
+    def test_keepalive_past_it_is_refused(self) -> None:
+        """A source that has read past the place without sending the commit no longer has it."""
+        stream = Stream(lane("blog"), landmark=Landmark(7, Lsn(90)))
+        stream.router.keepalive(Lsn(89))
+        with pytest.raises(SlotLost):
+            stream.router.keepalive(Lsn(90))
+
+    def test_landmark_before_the_streams_beginning_is_not_waited_for(self) -> None:
+        """A slot that was confirmed past the commit does not send it again."""
+        stream = Stream(lane("blog"), landmark=Landmark(7, Lsn(50)))
+        stream.transaction(110, xid=8)
+        assert stream.ledger.planned == Lsn(110)
+
+    def test_checkpoint_covers_the_last_followed_commit_before_it(self) -> None:
+        """Commits that no lane follows are no landmarks, nor are those past the checkpoint."""
+        stream = Stream(lane("blog"))
+        stream.transaction(110, delete(1), xid=7)
+        stream.transaction(120, xid=8)
+        stream.transaction(130, delete(1), xid=9)
+        covered = [stream.router.landmarks.covered_by(Lsn(end)) for end in (109, 110, 129, 130, 150)]
+        first, last = Landmark(7, Lsn(110)), Landmark(9, Lsn(130))
+        assert covered == [None, first, first, last, last]
 
 
 class TestPlace:
