@@ -12,7 +12,7 @@ stream touches while it reads, and leaves these keys to the stream. (Watermarks,
 https://arxiv.org/abs/2010.12597. The visibility rule takes the place of its watermark table.)
 """
 
-import asyncio
+from dataclasses import replace
 
 import structlog
 
@@ -59,14 +59,15 @@ class Backfill:
         self.phase: Phase = state.phase
         self._last_key = state.resume_after
         self._sweeps = state.sweeps
-        self._turns = 0  # how often `sweep` has turned the phase round
-        self._wanted = asyncio.Event()
+        self._adopted = 0  # how many of the sweeps that the lane was asked for are taken into account
         self._placed: Segment | None = None
         self._rows_placed, self._estimate = state.rows_done, state.rows_estimated
-        lane.on_sweep = self.sweep
 
     async def begin(self, writer: Writer) -> None:
-        """Save what is about to be read, if nothing has been read yet; see whether an index is missing."""
+        """Save what is about to be read, if nothing has been read yet; see whether an index is missing.
+
+        The caller holds the writer's session.
+        """
         kind = self._lane.binding.vectorizer.index
         if self.phase == "done" and kind != "none" and not await stands(self._table, self._target):
             self.phase = "index"
@@ -79,29 +80,32 @@ class Backfill:
         _log.info("backfill begins", vectorizer=self._lane.name, rows_estimated=estimate)
 
     async def run(self, budget: Budget) -> None:
-        """Work whenever there is something left to do, for ever."""
+        """Work whenever there is something left to do; never return."""
         while True:
-            self._wanted.clear()
-            while self.phase != "done":
-                await self._lane.room()
-                await budget.room()
-                turns = self._turns
-                self._lane.watch()
-                actions, progress = await in_place(self._step)
-                failpoint("backfill-read")
-                if turns == self._turns:
-                    self._place(actions, progress)
-            await self._wanted.wait()
+            self._adopt_sweeps()
+            if self.phase == "done":
+                await self._lane.sweep_after(self._adopted)
+                continue
+            await self._lane.room()
+            await budget.room()
+            self._adopt_sweeps()
+            self._lane.watch()
+            actions, progress = await in_place(self._step)
+            failpoint("backfill-read")
+            self._place(actions, progress)
 
-    def sweep(self) -> None:
-        """Look the target's keys up once more: after the rows if these are being read, from the first
-        otherwise.
+    def _adopt_sweeps(self) -> bool:
+        """Look the target's keys up once more if the lane was asked to: after the rows while these are read,
+        from the first key otherwise. Return whether that ends the present step.
         """
+        if self._adopted == self._lane.sweeps:
+            return False
+        self._adopted = self._lane.sweeps
         self._sweeps = True
-        if self.phase != "rows":
-            self.phase, self._last_key = "sweep", None
-            self._turns += 1
-            self._wanted.set()
+        if self.phase == "rows":
+            return False
+        self.phase, self._last_key = "sweep", None
+        return True
 
     def standing(self) -> BackfillStanding:
         """Return how far it is."""
@@ -123,7 +127,11 @@ class Backfill:
                 return {}, Progress("done", None, 0)
 
     def _place(self, actions: dict[Key, Action], progress: Progress) -> None:
-        """Hand a step over, unless a truncate makes it void: the step is taken again then."""
+        """Hand a step over, unless a truncate or a sweep makes it void: then it is taken again."""
+        if self._adopt_sweeps():
+            return
+        if progress.phase != "rows" and self.phase == "rows" and self._sweeps:
+            progress = replace(progress, phase="sweep")
         if placed := self._lane.place(actions, progress):
             self._placed = placed
             self._rows_placed += progress.rows
@@ -161,5 +169,4 @@ class Backfill:
         rows = len(keys) if self.phase == "rows" else 0
         if not complete:
             return Progress(self.phase, keys[-1], rows)
-        following: Phase = "sweep" if self.phase == "rows" and self._sweeps else "index"
-        return Progress(following, None, rows)
+        return Progress("index", None, rows)

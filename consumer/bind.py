@@ -123,11 +123,15 @@ class Binding:
 async def bind(connection: Connection, vectorizer: Vectorizer, publication: str) -> Binding:
     """Look a vectorizer's table up and prove that its expressions can be evaluated on what is published.
 
+    All of it is read from one snapshot: a table that is replaced in between is seen as it was, or as it is.
+
     Raises PreconditionFailed where table, replica identity or publication do not allow it, ConfigInvalid
     where an expression does not parse.
     """
-    relation = await describe(connection, *vectorizer.table)
-    return await bind_to(connection, vectorizer, relation, await published(connection, publication, relation))
+    async with connection.transaction():
+        relation = await describe(connection, *vectorizer.table)
+        listing = await published(connection, publication, relation)
+        return await bind_to(connection, vectorizer, relation, listing)
 
 
 async def bind_to(
@@ -159,7 +163,8 @@ async def _used_columns(connection: Connection, binding: Binding) -> tuple[str, 
             hint=f"[[vectorizer]] text and where are SQL over a row of {binding.vectorizer.table}",
         ) from error
     try:
-        cursor = await connection.execute(source_query(binding, "used_columns"), {})
+        async with connection.transaction():
+            cursor = await connection.execute(source_query(binding, "used_columns"), {})
     except psycopg.ProgrammingError:
         return every  # the row as a whole is an argument, as in f(blog): every column counts
     ((plans,),) = await cursor.fetchall()

@@ -118,7 +118,7 @@ class Lane:
         self._closing = False
         self._began = 0.0  # when the oldest segment in flight became the oldest
         self.behind = False  # it has let its changes go, and the stream's are of no use to it
-        self.on_sweep: Callable[[], None] = lambda: None
+        self.sweeps = 0  # how often the target's keys were to be looked up since the lane was made
 
     # -- In: from the stream and the backfill, synchronously
 
@@ -143,7 +143,8 @@ class Lane:
         """Let the target's keys be looked up in the source, from this point of the stream on."""
         if not self.behind:
             self._tail().sweep = True
-            self.on_sweep()
+            self.sweeps += 1
+            self._changed.set()
 
     def watch(self) -> None:
         """Note from here on which keys the stream touches: a read of the source begins."""
@@ -240,10 +241,10 @@ class Lane:
         while self.behind or sum(segment.progress is not None for segment in self._queue) > 1:
             await self._change()
 
-    @property
-    def busy(self) -> bool:
-        """Whether anything is planned that is not committed."""
-        return bool(self._queue or self._flight)
+    async def sweep_after(self, sweeps: int) -> None:
+        """Wait until the target's keys are to be looked up for more than the given number of times."""
+        while self.sweeps <= sweeps:
+            await self._change()
 
     async def settled(self) -> None:
         """Wait until all that is in the lane now is committed."""

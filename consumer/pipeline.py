@@ -26,7 +26,6 @@ from consumer.evaluate import Source
 from consumer.failpoint import failpoint
 from consumer.landmark import Replay
 from consumer.lane import Lane, Limits
-from consumer.metadata import VectorizerState
 from consumer.prepare import Preparer
 from consumer.route import Router
 from consumer.standing import LastLook, Standing, Vitals
@@ -129,8 +128,19 @@ class Pipeline:
             committed=committed,
         )
         self._last_look = LastLook()
-        self._backfills: dict[str, Backfill] = {}
-        self._backfilling: list[asyncio.Task[None]] = []
+        self._watch = Watch(attachment, self._lanes, self._last_look)
+        self._backfills = {
+            name: Backfill(
+                lane,
+                agreed.states[name],
+                self._rows,
+                agreed.tables[name],
+                attachment.backfill,
+                rows=self._limits.rows,
+                size=self._limits.size,
+            )
+            for name, lane in self._lanes.items()
+        }
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, or the end is reached where there is one.
@@ -176,7 +186,6 @@ class Pipeline:
         """Start every task; return those that bring work in, and those that work it off."""
         stream, committer = self._attachment.stream, self._committer
 
-        self._watch = Watch(self._attachment, self._lanes, self._last_look)
         reading = [
             tasks.create_task(self._read(), name="read"),
             tasks.create_task(self._watch.run(), name="watch"),
@@ -191,26 +200,11 @@ class Pipeline:
             for lane in self._lanes.values()
         ]
         await self._watch.look_for_retries()
-        for state in self._attachment.vectorizers.states.values():
-            self._backfilling.append(await self._backfill(state, tasks))
+        for name, backfill in self._backfills.items():
+            async with committer.writing:
+                await backfill.begin(self._writer)
+            reading.append(tasks.create_task(backfill.run(self._budget), name=f"{name}: backfill"))
         return reading, working
-
-    async def _backfill(self, state: VectorizerState, tasks: asyncio.TaskGroup) -> asyncio.Task[None]:
-        """Start a vectorizer's backfill from where it stands."""
-        name, limits = state.name, self._limits
-        backfill = Backfill(
-            self._lanes[name],
-            state,
-            self._rows,
-            self._attachment.vectorizers.tables[name],
-            self._attachment.backfill,
-            rows=limits.rows,
-            size=limits.size,
-        )
-        async with self._committer.writing:
-            await backfill.begin(self._writer)
-        self._backfills[name] = backfill
-        return tasks.create_task(backfill.run(self._budget), name=f"{name}: backfill")
 
     async def _read(self) -> None:
         """Read, decode and plan, as long as there is room for what that brings."""
@@ -272,7 +266,7 @@ class Pipeline:
             async with asyncio.timeout(SAVE_LIMIT):
                 await saving.acquire()
             saving.release()  # nothing else runs before the cancellation below
-        for task in [*reading, *self._backfilling]:
+        for task in reading:
             task.cancel()
 
     async def _drain(self, working: _Tasks) -> None:
