@@ -36,7 +36,9 @@ STAGES: Mapping[str, Sequence[str]] = {
     "backfill": ("consumer/backfill", "consumer/index"),
     START_UP: (
         "consumer/attach",
-        "consumer/agree",
+        "consumer/admission",
+        "consumer/continuity",
+        "consumer/landmark",
         "consumer/bind",
         "consumer/config",
         "consumer/sections",
