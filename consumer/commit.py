@@ -15,7 +15,7 @@ from consumer.committed import Committed
 from consumer.evaluate import Source
 from consumer.failpoint import failpoint
 from consumer.lane import Lane
-from consumer.policy import in_place
+from consumer.policy import in_place, is_refusal
 from consumer.route import Router
 from consumer.target import TargetTable
 from consumer.visibility import Unseen
@@ -101,11 +101,22 @@ class Committer:
 
     async def _write(self, name: str, batch: Batch, position: Position) -> None:
         try:
-            await self._writer.write(name, self._tables[name], batch, position)
+            await self._write_what_is_taken(name, batch, position)
         except psycopg.Error as error:
             self.write_failure = f"{type(error).__name__} (SQLSTATE {error.sqlstate})"
             raise
         self.write_failure = None
+
+    async def _write_what_is_taken(self, name: str, batch: Batch, position: Position) -> None:
+        """Write a batch; rows that the target refuses are parked, and the rest of it is written."""
+        table = self._tables[name]
+        while True:
+            try:
+                return await self._writer.write(name, table, batch, position)
+            except psycopg.Error as error:
+                if not is_refusal(error) or not (refused := await self._writer.refused(table, batch)):
+                    raise
+                batch.park(refused)
 
     async def keep_idle_progress(self) -> None:
         """Save how far the stream is where no action takes the checkpoint there; never return.

@@ -125,6 +125,29 @@ def explain(error: BaseException) -> WalvecError | None:
     return kind(f"the database says: {said} (SQLSTATE {state})", hint=hint)
 
 
+# SQLSTATE classes by which the target refuses what one row has: data, a constraint, a limit (of an index's
+# entry, say), something that is not supported, a privilege that depends on the row.
+_REFUSALS = {"22", "23", "54", "0A", "2B"}
+
+
+def is_refusal(error: psycopg.Error) -> bool:
+    """Whether the target may refuse a single row, so that the rest of its batch can be written.
+
+    Not where a vector is gone that was to be kept: then somebody else has changed the target.
+    """
+    gone = isinstance(error, psycopg.errors.NotNullViolation) and error.diag.column_name == "embedding"
+    return (error.sqlstate or "")[:2] in _REFUSALS and not gone
+
+
+def refusal_of(error: psycopg.Error) -> str:
+    """Say why the target refuses a row, without what may quote it."""
+    if constraint := error.diag.constraint_name:
+        return f"the target table refuses the row by {constraint}"
+    if (error.sqlstate or "")[:2] in _SPEAKABLE:
+        return f"the target table refuses the row: {error.diag.message_primary}"
+    return "the target table refuses the row"
+
+
 def _passes_in_place(error: Exception) -> bool:
     """Whether a statement may be tried again on the same session: something was in the way. Says so."""
     if not isinstance(error, psycopg.Error) or error.sqlstate not in _IN_PLACE:

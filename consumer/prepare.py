@@ -66,7 +66,11 @@ class Preparer:
         stages = Stages(segment.began)
         stages.done("queue")
         batch = Batch(
-            truncate=segment.truncate, progress=segment.progress, sweep=segment.sweep, stages=stages
+            truncate=segment.truncate,
+            progress=segment.progress,
+            sweep=segment.sweep,
+            stages=stages,
+            keep_parked=self._keep_parked,
         )
         rows = await self._chunk(await self._texts(segment, batch))  # unnamed: the texts may be large
         stages.done("chunk")

@@ -7,7 +7,7 @@ was prepared in is still the present one.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any, cast
@@ -21,8 +21,10 @@ from consumer.database import Connection
 from consumer.dead_letter import SHARE_WINDOW, Share
 from consumer.embed import Vector
 from consumer.errors import CatalogChanged, EpochEnded, TooManyDeadLetters
+from consumer.isolate import isolate
 from consumer.landmark import Landmark
 from consumer.metadata import Phase, VectorizerState
+from consumer.policy import is_refusal, refusal_of
 from consumer.stages import Stages
 from consumer.target import TargetTable
 from slots.lsn import Lsn
@@ -72,6 +74,32 @@ class Batch:
     texts: int = 0  # chunks of all its rows, those that the target holds already included
     sweep: bool = False  # look the target's keys up in the source from now on
     stages: Stages = field(default_factory=Stages)  # what its time goes into
+    keep_parked: bool = False  # a row that is parked keeps the vectors of its last good text
+
+    def keys(self) -> list[Key]:
+        """Return the rows that it changes in the target."""
+        chunks = (row[0] for row in self.chunks)
+        return list(dict.fromkeys([*self.gone, *(key for key, _ in self.surplus), *chunks]))
+
+    def part(self, keys: Collection[Key]) -> "Batch":
+        """Return what it changes of these rows alone."""
+        wanted = set(keys)
+        return Batch(
+            gone=[key for key in self.gone if key in wanted],
+            surplus=[row for row in self.surplus if row[0] in wanted],
+            chunks=[row for row in self.chunks if row[0] in wanted],
+        )
+
+    def park(self, rows: Collection[Parked]) -> None:
+        """Take rows out of what is written, and park them instead."""
+        out = {row.key for row in rows}
+        self.chunks = [row for row in self.chunks if row[0] not in out]
+        self.surplus = [row for row in self.surplus if row[0] not in out]
+        self.settled = [key for key in self.settled if key not in out]
+        # One that cannot even be deleted is not in the target.
+        kept = [key for key in self.gone if key not in out]
+        self.gone = kept if self.keep_parked else [*kept, *(out - set(self.gone))]
+        self.parked.extend(rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +169,25 @@ class Writer:
                 await self._limit_dead_letters(name, batch)
         self._shares[name] = share
         self._checkpoint = max(self._checkpoint, position.checkpoint)
+
+    async def refused(self, table: TargetTable, batch: Batch) -> list[Parked]:
+        """Find the rows of a batch that the target refuses, by writing parts of it and taking them back."""
+
+        async def attempt(keys: Sequence[Key]) -> Sequence[None]:
+            part = batch.part(keys)
+            async with self._connection.transaction(force_rollback=True):
+                if part.chunks:
+                    await table.stage(self._connection, part.chunks)
+                await self._write_chunks(table, part)
+            return [None] * len(keys)
+
+        keys = batch.keys()
+        answers = await isolate(keys, attempt, psycopg.Error, is_refusal)
+        return [
+            Parked(key, "write", f"{type(error).__name__} ({error.sqlstate})", refusal_of(error))
+            for key, error in zip(keys, answers, strict=True)
+            if error is not None
+        ]
 
     async def begin_backfill(self, state: VectorizerState, rows: int, *, sweeps: bool) -> None:
         """Commit what a backfill is about to read in full: about so many rows."""

@@ -122,17 +122,17 @@ DELETE FROM walvec.vectorizer WHERE name = %(name)s
 -- name: park
 INSERT INTO walvec.dead_letter (vectorizer, key, lsn, stage, error_class, error_message, generation)
 VALUES (%(vectorizer)s, %(key)s, %(lsn)s, %(stage)s, %(error_class)s, %(error_message)s, %(generation)s)
-ON CONFLICT (vectorizer, key) DO UPDATE SET lsn = EXCLUDED.lsn, stage = EXCLUDED.stage,
+ON CONFLICT (vectorizer, digest) DO UPDATE SET lsn = EXCLUDED.lsn, stage = EXCLUDED.stage,
     error_class = EXCLUDED.error_class, error_message = EXCLUDED.error_message, generation = EXCLUDED.generation,
     attempts = dead_letter.attempts + 1, last_at = now(), retry = false
 
 -- name: unpark
 -- A later change of a row supersedes what was parked.
 DELETE FROM walvec.dead_letter
-WHERE vectorizer = %(vectorizer)s AND (%(all)s OR key = ANY (
-    SELECT ARRAY(SELECT jsonb_array_elements_text(keys.value))
+WHERE vectorizer = %(vectorizer)s AND (%(all)s OR digest = ANY (ARRAY(
+    SELECT walvec.digest(ARRAY(SELECT jsonb_array_elements_text(keys.value)))
     FROM jsonb_array_elements(%(keys)s::jsonb) AS keys
-))
+)))
 
 -- name: count_parked
 SELECT vectorizer, count(*) FROM walvec.dead_letter GROUP BY vectorizer

@@ -22,6 +22,15 @@ ALTER TABLE walvec.dead_letter
     -- when the row is tried again without being asked for; null: its cause does not pass by itself
     ADD COLUMN retry_at   timestamptz;
 
+-- A key that is too long for an index entry is one reason to park its row, so rows are parked by a digest of theirs.
+-- The cast is stable for arrays in general, and immutable for those of text.
+CREATE FUNCTION walvec.digest(key text[]) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+AS 'SELECT pg_catalog.md5(key::pg_catalog.text)';
+ALTER TABLE walvec.dead_letter
+    ADD COLUMN digest text GENERATED ALWAYS AS (walvec.digest(key)) STORED,
+    DROP CONSTRAINT dead_letter_pkey,
+    ADD PRIMARY KEY (vectorizer, digest);
+
 -- What setup made, and so what teardown may drop. A slot and a publication are of the source and have no oid here.
 CREATE TABLE walvec.made (
     slot text NOT NULL,
