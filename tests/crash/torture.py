@@ -4,7 +4,7 @@ No text is ever written twice, so one that reaches the embedding service after i
 been paid for twice. There are two ways in which that is right, and they are avoided: a transaction that
 writes a key twice, whose parts are committed one by one and all replayed; and a key that goes and comes back,
 or a table that is truncated, while a backfill has read what the stream has yet to reach. Only notes are
-truncated.
+truncated, and only notes get another shape, or are another table from one moment to the next.
 """
 
 import itertools
@@ -19,6 +19,26 @@ from tests.fix_walvec import Sidecar
 
 PAUSE = 0.002  # seconds between two transactions, so that walvec can keep up
 LARGE = 3000  # rows of a large transaction
+
+# What a migration does to a table: each list is one transaction, and the table is never seen half made.
+_MIGRATIONS: tuple[tuple[LiteralString, ...], ...] = (
+    ("ALTER TABLE note ALTER body TYPE text USING body || '!'",),
+    (
+        "ALTER TABLE note RENAME body TO old",
+        "ALTER TABLE note ADD body text",
+        "UPDATE note SET body = old || ' moved'",
+        "ALTER TABLE note DROP old",
+    ),
+    (
+        "CREATE TABLE note_next (LIKE note INCLUDING ALL)",
+        "INSERT INTO note_next SELECT id, body || ' copied' FROM note",
+        "DROP TABLE note",
+        "ALTER TABLE note_next RENAME TO note",
+        "ALTER PUBLICATION walvec ADD TABLE note",
+    ),
+    ("ALTER PUBLICATION walvec DROP TABLE note", "ALTER PUBLICATION walvec ADD TABLE note"),
+    ("ALTER TABLE blog ADD extra int DEFAULT 1", "ALTER TABLE blog DROP extra"),
+)
 
 _TABLES = """
     CREATE TABLE blog (id bigint PRIMARY KEY, title text, body text, published bool DEFAULT true, views int);
@@ -83,6 +103,7 @@ class Load(threading.Thread):
             * 20
             + [self.roll_back, self.several] * 5
             + [self.large, self.truncate]
+            + [self.migrate] * 4
         )
         try:
             while not self._ending.wait(PAUSE):
@@ -157,6 +178,12 @@ class Load(threading.Thread):
     def truncate(self) -> None:
         """All of a table, and one partition, go at once."""
         self._execute(self._random.choice(["TRUNCATE note", "TRUNCATE page_2"]))
+
+    def migrate(self) -> None:
+        """Another shape of a table, or another table of its name."""
+        with self._connection.transaction():
+            for statement in self._random.choice(_MIGRATIONS):
+                self._connection.execute(statement)
 
     def _execute(self, statement: LiteralString) -> None:
         values = {"n": next(self._numbers), "few": self._random.randrange(100)}
