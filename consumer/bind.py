@@ -15,6 +15,7 @@ from consumer import keys as key_sql
 from consumer.config import Vectorizer
 from consumer.database import Connection
 from consumer.errors import ConfigInvalid
+from consumer.expressions import called_functions
 from consumer.plan import RowShape
 from slots.errors import PreconditionFailed
 from slots.publication import Published, published
@@ -142,7 +143,8 @@ async def bind_to(
     used = await _used_columns(connection, binding)
     _refuse_unpublished(binding, used)
     _refuse_taken_names(binding)
-    return Binding(vectorizer, relation, listing, used)
+    functions = await called_functions(connection, vectorizer)
+    return Binding(vectorizer, relation, listing, used, functions)
 
 
 async def _used_columns(connection: Connection, binding: Binding) -> tuple[str, ...]:

@@ -125,6 +125,33 @@ def test_renamed_label_of_an_enum_is_another_text(sidecar: Sidecar) -> None:
     assert sidecar.actual()["two"] == {("1",): ["(blue,1)"]}
 
 
+@pytest.mark.parametrize("when", ["running", "away"])
+def test_replaced_function_makes_other_texts(sidecar: Sidecar, when: str) -> None:
+    """A function that is replaced, also one that a function calls, has every row compared."""
+    made: LiteralString = (
+        "CREATE OR REPLACE FUNCTION inner_part(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS "
+    )
+    sidecar.source.execute(made + "$$ BEGIN RETURN upper($1); END $$")
+    sidecar.source.execute("""
+        CREATE FUNCTION outer_part(text) RETURNS text IMMUTABLE LANGUAGE plpgsql
+        AS $$ BEGIN RETURN '<' || public.inner_part($1) || '>'; END $$""")
+    sidecar.source.execute("CREATE TABLE blog (id int PRIMARY KEY, body text)")
+    sidecar.source.execute("INSERT INTO blog VALUES (1, 'One'), (2, 'Two')")
+    sidecar.follow(text="public.outer_part(body)")
+    sidecar.setup()
+    sidecar.once()
+    if when == "running":
+        with sidecar.running():
+            sidecar.in_step()
+            sidecar.source.execute(made + "$$ BEGIN RETURN lower($1); END $$")
+            sidecar.eventually()
+    else:
+        sidecar.source.execute(made + "$$ BEGIN RETURN lower($1); END $$")
+        sidecar.once()
+    assert sidecar.actual() == sidecar.expected()
+    assert sidecar.actual()["blog"]["1",] == ["<one>"]
+
+
 def test_partition_made_again_is_followed(sidecar: Sidecar) -> None:
     """A partition that is dropped and made again with its rows has embeddings for them."""
     sidecar.source.execute("""
@@ -145,6 +172,55 @@ def test_partition_made_again_is_followed(sidecar: Sidecar) -> None:
         sidecar.eventually()
     assert sidecar.actual() == sidecar.expected()
     assert len(sidecar.actual()["part"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "statements"),
+    [
+        # equal keys in other words: 1.0 and 1.00 are one row
+        ("numeric", "1.0", "DELETE FROM item; INSERT INTO item VALUES (1.00, 'second')"),
+        ("numeric", "1.0", "UPDATE item SET id = 1.00, body = 'second'; UPDATE item SET id = 1.000"),
+        (
+            "numeric",
+            "1.0",
+            "UPDATE item SET id = 1.00; UPDATE item SET id = 2; INSERT INTO item VALUES (1, 'x')",
+        ),
+        ("numeric", "NaN", "UPDATE item SET body = 'second'; UPDATE item SET id = 1"),
+        ("float8", "0", "UPDATE item SET id = '-0', body = 'second'"),
+    ],
+)
+def test_older_events_about_equal_keys_meet_in_one_row(
+    sidecar: Sidecar, kind: LiteralString, first: str, statements: str
+) -> None:
+    """Keys that are equal and look different stand for the row that is there, as it is spelled."""
+    sidecar.source.execute("CREATE TABLE other (id int, filler text)")
+    sidecar.source.execute(f"CREATE TABLE item (id {kind} PRIMARY KEY, body text)".encode())
+    sidecar.source.execute("INSERT INTO item VALUES (%s, 'first')", [first])
+    sidecar.follow("item")
+    sidecar.setup()
+    sidecar.once()
+    sidecar.source.execute(BACKLOG)
+    sidecar.source.execute(statements.encode())
+    sidecar.source.execute("ALTER TABLE item ALTER body TYPE text USING body || '!'")
+    sidecar.once()
+    assert sidecar.actual() == sidecar.expected()
+
+
+def test_older_events_about_keys_of_another_type_are_no_dead_letters(sidecar: Sidecar) -> None:
+    """A key from before that the table's key can no longer be stands for no row, here or in the target."""
+    sidecar.source.execute("CREATE TABLE item (id text PRIMARY KEY, body text)")
+    sidecar.source.execute("INSERT INTO item SELECT g::text, 'first ' || g FROM generate_series(1, 5) AS g")
+    sidecar.follow("item")
+    sidecar.setup()
+    sidecar.once()
+    sidecar.source.execute("""
+        INSERT INTO item VALUES ('no number', 'x'), ('007', 'seven'); DELETE FROM item WHERE id = 'no number';
+        ALTER TABLE item ALTER id TYPE int USING id::int""")
+    sidecar.target.execute("DROP TABLE item_embedding; DELETE FROM walvec.vectorizer")
+    sidecar.setup()
+    sidecar.once()
+    assert sidecar.actual() == sidecar.expected()
+    assert sidecar.target.execute("SELECT count(*) FROM walvec.dead_letter").fetchone() == (0,)
 
 
 @pytest.mark.parametrize(
