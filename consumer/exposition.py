@@ -61,7 +61,7 @@ def _work(telemetry: Telemetry) -> Read:
 def _embedder(telemetry: Telemetry) -> Read:
     provider, dispatcher = telemetry.provider, telemetry.dispatcher
     usage = dispatcher.usage if dispatcher else None
-    since = dispatcher.failing_since if dispatcher else None
+    failure = dispatcher.failure if dispatcher else None
     return (
         (t.REQUESTS, [((provider, outcome), count) for outcome, count in telemetry.requests.items()]),
         (t.RETRIES, [((provider, error), count) for error, count in telemetry.retries.items()]),
@@ -70,7 +70,7 @@ def _embedder(telemetry: Telemetry) -> Read:
         (t.REQUESTS_IN_FLIGHT, [((provider,), dispatcher.in_flight if dispatcher else 0)]),
         (t.SENT, [((provider,), usage.texts if usage else 0)]),
         (t.TOKENS, [((provider,), usage.tokens if usage else 0)]),
-        (t.FAILING, [((provider,), 0.0 if since is None else monotonic() - since)]),
+        (t.FAILING, [((provider,), monotonic() - failure.since if failure else 0.0)]),
     )
 
 

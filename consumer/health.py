@@ -78,8 +78,8 @@ def why_not_ready(telemetry: Telemetry, max_lag: float = 0.0) -> str | None:
         why = f"the checkpoint has been waiting for work in flight for {vitals.stalled_for:.0f} s"
     else:
         return None
-    since = telemetry.dispatcher.failing_since if telemetry.dispatcher else None
-    return why if since is None else f"{why}; the embedding service fails for {monotonic() - since:.0f} s"
+    failure = telemetry.dispatcher.failure if telemetry.dispatcher else None
+    return f"{why}; the embedding service fails for {monotonic() - failure.since:.0f} s" if failure else why
 
 
 @asynccontextmanager

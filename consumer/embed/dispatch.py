@@ -85,6 +85,15 @@ class Waiting:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why nothing is answered: the newest failure, and since when there has been no answer."""
+
+    what: str
+    hint: str | None
+    since: float  # time.monotonic() of the first failure after the last answer
+
+
 @dataclass(slots=True)
 class Usage:
     """What was asked of the service since the start; for metrics and for showing what an update cost."""
@@ -141,7 +150,7 @@ class Dispatcher:
         self.embedder = embedder
         self.usage = Usage()
         self.in_flight = 0  # requests sent and not answered
-        self.failing_since: float | None = None  # time.monotonic() of the first failure since the last answer
+        self._failure: Failure | None = None
         self._concurrency = settings.concurrency
         self._places = asyncio.Semaphore(settings.concurrency)
         self._budget = Budget(settings.max_batch_inputs, settings.max_batch_tokens)
@@ -150,6 +159,11 @@ class Dispatcher:
         self._on_answer = on_answer
         self._answered = 0
         self._logged = float("-inf")
+
+    @property
+    def failure(self) -> Failure | None:
+        """What the service fails with; None while it answers."""
+        return self._failure
 
     def share(self, callers: int) -> asyncio.Semaphore:
         """Make one caller's share of the places: all, but for one that each of the other callers is left.
@@ -302,8 +316,8 @@ class Dispatcher:
 
     def _note_failure(self, waiting: Waiting) -> None:
         now = time.monotonic()
-        if self.failing_since is None:
-            self.failing_since = now
+        since = self._failure.since if self._failure else now
+        self._failure = Failure(waiting.error.what, waiting.error.hint, since)
         if self._on_retry is not None:
             self._on_retry(waiting)
         if now - self._logged < LOG_EVERY:
@@ -317,16 +331,16 @@ class Dispatcher:
             hint=waiting.error.hint,
             attempt=waiting.attempt,
             retry_in=round(waiting.seconds, 1),
-            failing_for=round(now - self.failing_since, 1),
+            failing_for=round(now - since, 1),
         )
 
     def _note_answer(self) -> None:
         self._answered += 1
         self._pace.answered()
-        if self.failing_since is None:
+        if self._failure is None:
             return
-        failed_for = time.monotonic() - self.failing_since
-        self.failing_since = None
+        failed_for = time.monotonic() - self._failure.since
+        self._failure = None
         if failed_for >= LOG_EVERY:
             log.info("embedder.recovered", provider=self.embedder.name, after=round(failed_for, 1))
 

@@ -132,7 +132,7 @@ async def test_faults_that_pass_are_waited_out(
     embedding_service.script(*faults)
     dispatcher = connect(concurrency=1)
     assert await dispatcher.embed(TEXTS) == [embedding_service.vector(text) for text in TEXTS]
-    assert dispatcher.failing_since is None
+    assert dispatcher.failure is None
 
 
 @pytest.mark.parametrize("fault", [Silent(), Trickle(seconds=0.02)])
@@ -159,7 +159,8 @@ async def test_an_outage_ends_without_a_text_lost_or_blamed(
     async with asyncio.timeout(10):
         while len(waits) < 60:  # noqa: ASYNC110 - simple enough
             await asyncio.sleep(0.01)
-    assert dispatcher.failing_since is not None
+    assert dispatcher.failure is not None
+    assert dispatcher.failure.what == waits[-1].error.what
     assert embedding_service.most_in_flight <= 4
     embedding_service.always = None
     async with asyncio.timeout(10):
