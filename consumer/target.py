@@ -23,14 +23,13 @@ from consumer.actions import Chunk, Key
 from consumer.config import Vectorizer
 from consumer.database import Connection
 from consumer.embed import Vector
+from consumer.embed.vectors import MAX_VECTOR_DIMENSIONS
 from consumer.table_name import MAX_NAME_BYTES, TableName
 from slots.errors import PreconditionFailed
 from slots.queries import load
 from slots.relation import Column, describe
 
 _QUERIES = load("target.sql")
-
-MAX_VECTOR_DIMENSIONS = 2_000  # that hnsw indexes as vector; past it the column is halfvec
 
 _BLOCK_BYTES = 1 << 18
 

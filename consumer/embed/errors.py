@@ -4,13 +4,14 @@
     └── EmbeddingError
         ├── ServiceUnavailable   unreachable, silent or 5xx           wait and ask again
         ├── RateLimited          429                                  wait as told, and slow down
-        ├── Unauthorized         401, 402, 403                        wait: the key must be put right
+        ├── Unauthorized         401, 402, 403, no credit             wait: the key must be put right
         ├── Misconfigured        404 and the like                     wait: the settings must be put right
-        ├── BadAnswer            wrong count, order, length, NaN      wait; in the end suspect a text
+        ├── BadAnswer            wrong count, order, length, NaN      wait and ask again
         ├── BatchTooLarge        more than one request may hold       split, and remember the limit
         └── InputRefused         400, 422: something in the texts     split, down to the text
 
-`dispatch` does what the right-hand side says. Messages hold statuses, counts and error codes; never a text,
+`dispatch` does what the right-hand side says, and `blame` says when a failure is a text's instead. The
+statuses are what a service sends that says no more; its words decide first. Messages hold statuses, counts and error codes; never a text,
 a key or the service's own words, which like to quote both.
 """
 
@@ -24,12 +25,21 @@ Cause = Literal["network", "overload", "timeout", "crash"]
 class EmbeddingError(WalvecError):
     """A request to the embedding service brought no vectors.
 
-    `retry_after` is the wait in seconds that the service asked for, None if it didn't.
+    `retry_after` is the wait in seconds that the service asked for, None if it didn't. `names` are the
+    fields of the request that it finds fault with, of those that walvec adds by itself.
     """
 
-    def __init__(self, what: str, *, hint: str | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        hint: str | None = None,
+        retry_after: float | None = None,
+        names: frozenset[str] = frozenset(),
+    ) -> None:
         super().__init__(what, hint=hint)
         self.retry_after = retry_after
+        self.names = names
 
 
 class ServiceUnavailable(EmbeddingError):
@@ -46,8 +56,9 @@ class ServiceUnavailable(EmbeddingError):
         hint: str | None = None,
         retry_after: float | None = None,
         cause: Cause = "network",
+        names: frozenset[str] = frozenset(),
     ) -> None:
-        super().__init__(what, hint=hint, retry_after=retry_after)
+        super().__init__(what, hint=hint, retry_after=retry_after, names=names)
         self.cause = cause
 
 

@@ -1,21 +1,17 @@
 """What an HTTP answer that brought no vectors means: status, headers and body -> one of `errors`. Pure.
 
-The wording of services differs and changes; it is read here and goes no further, because it may quote the
-texts or the key. Sources: reference answers of Mistral (400 code 3210), OpenAI (max_tokens_per_request,
-array_above_max_length), Hugging Face TEI ("batch size 64 > maximum allowed batch size 32"), DashScope
-("should not be larger than 10"), vLLM.
+The message is read before the status: services send the same statuses for different things, and `wording`
+knows their words.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Literal
 from urllib.parse import urlsplit
-
-import orjson
 
 from consumer.embed.errors import (
     BadAnswer,
@@ -28,29 +24,24 @@ from consumer.embed.errors import (
     ServiceUnavailable,
     Unauthorized,
 )
+from consumer.embed.wording import Said, read
 
-MESSAGE_MAX = 10_000  # characters of an error's wording that are looked at
 RETRY_AFTER_MAX = 3600.0  # seconds; a service that asks for more is asked again after an hour
 
-# What a status says of the service; any other 5xx is overload.
+# What a status says of the service; any other 5xx is overload. 424 is TEI's for a failure of its own.
 _UNAVAILABLE: Mapping[int, Cause] = {
     408: "timeout",
     504: "timeout",
     500: "crash",
+    424: "crash",
     409: "overload",
     425: "overload",
 }
 
-_TOO_MANY_INPUTS = re.compile(
-    r"too many inputs|batch size|array too long|array_above_max_length|(maximum|max) (number of )?inputs"
-)
-_TOO_MANY_TOKENS = re.compile(
-    r"too many tokens|max_tokens_per_request|tokens per request|length limit exceeded|payload too large"
-)
-_LIMIT = re.compile(r"(?:max\w*|larger than|limit\w*)[^\d\n]{0,60}(\d+)")
-_COUNTED = re.compile(r"(?:got|requested)[^\d\n]{0,60}(\d+)")
-_SPOKEN = ("message", "msg", "error", "detail", "code", "type", "error_type")
-_CODE = re.compile(r"[A-Za-z0-9_.-]{1,40}")
+_KEY_HINT = "check the key that [embedder] api_key_env names, and its account"
+_ACCOUNT_HINT = "no waiting fixes this: add credit to the provider's account, or raise its limit"
+_URL_HINT = "check [embedder] base_url"
+_SETTINGS_HINT = "check [embedder] base_url and model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,69 +102,55 @@ def timed_out(service: str, seconds: float) -> ServiceUnavailable:
 
 def explain(answer: HttpAnswer, now: float) -> EmbeddingError:
     """The error that an answer without vectors amounts to; `now` is seconds since 1970."""
-    code, message = _code_and_message(answer.body)
-    what = f"{answer.service} answered {answer.status}{f' (code {code})' if code else ''}"
+    said = read(answer.body)
+    what = f"{answer.service} answered {answer.status}{f' (code {said.code})' if said.code else ''}"
     wait = seconds_to_wait(answer.retry_after, now)
-    if answer.status < HTTPStatus.MULTIPLE_CHOICES:
-        return BadAnswer(f"{what}, but with no embeddings in it", hint="check [embedder] base_url")
-    if answer.status in _UNAVAILABLE or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return ServiceUnavailable(what, retry_after=wait, cause=_UNAVAILABLE.get(answer.status, "overload"))
-    match answer.status:
-        case 429:
+    if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
+        status = answer.status
+    elif said.failed and said.status:
+        status = said.status  # OpenRouter sends its failures with a 200
+    else:
+        return BadAnswer(f"{what}, but with no embeddings in it", hint=_URL_HINT, names=said.fields)
+    return _by_words(said, status, what, wait) or _by_status(said, status, what, wait)
+
+
+def _by_words(said: Said, status: int, what: str, wait: float | None) -> EmbeddingError | None:
+    match meaning := said.means(status, told_when=wait is not None):
+        case "account":
+            return Unauthorized(f"{what}: the account is out of credit", hint=_ACCOUNT_HINT)
+        case "key":
+            return Unauthorized(what, hint=_KEY_HINT)
+        case "moment":
             return RateLimited(what, retry_after=wait)
-        case 401 | 402 | 403:
-            return Unauthorized(what, hint="check the key that [embedder] api_key_env names, and its account")
-        case 400 | 413 | 422:
-            return _refusal(answer.status, what, message)
+        case "model":
+            hint = "set [embedder] model to one that this service has"
+            return Misconfigured(f"{what}: it does not have the model", hint=hint, names=said.fields)
+        case "input":
+            return InputRefused(f"{what}: a text is longer than the model takes", names=said.fields)
+        case "inputs" | "tokens":
+            return _too_large(meaning, said, what)
+    return None
+
+
+def _by_status(said: Said, status: int, what: str, wait: float | None) -> EmbeddingError:
+    if status in _UNAVAILABLE or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return ServiceUnavailable(
+            what, retry_after=wait, cause=_UNAVAILABLE.get(status, "overload"), names=said.fields
+        )
+    match status:
+        case 401 | 403:
+            return Unauthorized(what, hint=_KEY_HINT)
+        case 402:
+            return Unauthorized(what, hint=_ACCOUNT_HINT)
+        case 400 | 422:
+            return InputRefused(what, names=said.fields)
+        case 413:
+            return _too_large("tokens", said, what)
         case _:
-            return Misconfigured(what, hint="check [embedder] base_url and model")
+            return Misconfigured(what, hint=_SETTINGS_HINT, names=said.fields)
 
 
-def mentions(answer: HttpAnswer, pattern: re.Pattern[str]) -> bool:
-    """Whether the service gives such a reason."""
-    return bool(pattern.search(_code_and_message(answer.body)[1]))
-
-
-def _refusal(status: int, what: str, message: str) -> EmbeddingError:
-    if _TOO_MANY_INPUTS.search(message):
-        return _too_large("inputs", what, message)
-    if _TOO_MANY_TOKENS.search(message) or status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return _too_large("tokens", what, message)
-    return InputRefused(what)
-
-
-def _too_large(of: Literal["inputs", "tokens"], what: str, message: str) -> BatchTooLarge:
-    limit, counted = _LIMIT.search(message), _COUNTED.search(message)
+def _too_large(of: Literal["inputs", "tokens"], said: Said, what: str) -> BatchTooLarge:
     return BatchTooLarge(
-        f"{what}: too many {of} in one request",
-        of=of,
-        limit=int(limit[1]) if limit else None,
-        counted=int(counted[1]) if counted else None,
+        f"{what}: too many {of} in one request", of=of, limit=said.limit, counted=said.counted
     )
-
-
-def _code_and_message(body: bytes) -> tuple[str | None, str]:
-    """The error's code, where it is fit to be shown, and its wording in lower case, which never is."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None, body[:MESSAGE_MAX].decode(errors="replace").lower()
-    words = dict(_words(document))
-    code = next((words[name] for name in ("code", "type", "error_type") if words.get(name)), "")
-    return (code if _CODE.fullmatch(code) else None), "\n".join(words.values()).lower()[:MESSAGE_MAX]
-
-
-def _words(document: object) -> Iterator[tuple[str, str]]:
-    """What an error document says, by name. Validation errors quote their `input`: that stays out."""
-    match document:
-        case dict():
-            for name, value in document.items():
-                if isinstance(value, str | int) and name in _SPOKEN:
-                    yield name, str(value)
-                elif name in ("error", "detail"):
-                    yield from _words(value)
-        case list():
-            for each in document[:10]:
-                yield from _words(each)
-        case _:
-            return

@@ -4,9 +4,9 @@ https://docs.mistral.ai/api/endpoint/embeddings
 """
 
 import asyncio
-import re
 import time
 from collections.abc import Sequence
+from typing import cast
 
 import httpx2
 from mistralai.client import Mistral
@@ -16,11 +16,11 @@ from mistralai.client.models import EmbeddingResponse
 from consumer.embed import Answer, Settings
 from consumer.embed.api_key import api_key
 from consumer.embed.errors import BadAnswer
-from consumer.embed.http_answer import HttpAnswer, explain, mentions, service_at, timed_out, unreachable
+from consumer.embed.http_answer import HttpAnswer, explain, service_at, timed_out, unreachable
+from consumer.embed.own_options import Options, OwnOptions
 from consumer.embed.vectors import as_vector, in_order
 
 SERVER = "https://api.mistral.ai"
-_DIMENSION = re.compile("dimension")
 
 
 class _Silence:
@@ -45,7 +45,8 @@ class MistralEmbedder:
         self._service = service_at(server)
         self._timeout = settings.timeout
         # mistral-embed has 1,024 dimensions and knows no other number.
-        self._output_dimension = None if self.model.startswith("mistral-embed") else self.dimensions
+        own = {} if self.model.startswith("mistral-embed") else {"output_dimension": self.dimensions}
+        self._own_options = OwnOptions(own, self.dimensions)
         connections = httpx2.Limits(max_connections=None, max_keepalive_connections=settings.concurrency)
         self._http = httpx2.AsyncClient(limits=connections)
         self._client = Mistral(
@@ -58,35 +59,22 @@ class MistralEmbedder:
 
     async def embed(self, texts: Sequence[str]) -> Answer:
         """Send one request; see `Embedder`."""
+        return await self._own_options.ask(texts, self._send)
+
+    async def _send(self, texts: Sequence[str], options: Options) -> Answer:
         try:
             # The SDK's time-out is one for each read, which a server that trickles never meets.
             async with asyncio.timeout(self._timeout):
-                response = await self._request(list(texts))
+                response = await self._client.embeddings.create_async(
+                    model=self.model, inputs=list(texts), **cast("dict[str, int]", options)
+                )
         except (TimeoutError, httpx2.TimeoutException):
             raise timed_out(self._service, self._timeout) from None
-        except httpx2.RequestError as error:
+        except (httpx2.RequestError, NoResponseError) as error:
             raise unreachable(self._service, error) from None
-        return _read(response)
-
-    async def _request(self, texts: list[str]) -> EmbeddingResponse:
-        wanted = self._output_dimension
-        try:
-            return await self._create(texts, wanted)
         except MistralError as error:
-            answer = self._failed(error)
-        except NoResponseError as error:
-            raise unreachable(self._service, error) from None
-        if wanted is not None and answer.status in (400, 422) and mentions(answer, _DIMENSION):
-            self._output_dimension = None  # the model has one size only; whether it is ours, `check` sees
-            return await self._request(texts)
-        raise explain(answer, time.time()) from None
-
-    async def _create(self, texts: list[str], dimensions: int | None) -> EmbeddingResponse:
-        if dimensions is None:
-            return await self._client.embeddings.create_async(model=self.model, inputs=texts)
-        return await self._client.embeddings.create_async(
-            model=self.model, inputs=texts, output_dimension=dimensions
-        )
+            raise explain(self._failed(error), time.time()) from None
+        return _read(response, len(texts))
 
     def _failed(self, error: MistralError) -> HttpAnswer:
         wait = error.headers.get("retry-after")
@@ -97,8 +85,9 @@ class MistralEmbedder:
         await self._http.aclose()
 
 
-def _read(response: EmbeddingResponse) -> Answer:
-    if any(each.embedding is None for each in response.data):
+def _read(response: EmbeddingResponse, texts: int) -> Answer:
+    if any(item.embedding is None for item in response.data):
         raise BadAnswer("an embedding is missing from the answer")
-    vectors = [as_vector(each.embedding or ()) for each in response.data]
-    return Answer(in_order(vectors, [each.index for each in response.data]), response.usage.total_tokens)
+    vectors = [as_vector(item.embedding or ()) for item in response.data]
+    positions = [item.index for item in response.data]
+    return Answer(in_order(vectors, positions, texts), response.usage.total_tokens)

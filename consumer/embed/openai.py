@@ -5,7 +5,6 @@ where the server can, which is several times cheaper to read than numbers writte
 https://platform.openai.com/docs/api-reference/embeddings
 """
 
-import re
 import sys
 import time
 from array import array
@@ -21,7 +20,8 @@ from pybase64 import b64decode
 from consumer.embed import Answer, Settings, Vector
 from consumer.embed.api_key import api_key
 from consumer.embed.errors import BadAnswer
-from consumer.embed.http_answer import HttpAnswer, explain, mentions, service_at, timed_out, unreachable
+from consumer.embed.http_answer import HttpAnswer, explain, service_at, timed_out, unreachable
+from consumer.embed.own_options import Options, OwnOptions
 from consumer.embed.vectors import as_vector, in_order
 
 SERVER = "https://api.openai.com/v1"
@@ -30,18 +30,10 @@ ANSWER_MAX = 1_048_576  # bytes of an answer, besides its vectors
 NUMBER_MAX = 32  # bytes of one number written out
 DIMENSIONS_MAX = 8_192  # read even if fewer are configured, so that the error can say how many came
 
-# What a server may not know, and the words by which its refusal is recognised.
-_OPTIONAL = {
-    "dimensions": re.compile("dimension|matryoshka|extra inputs|extra_forbidden"),
-    "encoding_format": re.compile("encoding_format|base64|extra inputs|extra_forbidden"),
-}
-
-
 class OpenAIEmbedder:
     """Asks the server at `base_url`.
 
-    `dimensions` and base64 are asked for until the server refuses them, which costs nothing but that one
-    request. A server other than OpenAI's may need no key; without one no Authorization is sent.
+    `dimensions` and base64 are asked for until the server refuses them. A server other than OpenAI's may need no key; without one no Authorization is sent.
     """
 
     name = "openai"
@@ -53,7 +45,8 @@ class OpenAIEmbedder:
         self._url = f"{url}/embeddings"
         self._service = service_at(url)
         self._timeout = settings.timeout
-        self._options: dict[str, Any] = {"dimensions": settings.dimensions, "encoding_format": "base64"}
+        own = {"encoding_format": "base64", "dimensions": settings.dimensions}
+        self._own_options = OwnOptions(own, settings.dimensions)
         # How many requests there are at a time is `dispatch`'s to say.
         self._http = aiohttp.ClientSession(
             headers=_headers(settings),
@@ -66,15 +59,12 @@ class OpenAIEmbedder:
 
     async def embed(self, texts: Sequence[str]) -> Answer:
         """Send one request; see `Embedder`."""
-        options = self._options
-        answer = await self._post({"model": self.model, "input": list(texts)} | options)
-        if answer.status == HTTPStatus.OK:
-            return _read(answer.body)
-        if answer.status in (400, 422):
-            known = {name: value for name, value in options.items() if not mentions(answer, _OPTIONAL[name])}
-            if known != options:
-                self._options = {name: self._options[name] for name in known if name in self._options}
-                return await self.embed(texts)
+        return await self._own_options.ask(texts, self._send)
+
+    async def _send(self, texts: Sequence[str], options: Options) -> Answer:
+        answer = await self._post({"model": self.model, "input": list(texts)} | dict(options))
+        if answer.status == HTTPStatus.OK and (document := _document(answer.body)) is not None:
+            return _read(document, len(texts))
         raise explain(answer, time.time())
 
     async def _post(self, request: dict[str, Any]) -> HttpAnswer:
@@ -113,17 +103,24 @@ async def _body(response: aiohttp.ClientResponse, most: int) -> bytes:
     return b"".join(pieces)
 
 
-def _read(body: bytes) -> Answer:
+def _document(body: bytes) -> dict[str, Any] | None:
+    """Parse an answer; None if it is not one with embeddings."""
     try:
         document = orjson.loads(body)
-        data = document["data"]
-        vectors = [_vector(each["embedding"]) for each in data]
-        positions = [each.get("index") for each in data]
-    except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
+    except orjson.JSONDecodeError:
+        return None
+    return document if isinstance(document, dict) and isinstance(document.get("data"), list) else None
+
+
+def _read(document: dict[str, Any], texts: int) -> Answer:
+    try:
+        vectors = [_vector(item["embedding"]) for item in document["data"]]
+        positions = [item.get("index") for item in document["data"]]
+    except (LookupError, TypeError, AttributeError):
         raise BadAnswer("the answer is not a list of embeddings", hint="check [embedder] base_url") from None
     usage = document.get("usage")
     tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
-    return Answer(in_order(vectors, positions), tokens if isinstance(tokens, int) else None)
+    return Answer(in_order(vectors, positions, texts), tokens if isinstance(tokens, int) else None)
 
 
 def _vector(embedding: object) -> Vector:

@@ -1,7 +1,9 @@
-"""Are these the vectors of the texts that were sent? Pure; what `dispatch` trusts and `write` stores has
-passed here.
+"""Are these the vectors of the texts that were sent, and can the column hold them? Pure.
+
+What `dispatch` trusts and `write` stores has passed here.
 """
 
+import re
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
@@ -10,10 +12,15 @@ from math import isfinite
 from consumer.embed import Vector
 from consumer.embed.errors import BadAnswer
 
+MAX_VECTOR_DIMENSIONS = 2_000  # that hnsw indexes as vector; past it the column is halfvec
+HALF_MAX = 65_504.0  # the largest number that a component of halfvec holds
+
 # Where a float32 keeps its sign and the most of its exponent. NaN and infinities have an exponent of ones
 # only.
 _TOP_BYTE = 3 if sys.byteorder == "little" else 0
 _ONES, _ONES_NEGATIVE = b"\x7f", b"\xff"
+# Its top byte where it is 32,768 or more, of either sign.
+_LARGE = re.compile(b"[\x47-\x7f\xc7-\xff]")
 
 
 def as_vector(numbers: Iterable[float]) -> Vector:
@@ -24,23 +31,31 @@ def as_vector(numbers: Iterable[float]) -> Vector:
         raise BadAnswer("an embedding holds something that is no number") from None
 
 
-def in_order(vectors: list[Vector], positions: Sequence[object]) -> list[Vector]:
-    """Put answers back in the order of the texts by the positions they carry; all None: they are in order.
+def in_order(vectors: list[Vector], positions: Sequence[object], texts: int) -> list[Vector]:
+    """Put the answers for so many texts in their order, by the positions that they carry.
 
+    All None: they are in order. One None among others: that is the first, whose 0 a protobuf leaves out.
     Raises BadAnswer unless each position is there once.
     """
-    count = len(vectors)
-    if list(positions) == list(range(count)) or all(position is None for position in positions):
+    if len(vectors) != texts:
+        raise BadAnswer(f"{len(vectors)} embeddings came back for {texts} texts")
+    if list(positions) == list(range(texts)) or all(position is None for position in positions):
         return vectors
-    placed: dict[object, Vector] = dict(zip(positions, vectors, strict=True))
+    if positions.count(None) == 1:
+        positions = [0 if position is None else position for position in positions]
+    placed = {
+        position: vector
+        for position, vector in zip(positions, vectors, strict=True)
+        if isinstance(position, int)
+    }
     try:
-        return [placed[position] for position in range(count)]
+        return [placed[position] for position in range(texts)]
     except KeyError:
         raise BadAnswer("the embeddings' index numbers are not those of the texts") from None
 
 
 def check(vectors: Sequence[Vector], texts: int, dimensions: int) -> None:
-    """Raise BadAnswer unless there is one vector a text, of the right length, of finite numbers."""
+    """Raise BadAnswer unless there is one vector a text, of the right length, of numbers that are stored."""
     if len(vectors) != texts:
         raise BadAnswer(f"{len(vectors)} embeddings came back for {texts} texts")
     for vector in vectors:
@@ -51,6 +66,11 @@ def check(vectors: Sequence[Vector], texts: int, dimensions: int) -> None:
             )
         if not _is_finite(vector):
             raise BadAnswer("an embedding holds NaN or an infinity")
+        if dimensions > MAX_VECTOR_DIMENSIONS and not _fits_half(vector):
+            raise BadAnswer(
+                f"an embedding holds a number past {HALF_MAX:,.0f}, the most that halfvec holds",
+                hint=f"set [embedder] dimensions to {MAX_VECTOR_DIMENSIONS} or fewer, or normalise the model",
+            )
 
 
 def _is_finite(vector: Vector) -> bool:
@@ -60,3 +80,10 @@ def _is_finite(vector: Vector) -> bool:
         return True
     # A sum of float32 values can't overflow a double; NaN and infinities stay in it.
     return isfinite(sum(vector))
+
+
+def _fits_half(vector: Vector) -> bool:
+    """Look at one byte of each number first, as above."""
+    if not _LARGE.search(vector.tobytes()[_TOP_BYTE::4]):
+        return True
+    return -HALF_MAX <= min(vector) and max(vector) <= HALF_MAX
