@@ -1,7 +1,8 @@
 """Rows that cannot be embedded: when one is tried again, and when there are too many of them.
 
-`prepare` finds such rows, `write` parks them and takes them out again, `watch` puts those that `walvec
-dead-letter retry` asked for back into work.
+`prepare` finds such rows, `write` parks them and takes them out again, `watch` puts back into work those that
+`walvec dead-letter retry` asked for, and those whose cause may have passed: a minute after they were parked, then
+after twice as long each time, up to a day.
 
 Pure: no clock, no database.
 """
@@ -24,7 +25,7 @@ class DeadLetter:
 
 
 class Retries:
-    """What was asked to be tried again, so that nothing is put into work twice.
+    """What was asked to be tried again, or is due, so that nothing is put into work twice.
 
     A row stays asked for until its attempt has ended. It is told from one that was asked for again, after it
     failed again, by its attempts.

@@ -229,7 +229,7 @@ async def remove_vectorizer(connection: Connection, name: str) -> None:
 
 
 async def load_retries(connection: Connection, vectorizers: Sequence[str], *, limit: int) -> list[DeadLetter]:
-    """Return the parked rows that are to be tried again, at most `limit`, longest parked first."""
+    """Return the parked rows that are to be tried again now, at most `limit`; those asked for come first."""
     values = {"vectorizers": list(vectorizers), "limit": limit}
     cursor = await connection.execute(_QUERIES["load_retries"], values)
     return [DeadLetter(name, tuple(key), attempts) for name, key, attempts in await cursor.fetchall()]
@@ -238,6 +238,12 @@ async def load_retries(connection: Connection, vectorizers: Sequence[str], *, li
 async def count_parked(connection: Connection) -> dict[str, int]:
     """Return the number of dead letters by vectorizer."""
     cursor = await connection.execute(_QUERIES["count_parked"])
+    return dict(await cursor.fetchall())
+
+
+async def count_retried(connection: Connection) -> dict[str, int]:
+    """Return, by vectorizer, how many of the dead letters are tried again by themselves."""
+    cursor = await connection.execute(_QUERIES["count_retried"])
     return dict(await cursor.fetchall())
 
 

@@ -167,7 +167,7 @@ class Preparer:
         batch.refused = sum(isinstance(answer, Refused) for answer in answers.values())
         batch.chunks = [row for row in placed if row[0] not in refused]
         for key, refusal in refused.items():
-            batch.parked.append(Parked(key, "embed", refusal.error_class, refusal.message))
+            batch.parked.append(Parked(key, "embed", refusal.error_class, refusal.message, refusal.passes))
 
 
 NEW: Vector = Vector("f")  # in place of a vector that is still to be made

@@ -67,7 +67,10 @@ class Watch:
             took = monotonic() - began
 
     async def look_for_retries(self) -> None:
-        """Put parked rows that a command wants tried again back into work: read anew, as they are now."""
+        """Put parked rows back into work that a command wants tried again, or whose cause may have passed.
+
+        They are read again, as they are now.
+        """
         asked = await metadata.load_retries(self._attachment.lookups, list(self._lanes), limit=RETRY_ROWS)
         for letter in self._retries.fresh(asked):
             self._lanes[letter.vectorizer].push(letter.key, REFETCH)

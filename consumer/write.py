@@ -37,12 +37,16 @@ _QUERIES = load("metadata.sql")
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """A row that cannot be embedded, for the dead letters. Says nothing of the row's content."""
+    """A row that cannot be embedded, for the dead letters. Says nothing of the row's content.
+
+    `passes`: its cause may pass, so it is tried again by itself.
+    """
 
     key: Key
     stage: str
     error_class: str
     error_message: str
+    passes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +256,7 @@ class Writer:
                     "error_class": parked.error_class,
                     "error_message": parked.error_message,
                     "generation": self._generations[name],
+                    "passes": parked.passes,
                 },
             )
 

@@ -120,11 +120,16 @@ UPDATE walvec.vectorizer SET lsn = %(lsn)s WHERE name = %(name)s
 DELETE FROM walvec.vectorizer WHERE name = %(name)s
 
 -- name: park
-INSERT INTO walvec.dead_letter (vectorizer, key, lsn, stage, error_class, error_message, generation)
-VALUES (%(vectorizer)s, %(key)s, %(lsn)s, %(stage)s, %(error_class)s, %(error_message)s, %(generation)s)
+-- A cause that may pass is tried again by itself: after a minute, then after twice as long each time, up to a day.
+INSERT INTO walvec.dead_letter (vectorizer, key, lsn, stage, error_class, error_message, generation, retry_at)
+VALUES (%(vectorizer)s, %(key)s, %(lsn)s, %(stage)s, %(error_class)s, %(error_message)s, %(generation)s,
+    CASE WHEN %(passes)s THEN now() + interval '1 minute' END)
 ON CONFLICT (vectorizer, digest) DO UPDATE SET lsn = EXCLUDED.lsn, stage = EXCLUDED.stage,
     error_class = EXCLUDED.error_class, error_message = EXCLUDED.error_message, generation = EXCLUDED.generation,
-    attempts = dead_letter.attempts + 1, last_at = now(), retry = false
+    attempts = dead_letter.attempts + 1, last_at = now(), retry = false,
+    retry_at = CASE WHEN %(passes)s THEN
+        now() + least(interval '1 day', interval '1 minute' * 2 ^ least(dead_letter.attempts, 11))
+    END
 
 -- name: unpark
 -- A later change of a row supersedes what was parked.
@@ -137,13 +142,17 @@ WHERE vectorizer = %(vectorizer)s AND (%(all)s OR digest = ANY (ARRAY(
 -- name: count_parked
 SELECT vectorizer, count(*) FROM walvec.dead_letter GROUP BY vectorizer
 
+-- name: count_retried
+-- Of these, the rows that are tried again without anybody's doing.
+SELECT vectorizer, count(*) FROM walvec.dead_letter WHERE retry OR retry_at IS NOT NULL GROUP BY vectorizer
+
 -- name: count_parked_of
 SELECT count(*) FROM walvec.dead_letter WHERE vectorizer = %(name)s
 
 -- name: load_dead_letters
 -- The newest first; all of them where neither a vectorizer nor a key is given.
 SELECT d.vectorizer, d.key, d.lsn::text, d.stage, d.error_class, d.error_message, d.attempts, d.first_at, d.last_at,
-    d.retry
+    d.retry, d.retry_at
 FROM walvec.dead_letter AS d
 JOIN walvec.vectorizer AS v ON v.name = d.vectorizer
 WHERE v.slot = %(slot)s AND d.vectorizer = coalesce(%(vectorizer)s, d.vectorizer)
@@ -169,10 +178,11 @@ WHERE v.name = d.vectorizer AND v.slot = %(slot)s AND d.vectorizer = coalesce(%(
     AND d.key = coalesce(%(key)s::text[], d.key)
 
 -- name: load_retries
--- The attempts tell a row that was asked for again after it failed from one still at work.
+-- Those asked for and those that are due, by this server's clock. The attempts tell a row that was asked for again
+-- after it failed from one still at work.
 SELECT vectorizer, key, attempts FROM walvec.dead_letter
-WHERE retry AND vectorizer = ANY (%(vectorizers)s)
-ORDER BY last_at, vectorizer, key
+WHERE (retry OR retry_at <= now()) AND vectorizer = ANY (%(vectorizers)s)
+ORDER BY retry DESC, retry_at, last_at, vectorizer, key
 LIMIT %(limit)s
 
 -- name: try_fence

@@ -119,6 +119,7 @@ class EmbeddingService:
     def __init__(self, dimensions: int = 8) -> None:
         self.dimensions = dimensions
         self.latency = 0.0  # seconds, before every answer
+        self.seconds_per_text = 0.0  # and for each text of a request
         self.always: Fault | None = None
         self.refuse: str | None = None  # texts that contain it are refused
         self.poison: Fault | None = None  # what a text with `refuse` in it gets instead of a 400
@@ -284,7 +285,8 @@ class _Handler(BaseHTTPRequestHandler):
         given = self._body.get("input", [])
         self._inputs = [given] if isinstance(given, str) else list(given)
         with self.server.service.serving():
-            self.server.service.pause(self.server.service.latency)
+            service = self.server.service
+            service.pause(service.latency + service.seconds_per_text * len(self._inputs))
             self._act(self._refusal() or self.server.service.next_fault(self._inputs))
 
     def _refusal(self) -> Status | None:

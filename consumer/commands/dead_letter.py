@@ -37,7 +37,7 @@ async def show(config: Config, name: str | None, key: Sequence[str], *, limit: i
         print_json(rows)
         return
     print_table(
-        ("vectorizer", "key", "stage", "error", "tries", "since", "last", "", "what"),
+        ("vectorizer", "key", "stage", "error", "tries", "since", "last", "tried next", "what"),
         [_line(row) for row in rows],
         empty="no row is parked",
     )
@@ -112,6 +112,13 @@ def _line(row: dict[str, Any]) -> tuple[object, ...]:
         row["attempts"],
         f"{row['first_at']:%Y-%m-%d %H:%M}",
         f"{row['last_at']:%Y-%m-%d %H:%M}",
-        "to be retried" if row["retry"] else "",
+        _tried_next(row),
         row["error_message"],
     )
+
+
+def _tried_next(row: dict[str, Any]) -> str:
+    """When a row is tried again; the server's clock decides, so no time that is left is worked out here."""
+    if row["retry"]:
+        return "asked for"
+    return f"{row['retry_at']:%Y-%m-%d %H:%M}" if row["retry_at"] else "when asked for"

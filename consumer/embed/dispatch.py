@@ -1,5 +1,5 @@
-"""Many texts -> their vectors, whatever the service does meanwhile. The one place that waits, retries,
-splits and blames.
+"""Many texts -> their vectors, whatever the service does meanwhile. The one place that waits, retries
+and splits.
 
 Everybody who needs vectors shares one Dispatcher: the service's limits are for the key, not for a table.
 What it does:
@@ -7,56 +7,34 @@ What it does:
 - packs texts into requests as `batch` says, several in flight; a caller with much to do never holds up one
   with little;
 - asks again without end while the service is at fault, with growing, jittered waits, Retry-After obeyed by
-  all;
+  all; while nothing at all is answered, one probe asks for everybody;
 - splits a request that is too large, and remembers the limit;
-- bisects a request that is refused, down to the text, which is answered by Refused. A text is blamed only
-  when the service has been seen to take another one at the same time: a wrong setting or a broken service
-  must not park every row there is.
+- splits a request that `blame` finds at fault, down to the text, which is answered by Refused. That takes
+  about a second where the service is quick, because all other texts wait for it.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from random import uniform
 from typing import cast
 
 import stamina
 import structlog
 from stamina.instrumentation import set_on_retry_hooks
 
-from consumer.batch import Budget, estimate_tokens, halve, pack, take
+from consumer.batch import Budget, Lesson, cut, estimate_tokens, pack, take
 from consumer.embed import Answer, Embedder, Settings, Vector
-from consumer.embed.errors import (
-    BadAnswer,
-    BatchTooLarge,
-    EmbeddingError,
-    InputRefused,
-    Misconfigured,
-    RateLimited,
-    ServiceUnavailable,
-    Unauthorized,
-)
+from consumer.embed.backoff import backoff
+from consumer.embed.blame import Trial, may_pass
+from consumer.embed.errors import BatchTooLarge, EmbeddingError, RateLimited
 from consumer.embed.pace import Pace
 from consumer.embed.vectors import check
 
 PROBE = "walvec"  # the text that any service takes
+PARTS = 8  # of a request that is split to find a text: few rounds, each of which may last until the time-out
+ALONE_AFTER = 6  # attempts without an answer to anybody, after which only the probe asks
 LOG_EVERY = 10.0  # seconds between two lines about waiting
-DOUBT_AFTER = 3  # failures after which a text is suspected, where the service doesn't say that it is the text
-STRIKES = 2  # times a suspected text must fail while the probe passes, before it is refused
-
-# Seconds: the first wait and the longest, doubling from one to the other.
-WAITS: Mapping[type[EmbeddingError], tuple[float, float]] = {
-    ServiceUnavailable: (0.5, 15.0),
-    RateLimited: (0.5, 30.0),
-    BadAnswer: (1.0, 60.0),
-    InputRefused: (1.0, 60.0),  # these two come here when the probe was refused like the text
-    BatchTooLarge: (1.0, 60.0),
-    Unauthorized: (2.0, 60.0),
-    Misconfigured: (2.0, 60.0),
-}
-
-WAIT_ELSE = (1.0, 60.0)  # for an error class of the user's own, from a python embedder
 
 log = structlog.get_logger(__name__)
 
@@ -67,12 +45,15 @@ set_on_retry_hooks(())
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """In a vector's place: the service takes other texts, but not this one. Says what it answered, never
-    the text.
+    """In a vector's place: the service takes other texts, but not this one.
+
+    Says what it answered, never the text. `passes`: it failed rather than refused, and may take the text
+    another time.
     """
 
     error_class: str
     message: str
+    passes: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +83,6 @@ class Usage:
     failures: int = 0  # requests that brought no vectors
     texts: int = 0  # sent, and sent again
     tokens: int = 0  # as the service counted
-
-
-@dataclass(slots=True)
-class _Trial:
-    """The attempts at one request, and what speaks against its texts."""
-
-    texts: Sequence[str]
-    attempts: int = 0
-    strikes: int = 0
-    answered: int = 0  # answers of the service to anybody, when the last attempt began
 
 
 class _Blamed(Exception):
@@ -158,6 +129,9 @@ class Dispatcher:
         self._on_retry = on_retry
         self._on_answer = on_answer
         self._answered = 0
+        self._probing, self._recovering = asyncio.Lock(), asyncio.Lock()
+        # When the last probe began, by time.monotonic(), and what it failed with.
+        self._probed: tuple[float, EmbeddingError | None] = float("-inf"), None
         self._logged = float("-inf")
 
     @property
@@ -209,45 +183,47 @@ class Dispatcher:
     async def _settle(self, job: "_Job", request: range) -> None:
         """Send until each text of the request has its vector or its refusal."""
         open_requests = [request]
+        before: Lesson | None = None  # what was known of limits when the request was first too large
         while open_requests:
             part = open_requests.pop()
             try:
-                answer = await self._persist(job.texts[part.start : part.stop])
+                answer = await self._persist(Trial(job.texts[part.start : part.stop], part != request))
             except _Blamed as blamed:
-                if len(part) > 1:
+                if len(part) == 1:
+                    job.results[part.start] = _refused(blamed.error)
+                    if before:
+                        # It was this text that was too large, and not what it was sent with.
+                        self._budget.unlearn(before)
+                elif isinstance(blamed.error, BatchTooLarge):
+                    before = before or self._budget.lesson
                     open_requests += reversed(self._split(job, part, blamed.error))
                 else:
-                    job.results[part.start] = _refused(blamed.error)
+                    open_requests += reversed(cut(part, PARTS))
             else:
                 self._budget.answered(job.weight(part), answer.tokens)
                 job.results[part.start : part.stop] = answer.vectors
 
-    def _split(self, job: "_Job", part: range, error: EmbeddingError) -> Sequence[range]:
+    def _split(self, job: "_Job", part: range, error: BatchTooLarge) -> Sequence[range]:
         """Cut a request as the limits just learned allow, and in two at least."""
-        if isinstance(error, BatchTooLarge):
-            before = self._budget.limits
-            if error.of == "inputs":
-                self._budget.too_many_inputs(len(part), error.limit)
-            else:
-                self._budget.too_many_tokens(job.weight(part), error.limit, error.counted)
-            if (limits := self._budget.limits) != before:
-                log.info("embedder.limit_learned", inputs=limits.inputs, estimated_tokens=limits.tokens)
-            cuts = list(pack(job.tokens[: part.stop], self._budget.limits, part.start))
-            if len(cuts) > 1:
-                return cuts
-        return halve(part)
+        known = self._budget.limits
+        if error.of == "inputs":
+            self._budget.too_many_inputs(len(part), error.limit)
+        else:
+            self._budget.too_many_tokens(job.weight(part), error.limit, error.counted)
+        if (limits := self._budget.limits) != known:
+            log.info("embedder.limit_learned", inputs=limits.inputs, estimated_tokens=limits.tokens)
+        cuts = list(pack(job.tokens[: part.stop], limits, part.start))
+        return cuts if len(cuts) > 1 else cut(part, 2)
 
-    async def _persist(self, texts: Sequence[str]) -> Answer:
+    async def _persist(self, trial: Trial) -> Answer:
         """Send one request until it is answered. Raises _Blamed if it is the texts that are refused."""
-        trial = _Trial(texts)
         async for attempt in stamina.retry_context(
             on=lambda error: self._wait_before_retry(trial, error), attempts=None, timeout=None
         ):
             with attempt:
-                trial.attempts += 1
-                trial.answered = self._answered
+                trial.begin(self._answered)
                 try:
-                    return await self._send(texts)
+                    return await self._send(trial.texts)
                 except EmbeddingError as error:
                     if await self._is_to_blame(trial, error):
                         raise _Blamed(error) from None
@@ -280,38 +256,59 @@ class Dispatcher:
         self._note_answer()
         return answer
 
-    async def _is_to_blame(self, trial: _Trial, error: EmbeddingError) -> bool:
-        """Whether it is these texts that fail, and not whatever the service is sent."""
-        several = len(trial.texts) > 1
-        match error:
-            case BatchTooLarge() if several:
-                return True
-            case InputRefused() | BatchTooLarge():
-                # Splitting is cheap, so any answer ever is proof enough; to refuse a text takes one from
-                # meanwhile.
-                return self._answered > (0 if several else trial.answered) or await self._takes_others()
-            case RateLimited() | ServiceUnavailable(cause="network" | "overload"):
-                return False
-            case ServiceUnavailable(cause="timeout") if not several:
-                return False  # under load, longer texts fail first: no reason to give one up for good
-        if trial.attempts < DOUBT_AFTER:
-            return False
-        trial.strikes = trial.strikes + 1 if await self._takes_others() else 0
-        return trial.strikes >= (1 if several else STRIKES)
+    async def _is_to_blame(self, trial: Trial, error: EmbeddingError) -> bool:
+        """Whether it is these texts that fail; if it is not, and nothing is answered, wait until it is."""
+        fault = trial.fault(error, self._answered)
+        down: EmbeddingError | None = None
+        if fault == "unclear":
+            down = await self._probe()
+            if down is None:
+                return trial.struck(error)
+        elif trial.attempts >= ALONE_AFTER and self._answered == trial.answered_first:
+            down = error
+        if down is not None:
+            await self._recovery(down)
+            trial.acquit()
+        return fault == "texts"
 
-    async def _takes_others(self) -> bool:
-        try:
-            await self._send([PROBE])
-        except EmbeddingError:
-            return False
-        return True
+    async def _probe(self) -> EmbeddingError | None:
+        """Send the text that any service takes; return what it fails with. One is sent for all who ask."""
+        asked = time.monotonic()
+        async with self._probing:
+            began, failure = self._probed
+            if began < asked:
+                began, failure = time.monotonic(), None
+                try:
+                    await self._send([PROBE])
+                except EmbeddingError as error:
+                    failure = error
+                self._probed = began, failure
+        return failure
 
-    def _wait_before_retry(self, trial: _Trial, error: Exception) -> float | bool:
+    async def _recovery(self, failure: EmbeddingError) -> None:
+        """Wait until the service answers anybody. Of all who wait, one asks, and only with the probe."""
+        answered = self._answered
+        async with self._recovering:
+            attempt = 0
+            while self._answered == answered:
+                attempt += 1
+                await asyncio.sleep(self._note_wait(failure, attempt))
+                failure = await self._probe() or failure
+
+    def _wait_before_retry(self, trial: Trial, error: Exception) -> float | bool:
         """Tell stamina how long to wait, False for errors that aren't the service's; and say so."""
         if not isinstance(error, EmbeddingError):
             return False
-        seconds = backoff(error, trial.attempts)
-        self._note_failure(Waiting(self.embedder.name, error, trial.attempts, seconds))
+        if trial.attempts == 0:
+            return 0.0  # it has waited for the service's recovery
+        if trial.strikes:
+            return backoff(error, trial.strikes, suspected=True)
+        return self._note_wait(error, trial.attempts)
+
+    def _note_wait(self, error: EmbeddingError, attempt: int) -> float:
+        """Say that the service is waited for; return for how many seconds."""
+        seconds = backoff(error, attempt)
+        self._note_failure(Waiting(self.embedder.name, error, attempt, seconds))
         return seconds
 
     def _note_failure(self, waiting: Waiting) -> None:
@@ -363,19 +360,5 @@ class _Job:
         return sum(self.tokens[request.start : request.stop])
 
 
-def backoff(error: EmbeddingError, attempt: int) -> float:
-    """Seconds to wait after so many failures: what the service asked for and a little more, else doubling
-    with jitter.
-    """
-    if error.retry_after is not None:
-        return error.retry_after * _between(1.0, 1.05) + _between(0.0, 0.1)
-    first, longest = WAITS.get(type(error), WAIT_ELSE)
-    return min(longest, first * 2.0 ** min(attempt - 1, 20)) * _between(0.5, 1.0)
-
-
-def _between(low: float, high: float) -> float:
-    return uniform(low, high)  # noqa: S311 - jitter, no secret
-
-
 def _refused(error: EmbeddingError) -> Refused:
-    return Refused(type(error).__name__, error.what)
+    return Refused(type(error).__name__, error.what, may_pass(error))

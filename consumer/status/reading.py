@@ -73,6 +73,7 @@ class VectorizerStatus:
     estimated: bool  # the two above took too long to count
     chunks_written: int | None  # since the server's statistics began
     dead_letters: int
+    dead_letters_retried: int  # of these, tried again by themselves; the others need attention
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +112,15 @@ class Reader:
         self._count_until = monotonic() + COUNT_LIMIT / 1000
         source = await self._open_source()
         slot = await self._slot(source, target)
-        parked = await metadata.count_parked(target)
+        parked, retried = await metadata.count_parked(target), await metadata.count_retried(target)
         states = (await metadata.load_vectorizers(target)).values()
         vectorizers = [
-            await self._vectorizer(state, target, parked.get(state.name, 0), slot.checkpoint_lsn)
+            await self._vectorizer(
+                state,
+                target,
+                (parked.get(state.name, 0), retried.get(state.name, 0)),
+                slot.checkpoint_lsn,
+            )
             for state in states
             if state.slot == slot.name
         ]
@@ -174,7 +180,11 @@ class Reader:
         )
 
     async def _vectorizer(
-        self, state: VectorizerState, target: Connection, dead_letters: int, checkpoint: str | None
+        self,
+        state: VectorizerState,
+        target: Connection,
+        dead_letters: tuple[int, int],
+        checkpoint: str | None,
     ) -> VectorizerStatus:
         written, estimate = await _written(state.target_table, target)
         rows, chunks, estimated = await self._coverage(state.target_table, target, estimate)
@@ -198,7 +208,8 @@ class Reader:
             embedded_chunks=chunks,
             estimated=estimated,
             chunks_written=written,
-            dead_letters=dead_letters,
+            dead_letters=dead_letters[0],
+            dead_letters_retried=dead_letters[1],
         )
 
     async def _coverage(self, table: str, target: Connection, estimate: int | None) -> Counts:

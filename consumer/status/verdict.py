@@ -166,7 +166,13 @@ def _dead_letters(report: Report) -> Verdict | None:
     if not parked:
         return None
     rows = "1 row is" if parked == 1 else f"{parked:,} rows are"
-    text = f"All else is embedded, but {rows} parked, so see why: `walvec dead-letter list`."
+    retried = sum(each.dead_letters_retried for each in report.vectorizers)
+    if retried == parked:
+        alone = "it is tried again by itself" if parked == 1 else "they are tried again by themselves"
+        text = f"All else is embedded, but {rows} parked; {alone}: `walvec dead-letter list` says when."
+    else:
+        some = f" ({retried:,} of them tried again by themselves)" if retried else ""
+        text = f"All else is embedded, but {rows} parked{some}, so see why: `walvec dead-letter list`."
     return Verdict("warning", "dead_letters", text, "walvec dead-letter list")
 
 

@@ -78,9 +78,14 @@ def _vectorizers(report: Report) -> RenderableType:
             each.target_table,
             Text(state_of(each), style=_state_style(each)),
             *(f"{about}{count:,}" if count is not None else "?" for count in _counts(each)),
-            Text(f"{each.dead_letters:,}", style="yellow" if each.dead_letters else ""),
+            Text(_parked(each), style="yellow" if each.dead_letters else ""),
         )
     return table
+
+
+def _parked(each: VectorizerStatus) -> str:
+    retried = f" ({each.dead_letters_retried:,} retried)" if each.dead_letters_retried else ""
+    return f"{each.dead_letters:,}{retried}"
 
 
 def _counts(each: VectorizerStatus) -> tuple[int | None, int | None]:

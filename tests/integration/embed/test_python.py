@@ -108,7 +108,7 @@ async def test_a_function_may_refuse_a_text() -> None:
     dispatcher = Dispatcher(opened("choosy"), settings("choosy"))
     results = await dispatcher.embed(["yes", "no", "well"])
     assert [isinstance(result, Refused) for result in results] == [False, True, False]
-    assert results[1] == Refused(InputRefused.__name__, "not that")
+    assert results[1] == Refused(InputRefused.__name__, "not that", passes=False)
 
 
 @pytest.mark.parametrize("function", ["absent", "number", "model.absent"])

@@ -1,7 +1,16 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from consumer.batch import BYTES_PER_TOKEN, Budget, Limits, estimate_tokens, halve, pack, take
+from consumer.batch import (
+    BYTES_PER_TOKEN,
+    TRY_AFTER,
+    Budget,
+    Limits,
+    cut,
+    estimate_tokens,
+    pack,
+    take,
+)
 
 TOKENS = st.lists(st.integers(1, 50), max_size=60)
 LIMITS = st.builds(Limits, st.integers(1, 20), st.integers(1, 120))
@@ -37,14 +46,13 @@ def test_packing_from_anywhere_is_taking(tokens: list[int], limits: Limits, data
     assert next(pack(tokens, limits, start)) == take(tokens, start, limits)
 
 
-@given(st.integers(0, 100), st.integers(2, 100))
-def test_halves_are_the_whole(start: int, length: int) -> None:
-    """Both halves hold something, and nothing is lost between them."""
-    one, two = halve(range(start, start + length))
-    assert one
-    assert two
-    assert [*one, *two] == list(range(start, start + length))
-    assert abs(len(one) - len(two)) <= 1
+@given(st.integers(0, 100), st.integers(2, 100), st.integers(2, 10))
+def test_parts_are_the_whole(start: int, length: int, parts: int) -> None:
+    """Every part holds something, about as much as the others, and nothing is lost between them."""
+    cuts = cut(range(start, start + length), parts)
+    assert len(cuts) == min(parts, length)
+    assert [position for part in cuts for position in part] == list(range(start, start + length))
+    assert max(map(len, cuts)) - min(map(len, cuts)) <= 1 <= min(map(len, cuts))
 
 
 @given(st.text(max_size=200))
@@ -70,7 +78,7 @@ def test_an_unnamed_limit_of_inputs_is_searched_by_halves() -> None:
 
 
 @given(st.integers(1, 200), st.none() | st.integers(0, 10_000))
-def test_limits_of_inputs_are_only_lowered(sent: int, limit: int | None) -> None:
+def test_a_refusal_only_lowers_limits_of_inputs(sent: int, limit: int | None) -> None:
     """Whatever number a service's wording seemed to name."""
     budget = Budget(inputs=64, tokens=1000)
     budget.too_many_inputs(sent, limit)
@@ -114,3 +122,43 @@ def test_dense_text_shrinks_requests_at_once_and_light_text_lets_them_grow_slowl
     assert after_dense < 8_000
     assert after_dense < after_light < 8_000
     assert budget.limits.tokens > 17_000
+
+
+def answers_until_raised(budget: Budget) -> int:
+    """How many answers it takes until more is tried than the limits are now."""
+    before, answers = budget.limits, 0
+    while budget.limits == before:
+        budget.answered(1_000, None)
+        answers += 1
+    return answers
+
+
+def test_learned_limits_are_tried_higher_again_slowly() -> None:
+    """After many answers, a quarter more; up to what is configured, and never past it."""
+    budget = Budget(inputs=128, tokens=16_000)
+    budget.too_many_inputs(128, 16)
+    assert answers_until_raised(budget) == TRY_AFTER
+    assert budget.limits == Limits(20, 16_000)
+    for _ in range(100 * TRY_AFTER):
+        budget.answered(1_000, None)
+    assert budget.limits == Limits(128, 16_000)
+
+
+def test_a_limit_that_holds_is_tried_ever_more_rarely() -> None:
+    """Each refused try doubles the answers until the next; where there is none, nothing is paid for it."""
+    budget = Budget(inputs=128, tokens=16_000)
+    budget.too_many_inputs(128, 16)
+    for times in (1, 2, 4, 8):
+        assert answers_until_raised(budget) == times * TRY_AFTER
+        budget.too_many_inputs(20, 16)
+
+
+def test_what_one_text_taught_is_unlearned() -> None:
+    """A request was too large for the sake of one of its texts: the limits are as before."""
+    budget = Budget(inputs=128, tokens=16_000)
+    budget.too_many_inputs(128, 64)
+    before = budget.lesson
+    budget.too_many_tokens(12_000, 512, 604)
+    budget.too_many_inputs(64, None)
+    budget.unlearn(before)
+    assert budget.limits == Limits(64, 16_000)

@@ -1,11 +1,13 @@
 """Rows that cannot be embedded: parked, shown, tried again, superseded, and too many of them."""
 
 import json
+import time
 from typing import Any, Protocol
 
 import pytest
 
 from consumer.errors import TooManyDeadLetters
+from tests.fix_embedding_service import Fault, Spoiled, Status
 from tests.fix_walvec import Sidecar, until
 from tests.integration.consumer.commands.conftest import Walvec
 
@@ -196,6 +198,140 @@ class TestRetry:
     def test_none_there(self, blog: Sidecar, dead_letter: DeadLetter, words: list[str]) -> None:
         """A name or key mistyped is no success."""
         dead_letter("retry", *words, code=2)
+
+
+def tried_next(sidecar: Sidecar) -> list[tuple[Any, ...]]:
+    """Key, attempts, and in how many minutes from the last failure it is tried again by itself."""
+    query = """
+        SELECT key[1], attempts, (extract(epoch FROM retry_at - last_at) / 60)::int
+        FROM walvec.dead_letter ORDER BY key
+    """
+    return sidecar.target.execute(query).fetchall()
+
+
+def make_due(sidecar: Sidecar) -> None:
+    """Let the time pass until every row that is tried again by itself is due."""
+    sidecar.target.execute("UPDATE walvec.dead_letter SET retry_at = now() - interval '1 s'")
+
+
+SERVICE_FAILS = [Status(500), Status(424), Spoiled("null"), Spoiled("nan"), Status(403)]
+
+
+class TestRetriesByItself:
+    """A cause that may pass is tried again without anybody's doing."""
+
+    @pytest.mark.parametrize("fault", SERVICE_FAILS, ids=str)
+    def test_a_row_that_the_service_failed_on_is_tried_again_after_a_minute(
+        self, blog: Sidecar, fault: Fault
+    ) -> None:
+        """By the target's clock; the service did not refuse it."""
+        blog.service.poison = fault
+        poison(blog, 1)
+        blog.once()
+        assert tried_next(blog) == [("1", 1, 1)]
+
+    def test_neither_a_refused_text_nor_a_failing_expression_is(self, blog: Sidecar) -> None:
+        """Only somebody's doing changes that."""
+        poison(blog, 1)
+        blog.source.execute("UPDATE blog SET divisor = 0 WHERE id = 2")
+        blog.once()
+        assert tried_next(blog) == [("1", 1, None), ("2", 1, None)]
+
+    def test_the_wait_doubles_up_to_a_day(self, blog: Sidecar) -> None:
+        """A service that never takes it is asked less and less."""
+        blog.service.poison = Status(500)
+        poison(blog, 1)
+        blog.once()
+        waits = []
+        for attempts in (1, 2, 5, 10, 11, 12, 1_000_000):
+            blog.target.execute("UPDATE walvec.dead_letter SET attempts = %s", [attempts])
+            make_due(blog)
+            blog.once()
+            waits += [minutes for _, _, minutes in tried_next(blog)]
+        assert waits == [2, 4, 32, 1024, 1440, 1440, 1440]
+
+    def test_a_row_whose_cause_passed_is_embedded(self, blog: Sidecar) -> None:
+        """By the process that runs, as soon as it is due."""
+        blog.service.poison = Status(500)
+        with blog.running():
+            poison(blog, 1, 2)
+            until(lambda: len(parked(blog)) == 2)
+            blog.service.refuse = None
+            make_due(blog)
+            until(lambda: not parked(blog))
+        assert blog.actual() == blog.expected()
+
+    def test_a_row_that_is_not_due_is_left_alone(self, blog: Sidecar) -> None:
+        """Neither a running process nor `run --once` asks before the time."""
+        blog.service.poison = Status(500)
+        poison(blog, 1)
+        blog.once()
+        blog.service.forget()
+        blog.once()
+        assert blog.service.texts == []
+
+    def test_a_service_that_refuses_it_by_now_ends_the_trying(self, blog: Sidecar) -> None:
+        """What it last answered counts."""
+        blog.service.poison = Status(500)
+        poison(blog, 1)
+        blog.once()
+        blog.service.poison = None
+        make_due(blog)
+        blog.once()
+        assert tried_next(blog) == [("1", 2, None)]
+
+    def test_a_due_row_that_was_discarded_stays_so(self, blog: Sidecar, dead_letter: DeadLetter) -> None:
+        """A discarded row is nobody's to try."""
+        blog.service.poison = Status(500)
+        poison(blog, 1)
+        blog.once()
+        dead_letter("discard", "blog", "--yes")
+        blog.service.forget()
+        blog.once()
+        assert (parked(blog), blog.service.texts) == ([], [])
+
+    def test_list_and_status_say_so(
+        self, blog: Sidecar, dead_letter: DeadLetter, walvec: Walvec
+    ) -> None:
+        """When each is tried next, and how many need attention."""
+        poison(blog, 1)
+        blog.once()
+        blog.service.poison = Status(500)
+        poison(blog, 2)
+        blog.once()
+        rows = {row["key"][0]: row["retry_at"] for row in json.loads(dead_letter("list", "--json"))}
+        assert rows["1"] is None
+        assert rows["2"] is not None
+        assert "when asked for" in dead_letter("list", "--key", "1")
+        assert "when asked for" not in dead_letter("list", "--key", "2")
+        [vectorizer] = json.loads(walvec("status", "--json").stdout)["vectorizers"]
+        assert (vectorizer["dead_letters"], vectorizer["dead_letters_retried"]) == (2, 1)
+
+
+class TestBesideOthers:
+    """One text that the service fails on does not hold up the others."""
+
+    @pytest.mark.parametrize("fault", SERVICE_FAILS, ids=str)
+    def test_the_others_are_written_at_once(self, blog: Sidecar, fault: Fault) -> None:
+        """Of 300 rows, 299 are embedded within seconds; the LSN does not wait for the last one."""
+        blog.service.poison = fault
+        with blog.running():
+            began = time.monotonic()
+            blog.source.execute(
+                "INSERT INTO blog SELECT i, CASE i WHEN 150 THEN 'POISON' ELSE 'good ' || i END "
+                "FROM generate_series(10, 309) AS i"
+            )
+            until(lambda: len(embedded(blog)) == 3 + 299)
+            assert time.monotonic() - began < 5, "it takes about one on a machine of its own"
+            until(lambda: parked(blog) == [(["150"], "embed", 1, False)])
+            end = blog.source.execute("SELECT pg_current_wal_flush_lsn()").fetchone()
+            blog.source.execute("INSERT INTO blog VALUES (1000, 'after')")
+            until(
+                lambda: blog.target.execute(
+                    "SELECT lsn > %s::pg_lsn FROM walvec.checkpoint", end
+                ).fetchone()
+                == (True,)
+            )
 
 
 class TestDiscard:

@@ -43,6 +43,7 @@ VECTORIZER = VectorizerStatus(
     estimated=False,
     chunks_written=1300,
     dead_letters=0,
+    dead_letters_retried=0,
 )
 
 
