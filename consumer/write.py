@@ -153,7 +153,6 @@ class Writer:
         Raises EpochEnded where a command has begun another epoch or another process has taken over,
         TooManyDeadLetters where it parks more than is allowed; psycopg's errors.
         """
-        share = self._share(name, batch)
         async with self._connection.transaction():
             if batch.chunks:
                 await table.stage(self._connection, batch.chunks)
@@ -169,8 +168,7 @@ class Writer:
                 raise EpochEnded(name)
             if checkpoint and checkpoint.rowcount == 0:
                 raise self._checkpoint_gone()
-            if batch.parked and share.over_half:
-                await self._limit_dead_letters(name, batch)
+            share = await self._share_of_dead_letters(name, batch)
         self._shares[name] = share
         self._checkpoint = max(self._checkpoint, position.checkpoint)
 
@@ -260,18 +258,22 @@ class Writer:
                 },
             )
 
-    def _share(self, name: str, batch: Batch) -> Share:
-        """Return the vectorizer's share of parked rows, this batch included."""
-        window = max(1, min(self._max_dead_letters, SHARE_WINDOW))
-        before = self._shares.get(name) or Share(window)
-        return before.after(len(batch.settled) + len(batch.parked), len(batch.parked))
+    async def _share_of_dead_letters(self, name: str, batch: Batch) -> Share:
+        """Return the vectorizer's share of parked rows, this batch included.
 
-    async def _limit_dead_letters(self, name: str, batch: Batch) -> None:
-        cursor = await self._connection.execute(_QUERIES["count_parked_of"], {"name": name})
-        ((parked,),) = await cursor.fetchall()
-        if 0 < self._max_dead_letters < parked:
+        A row that was parked already and failed again is no sign of a systematic error. Raises
+        TooManyDeadLetters where there are more than allowed, and the share says that it is one.
+        """
+        parked = fresh = 0
+        if batch.parked:
+            cursor = await self._connection.execute(_QUERIES["count_parked_of"], {"name": name})
+            ((parked, fresh),) = await cursor.fetchall()
+        window = max(1, min(self._max_dead_letters, SHARE_WINDOW))
+        share = (self._shares.get(name) or Share(window)).after(len(batch.settled) + fresh, fresh)
+        if fresh and share.over_half and 0 < self._max_dead_letters < parked:
             [(error_class, _)] = Counter(row.error_class for row in batch.parked).most_common(1)
             raise TooManyDeadLetters(name, parked, error_class)
+        return share
 
     async def _save_progress(self, name: str, progress: Progress | None) -> None:
         """Move a backfill's progress."""

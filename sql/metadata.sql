@@ -147,7 +147,8 @@ SELECT vectorizer, count(*) FROM walvec.dead_letter GROUP BY vectorizer
 SELECT vectorizer, count(*) FROM walvec.dead_letter WHERE retry OR retry_at IS NOT NULL GROUP BY vectorizer
 
 -- name: count_parked_of
-SELECT count(*) FROM walvec.dead_letter WHERE vectorizer = %(name)s
+-- And how many of them this very transaction has parked for the first time.
+SELECT count(*), count(*) FILTER (WHERE first_at = now()) FROM walvec.dead_letter WHERE vectorizer = %(name)s
 
 -- name: load_dead_letters
 -- The newest first; all of them where neither a vectorizer nor a key is given.

@@ -434,6 +434,17 @@ class TestCap:
         blog.once()
         assert len(parked(blog)) == 20
 
+    def test_rows_that_fail_again_are_no_reason(self, blog: Sidecar) -> None:
+        """Where many are parked already, trying them again by itself must not end the process."""
+        blog.settings["pipeline"] |= {"max_dead_letters": 0, "batch_rows": 4}
+        blog.service.poison = Status(500)
+        self.insert(blog, 10, 39)
+        blog.once()
+        blog.settings["pipeline"] |= {"max_dead_letters": 10}
+        make_due(blog)
+        blog.once()
+        assert {attempts for _, attempts, _ in tried_next(blog)} == {2}
+
     def test_zero_means_any_number(self, blog: Sidecar) -> None:
         """Where dead letters are looked after otherwise."""
         blog.settings["pipeline"] |= {"max_dead_letters": 0, "batch_rows": 4}
