@@ -59,6 +59,8 @@ class Share:
 
     def after(self, rows: int, parked: int) -> "Share":
         """Return the share once a batch is counted too."""
+        if rows == 0:
+            return self
         batches = (*self.batches, (rows, parked))
         seen, first = sum(rows for rows, _ in batches), 0
         while seen - batches[first][0] >= self.window:

@@ -32,7 +32,9 @@ from consumer.embed import Vector
 # vLLM's words.
 _ONE_SIZE = 'Model "m" does not support matryoshka representation, changing output dimensions will not help'
 
-Support = Literal["honours", "ignores", "refuses"]
+# What becomes of an option that the service does not know: refused in words, by a path only (pydantic's servers),
+# by a 404 (OpenRouter), by a crash, or by a 200 with nothing in it (a model with floats only).
+Support = Literal["honours", "ignores", "refuses", "points", "routes", "crashes", "empties", "thins"]
 
 
 def vector_of(text: str, dimensions: int) -> Vector:
@@ -51,6 +53,15 @@ class Status:
     code: str | None = None
     retry_after: str | None = None
     nested: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """An answer with just this body."""
+
+    status: int
+    body: bytes
+    retry_after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +98,7 @@ class Spoiled:
     how: Literal[
         "count",
         "order",
+        "first index",
         "index",
         "dimensions",
         "nan",
@@ -99,7 +111,7 @@ class Spoiled:
     ]
 
 
-Fault = Status | Reset | Silent | Slow | Trickle | Spoiled
+Fault = Status | Raw | Reset | Silent | Slow | Trickle | Spoiled
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +268,26 @@ class EmbeddingService:
         self._stopping.wait(seconds)
 
 
+def _unsupported(support: Support, name: str, words: str) -> Fault | None:
+    """How a service refuses an option that it does not know; None where it doesn't."""
+    match support:
+        case "refuses":
+            return Status(400, words)
+        case "points":
+            where = [{"type": "value_error", "loc": ["body", name], "msg": "Input should be absent"}]
+            return Raw(422, orjson.dumps({"detail": where}))
+        case "routes":
+            return Status(404, "No endpoints found that can serve this request")
+        case "crashes":
+            return Status(500, "Internal Server Error")
+        case "empties":
+            return Spoiled("no data")
+        case "thins":
+            return Spoiled("count")
+        case "honours" | "ignores":
+            return None
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
@@ -289,22 +321,27 @@ class _Handler(BaseHTTPRequestHandler):
             service.pause(service.latency + service.seconds_per_text * len(self._inputs))
             self._act(self._refusal() or self.server.service.next_fault(self._inputs))
 
-    def _refusal(self) -> Status | None:
+    def _refusal(self) -> Fault | None:
         service, key = self.server.service, self.headers["authorization"]
         if self.path != "/v1/embeddings":
             return Status(404, "no such path")
         if service.key is not None and key != f"Bearer {service.key}":
             return Status(401, f"Incorrect API key provided: {key}")
-        if service.base64 == "refuses" and "encoding_format" in self._body:
-            return Status(400, "encoding_format is not supported")
-        if service.own_size == "refuses" and self._wanted_size is not None:
-            return Status(400, _ONE_SIZE)
+        if "encoding_format" in self._body:
+            refusal = _unsupported(service.base64, "encoding_format", "encoding_format is not supported")
+            if refusal:
+                return refusal
+        if self._wanted_size is not None:
+            name = "dimensions" if "dimensions" in self._body else "output_dimension"
+            return _unsupported(service.own_size, name, _ONE_SIZE)
         return None
 
     def _act(self, fault: Fault | None) -> None:
         match fault:
             case Status():
                 self._fail(fault)
+            case Raw(status, body, retry_after):
+                self._reply(status, body, retry_after=retry_after)
             case Reset():
                 self._record(0)
                 # Closing with a linger of 0 sends RST.
@@ -350,6 +387,8 @@ class _Handler(BaseHTTPRequestHandler):
                 answer["data"].pop()
             case "order":
                 answer["data"].reverse()  # which is right: each carries its index
+            case "first index":
+                del answer["data"][0]["index"]  # which is right: a protobuf's 0 is left out
             case "index":
                 answer["data"][0]["index"] = 7_000
             case "dimensions":

@@ -81,23 +81,29 @@ class OwnOptions:
         refused = _is_refusal(error)
         text = [min(texts, key=len)]
 
-        async def works(tried: Options) -> bool:
+        async def size_with(tried: Options) -> int | None:
             try:
-                answer = await send(text, tried)
-            except EmbeddingError:
-                return False
+                [vector] = (await send(text, tried)).vectors
+            except (EmbeddingError, ValueError):
+                return None
+            return len(vector)
+
+        async def works(tried: Options) -> bool:
             # A size that was not asked for is the settings' fault only where asking was refused.
-            sizes = {len(vector) for vector in answer.vectors}
-            return len(answer.vectors) == 1 and (refused or sizes == {self._dimensions})
+            size = await size_with(tried)
+            return size is not None and (refused or size == self._dimensions)
 
         self._refusals, self._suspect_after = 0, min(2 * self._suspect_after, SUSPECT_LATEST)
-        # A service that crashes now and then fails with any options: it has to fail twice.
-        if not await works({}) or await works(options) or (not refused and await works(options)):
+        if await size_with({}) is None:
             return options
+        # A service that crashes now and then fails with any options: it has to fail twice.
+        for _ in range(1 if refused else 2):
+            if await size_with(options) is not None:
+                return options
         for name in options:
             if await works(fewer := _without(options, {name})):
                 return fewer
-        return {}
+        return {} if await works({}) else options
 
 
 def _is_refusal(error: EmbeddingError) -> bool:

@@ -22,7 +22,15 @@ from consumer.embed.errors import (
 )
 from consumer.sections import EmbedderSettings
 from slots.errors import PreconditionFailed
-from tests.fix_embedding_service import EmbeddingService, Reset, Silent, Spoiled, Status, Trickle
+from tests.fix_embedding_service import (
+    EmbeddingService,
+    Reset,
+    Silent,
+    Spoiled,
+    Status,
+    Support,
+    Trickle,
+)
 
 SECRET = "sk-canary-key"
 CANARY = "canary text of a row"
@@ -76,11 +84,12 @@ async def test_texts_become_vectors_in_their_order(
     assert (request.body["model"], request.authorization) == ("a-model", f"Bearer {SECRET}")
 
 
-async def test_answers_out_of_order_are_put_in_order(
-    connect: Open, embedding_service: EmbeddingService
+@pytest.mark.parametrize("how", ["order", "first index"])
+async def test_answers_are_put_in_the_order_that_their_index_tells(
+    connect: Open, embedding_service: EmbeddingService, how: Literal["order", "first index"]
 ) -> None:
-    """By the index that each carries."""
-    embedding_service.script(Spoiled("order"))
+    """Out of order, or with the first index left out because it is 0."""
+    embedding_service.script(Spoiled(how))
     assert (await ask(connect(), TEXTS)).vectors == [embedding_service.vector(text) for text in TEXTS]
 
 
@@ -123,7 +132,7 @@ async def test_retry_after_comes_with_the_error(connect: Open, embedding_service
 
 
 @pytest.mark.parametrize(
-    "how", [each for each in get_args(Spoiled.__annotations__["how"]) if each != "order"]
+    "how", [each for each in get_args(Spoiled.__annotations__["how"]) if each not in ("order", "first index")]
 )
 async def test_spoiled_answers_are_refused(
     connect: Open, embedding_service: EmbeddingService, how: Any
@@ -203,6 +212,71 @@ async def test_servers_without_base64_send_numbers(
         assert (await ask(embedder, TEXTS)).vectors == [embedding_service.vector(text) for text in TEXTS]
     assert len(embedding_service.requests) == (2 if support == "ignores" else 3)
     await embedder.aclose()
+
+
+REFUSALS = [each for each in get_args(Support) if each not in ("honours", "ignores")]
+
+
+@pytest.mark.parametrize("support", REFUSALS)
+async def test_an_option_of_our_own_is_withdrawn_whatever_form_its_refusal_has(
+    connect: Open, embedding_service: EmbeddingService, support: Support
+) -> None:
+    """Found out once, with one short text; then no request is refused any more."""
+    embedding_service.own_size = support
+    embedder = connect()
+    assert (await ask(embedder, TEXTS)).vectors == [embedding_service.vector(text) for text in TEXTS]
+    assert len(embedding_service.requests) <= 8
+    assert [request.inputs for request in embedding_service.requests].count(tuple(TEXTS)) == 2
+    embedding_service.forget()
+    assert (await ask(embedder, TEXTS)).vectors == [embedding_service.vector(text) for text in TEXTS]
+    assert len(embedding_service.requests) == 1
+
+
+@pytest.mark.parametrize("support", REFUSALS)
+async def test_base64_is_withdrawn_alone(embedding_service: EmbeddingService, support: Support) -> None:
+    """Dimensions are still asked for: the model has several, and the configured one is not its first."""
+    embedding_service.base64 = support
+    settings = EmbedderSettings(provider="openai", model="m", dimensions=5, base_url=embedding_service.url)
+    embedder = open_embedder(settings)
+    assert {len(vector) for vector in (await ask(embedder, TEXTS)).vectors} == {5}
+    assert "encoding_format" not in embedding_service.requests[-1].body
+    await embedder.aclose()
+
+
+@pytest.mark.parametrize("support", REFUSALS)
+async def test_a_service_that_stops_to_take_an_option_is_found_out(
+    connect: Open, embedding_service: EmbeddingService, support: Support
+) -> None:
+    """Behind the same address the model is exchanged; the options are suspected after a few refusals."""
+    embedder = connect()
+    await ask(embedder, TEXTS)
+    embedding_service.own_size = support
+    for _ in range(2):
+        await failure_of(embedder, TEXTS)
+    assert (await ask(embedder, TEXTS)).vectors == [embedding_service.vector(text) for text in TEXTS]
+
+
+@pytest.mark.parametrize("fault", [Status(400, "no: dimensions, base64"), Status(500), Spoiled("no data")])
+async def test_no_option_is_withdrawn_for_a_text(
+    connect: Open, embedding_service: EmbeddingService, fault: Any
+) -> None:
+    """A refusal that quotes a text about dimensions, or a crash: the others still get what was asked for."""
+    embedding_service.refuse, embedding_service.poison = "POISON", fault
+    embedder = connect(dimensions=5)
+    await failure_of(embedder, [*TEXTS, "POISON"])
+    await failure_of(embedder, ["POISON"])
+    assert {len(vector) for vector in (await ask(embedder, TEXTS)).vectors} == {5}
+
+
+async def test_a_service_that_refuses_everything_is_asked_about_options_ever_more_rarely(
+    connect: Open, embedding_service: EmbeddingService
+) -> None:
+    """A wrong setting costs hardly more requests than without the trials."""
+    embedding_service.always = Status(400)
+    embedder = connect()
+    for _ in range(100):
+        await failure_of(embedder, TEXTS)
+    assert len(embedding_service.requests) < 110
 
 
 async def test_mistral_embed_is_not_asked_for_dimensions(
