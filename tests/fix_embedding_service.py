@@ -137,6 +137,7 @@ class EmbeddingService:
         self.poison: Fault | None = None  # what a text with `refuse` in it gets instead of a 400
         self.max_inputs: int | None = None
         self.max_tokens: int | None = None  # as it counts them: characters / 4
+        self.max_tokens_a_minute: int | None = None  # of which one request may ask for no more
         self.names_limits = True  # in its refusals
         self.per_second: float | None = None  # requests it takes; 429 without Retry-After for the others
         self.key: str | None = None  # the only key it accepts
@@ -251,6 +252,12 @@ class EmbeddingService:
             words = f"Too many tokens in batch. Max is {self.max_tokens} got {count}"
             unnamed = "Too many tokens overall, split into more batches."
             return Status(400, words if self.names_limits else unnamed, "3210")
+        if self.max_tokens_a_minute is not None and count > self.max_tokens_a_minute:
+            words = (
+                "Request too large for text-embedding-3-small in organization org-1 on tokens per min (TPM): "
+                f"Limit {self.max_tokens_a_minute}, Requested {count}. The input must be reduced."
+            )
+            return Status(429, words, "rate_limit_exceeded")
         return None
 
     @staticmethod

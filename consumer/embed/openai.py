@@ -30,6 +30,7 @@ ANSWER_MAX = 1_048_576  # bytes of an answer, besides its vectors
 NUMBER_MAX = 32  # bytes of one number written out
 DIMENSIONS_MAX = 8_192  # read even if fewer are configured, so that the error can say how many came
 
+
 class OpenAIEmbedder:
     """Asks the server at `base_url`.
 

@@ -16,7 +16,13 @@ from structlog.testing import capture_logs
 from consumer.embed import open_embedder
 from consumer.embed.backoff import WAITS, backoff
 from consumer.embed.dispatch import PROBE, Dispatcher, Refused, Waiting
-from consumer.embed.errors import EmbeddingError, RateLimited, ServiceUnavailable
+from consumer.embed.errors import (
+    EmbeddingError,
+    Misconfigured,
+    RateLimited,
+    ServiceUnavailable,
+    Unauthorized,
+)
 from tests.fix_embedding_service import EmbeddingService, Fault, Reset, Silent, Slow, Spoiled, Status, Trickle
 
 TEXTS = [f"text number {number}" for number in range(40)]
@@ -249,7 +255,21 @@ async def test_one_text_larger_than_any_request_is_refused_alone(
 
 
 @pytest.mark.parametrize(
-    "poison", [None, Status(422), Status(500), Status(403), Spoiled("nan"), Spoiled("no data")], ids=str
+    "poison",
+    [
+        None,
+        Status(422),
+        Status(413, "Input validation error: `inputs` must have less than 512 tokens. Given: 604"),
+        Status(500),
+        Status(424),
+        Status(403),
+        Status(404),
+        Spoiled("nan"),
+        Spoiled("null"),
+        Spoiled("no data"),
+        Spoiled("count"),
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("poisoned", [[0], [7], [39], [3, 4, 20]], ids=str)
 async def test_a_text_that_the_service_does_not_take_is_found_and_refused(
@@ -265,9 +285,203 @@ async def test_a_text_that_the_service_does_not_take_is_found_and_refused(
     for number, (text, result) in enumerate(zip(texts, results, strict=True)):
         if number in poisoned:
             assert isinstance(result, Refused)
+            assert result.passes is not _is_refusal(poison)
             assert "text number" not in result.message
         else:
             assert result == embedding_service.vector(text)
+
+
+def _is_refusal(fault: Fault | None) -> bool:
+    """Whether the service says that it is the text, rather than failing on it."""
+    return fault is None or (isinstance(fault, Status) and fault.status in (413, 422))
+
+
+@pytest.mark.parametrize("poison", [Status(500), Status(424), Status(400), Spoiled("null"), Spoiled("nan")])
+async def test_a_failing_text_does_not_hold_up_the_others(
+    connect: Open, embedding_service: EmbeddingService, monkeypatch: pytest.MonkeyPatch, poison: Fault
+) -> None:
+    """One of 300, with the waits of a real process: it is found within about a second."""
+    monkeypatch.setattr("consumer.embed.backoff.WAITS", WAITS)
+    embedding_service.refuse, embedding_service.poison = "POISON", poison
+    texts = [*(f"text number {number}" for number in range(300)), "POISON"]
+    dispatcher = connect(max_batch_inputs=128, max_batch_tokens=16_000, concurrency=8)
+    began = time.monotonic()
+    results = await dispatcher.embed(texts)
+    assert time.monotonic() - began < 3, "it takes less than one on a machine of its own"
+    assert [isinstance(result, Refused) for result in results] == [False] * 300 + [True]
+    assert dispatcher.usage.requests < 50
+
+
+@pytest.mark.parametrize("poison", [Status(503), Status(429), Status(502), Reset()], ids=str)
+async def test_neither_overload_nor_a_lost_connection_is_held_against_a_text(
+    connect: Open, embedding_service: EmbeddingService, poison: Fault
+) -> None:
+    """Though others are taken meanwhile, it is waited for."""
+    embedding_service.refuse, embedding_service.poison = "POISON", poison
+    waits: list[Waiting] = []
+    dispatcher = connect(waits.append)
+    work = asyncio.create_task(dispatcher.embed(["POISON"]))
+    async with asyncio.timeout(20):
+        while len(waits) < 8:
+            await dispatcher.embed(["another"])
+            await asyncio.sleep(0.01)
+        assert not work.done()
+        embedding_service.refuse = None
+        assert await work == [embedding_service.vector("POISON")]
+
+
+@pytest.mark.parametrize("refusal", [Status(400), Status(422), Status(413), Spoiled("null"), Status(500)])
+async def test_a_service_that_refuses_everything_by_now_is_waited_for(
+    connect: Open, embedding_service: EmbeddingService, refusal: Fault
+) -> None:
+    """That others were taken once proves nothing: a lone text is not refused while the probe is."""
+    waits: list[Waiting] = []
+    dispatcher = connect(waits.append)
+    await dispatcher.embed(TEXTS)
+    embedding_service.always = refusal
+    work = asyncio.create_task(dispatcher.embed(["lone"]))
+    async with asyncio.timeout(10):
+        while len(waits) < 10:  # noqa: ASYNC110 - simple enough
+            await asyncio.sleep(0.01)
+        assert not work.done()
+        embedding_service.always = None
+        assert await work == [embedding_service.vector("lone")]
+
+
+async def test_strikes_are_taken_back_when_the_probe_fails_too(
+    connect: Open, embedding_service: EmbeddingService
+) -> None:
+    """A text is refused for failures in a row only: an outage in between begins the count again."""
+    fails, passes = Status(500), None
+    dispatcher = connect(concurrency=1)
+    await dispatcher.embed(["first"])
+    for _ in range(3):
+        embedding_service.script(fails, passes, fails, passes, fails, fails, passes)
+    assert await dispatcher.embed(["lone"]) == [embedding_service.vector("lone")]
+
+
+async def test_a_flaky_service_loses_few_texts_and_none_for_good(
+    connect: Open, embedding_service: EmbeddingService
+) -> None:
+    """Every third request fails: what is refused may pass, and is answered another time."""
+    dispatcher, left = connect(), [f"text number {number}" for number in range(300)]
+    async with asyncio.timeout(20):
+        for _ in range(5):
+            embedding_service.script(*[None, None, Status(500)] * 200)
+            results = await dispatcher.embed(left)
+            refused = [result for result in results if isinstance(result, Refused)]
+            assert all(result.passes for result in refused)
+            assert len(refused) <= len(left) / 10
+            left = [text for text, result in zip(left, results, strict=True) if isinstance(result, Refused)]
+            if not left:
+                return
+    raise AssertionError(f"{len(left)} texts were never answered")
+
+
+QUOTA = Status(429, "You exceeded your current quota, please check your plan and billing details.")
+
+
+@pytest.mark.parametrize(
+    "fault", [QUOTA, Status(401), Status(404), Status(500), Status(503), Spoiled("null")]
+)
+async def test_while_nothing_is_answered_one_asks_for_all(
+    connect: Open, embedding_service: EmbeddingService, fault: Fault
+) -> None:
+    """Eight requests wait, and one probe after the other is sent; the texts are not paid for meanwhile."""
+    embedding_service.always = fault
+    waits: list[Waiting] = []
+    dispatcher = connect(waits.append, concurrency=8, max_batch_inputs=5)
+    work = asyncio.create_task(dispatcher.embed(TEXTS))
+    async with asyncio.timeout(20):
+        while len(waits) < 100:  # noqa: ASYNC110 - simple enough
+            await asyncio.sleep(0.01)
+        embedding_service.forget()
+        while len(embedding_service.requests) < 10:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert {request.inputs for request in embedding_service.requests} == {(PROBE,)}
+    assert embedding_service.in_flight <= 1
+    embedding_service.always = None
+    async with asyncio.timeout(10):
+        assert await work == [embedding_service.vector(text) for text in TEXTS]
+
+
+def test_what_no_waiting_fixes_is_asked_about_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some hundred times a day, not thousands."""
+    monkeypatch.setattr("consumer.embed.backoff.WAITS", WAITS)
+    for kind in (Unauthorized, Misconfigured):
+        asked, seconds = 0, 0.0
+        while seconds < 24 * 3600:
+            asked += 1
+            seconds += backoff(kind("no"), asked)
+        assert asked < 1_000
+
+
+async def test_what_no_waiting_fixes_says_so_at_once(
+    connect: Open, embedding_service: EmbeddingService
+) -> None:
+    """The first line about it, and `failure`, have what to do."""
+    embedding_service.always = QUOTA
+    dispatcher = connect()
+    with capture_logs() as lines:
+        work = asyncio.create_task(dispatcher.embed(TEXTS))
+        async with asyncio.timeout(5):
+            while not dispatcher.failure:  # noqa: ASYNC110 - simple enough
+                await asyncio.sleep(0.01)
+    assert "add credit" in lines[0]["hint"]
+    assert (dispatcher.failure.what, dispatcher.failure.hint) == (lines[0]["what"], lines[0]["hint"])
+    work.cancel()
+    await asyncio.wait([work])
+
+
+async def test_a_request_larger_than_a_minute_s_limit_is_split(
+    connect: Open, embedding_service: EmbeddingService
+) -> None:
+    """Waiting never helps; the limit is learned. A lone text past it is refused, and the others are not."""
+    embedding_service.max_tokens_a_minute = 300
+    texts = [f"{number:03} " * 40 for number in range(20)]
+    dispatcher = connect(max_batch_tokens=100_000)
+    async with asyncio.timeout(10):
+        results = await dispatcher.embed([*texts[:10], "endless " * 1000, *texts[10:]])
+    assert [number for number, result in enumerate(results) if isinstance(result, Refused)] == [10]
+    assert not results[10].passes
+    async with asyncio.timeout(10):
+        assert await dispatcher.embed(texts) == [embedding_service.vector(text) for text in texts]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Input validation error: `inputs` must have less than 512 tokens. Given: 604",
+        "Payload Too Large",
+        "Beyond what can be had: 604 of at most 512",
+    ],
+)
+async def test_one_text_that_is_too_long_teaches_no_limit_for_requests(
+    connect: Open, embedding_service: EmbeddingService, words: str
+) -> None:
+    """Whatever the words of a 413: the requests after it are as large as those before."""
+    embedding_service.refuse, embedding_service.poison = "POISON", Status(413, words)
+    dispatcher = connect()
+    results = await dispatcher.embed([*TEXTS[:25], "POISON", *TEXTS[25:]])
+    assert [number for number, result in enumerate(results) if isinstance(result, Refused)] == [25]
+    embedding_service.forget()
+    await dispatcher.embed(TEXTS)
+    assert [len(request.inputs) for request in embedding_service.requests] == [10] * 4
+
+
+async def test_a_learned_limit_is_tried_higher_again(
+    connect: Open, embedding_service: EmbeddingService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that took less for a while gets full requests again."""
+    monkeypatch.setattr("consumer.batch.TRY_AFTER", 5)
+    embedding_service.max_inputs = 2
+    dispatcher = connect()
+    await dispatcher.embed(TEXTS[:10])
+    embedding_service.max_inputs = None
+    embedding_service.forget()
+    for _ in range(10):
+        await dispatcher.embed(TEXTS)
+    assert max(len(request.inputs) for request in embedding_service.requests) == 10
 
 
 async def test_a_lone_text_is_refused_only_after_another_was_taken(

@@ -290,9 +290,7 @@ class TestRetriesByItself:
         blog.once()
         assert (parked(blog), blog.service.texts) == ([], [])
 
-    def test_list_and_status_say_so(
-        self, blog: Sidecar, dead_letter: DeadLetter, walvec: Walvec
-    ) -> None:
+    def test_list_and_status_say_so(self, blog: Sidecar, dead_letter: DeadLetter, walvec: Walvec) -> None:
         """When each is tried next, and how many need attention."""
         poison(blog, 1)
         blog.once()
@@ -327,10 +325,10 @@ class TestBesideOthers:
             end = blog.source.execute("SELECT pg_current_wal_flush_lsn()").fetchone()
             blog.source.execute("INSERT INTO blog VALUES (1000, 'after')")
             until(
-                lambda: blog.target.execute(
-                    "SELECT lsn > %s::pg_lsn FROM walvec.checkpoint", end
-                ).fetchone()
-                == (True,)
+                lambda: (
+                    blog.target.execute("SELECT lsn > %s::pg_lsn FROM walvec.checkpoint", end).fetchone()
+                    == (True,)
+                )
             )
 
 

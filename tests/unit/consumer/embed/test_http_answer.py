@@ -38,6 +38,7 @@ def answer(status: int, message: str = "", *, retry_after: str | None = None) ->
         (405, Misconfigured),
         (408, ServiceUnavailable),
         (413, BatchTooLarge),
+        (424, ServiceUnavailable),
         (422, InputRefused),
         (429, RateLimited),
         (500, ServiceUnavailable),
@@ -61,9 +62,24 @@ def test_each_status_has_its_meaning(status: int, expected: type[EmbeddingError]
         ("batch size 136 > maximum allowed batch size 64", "inputs", 64, None),
         ("Value error, batch size is invalid, it should not be larger than 10.: input", "inputs", 10, None),
         ("Failed to buffer the request body: length limit exceeded", "tokens", None, None),
+        (
+            "The max allowed tokens per submitted batch is 120,000. Your batch has 130,000",
+            "tokens",
+            120_000,
+            130_000,
+        ),
+        ("total number of texts must be at most 96 - received 100", "inputs", 96, 100),
+        ("Too many inputs. The max number of inputs is 16.", "inputs", 16, None),
+        (
+            "* BatchEmbedContentsRequest.requests: at most 100 requests can be in one batch",
+            "inputs",
+            100,
+            None,
+        ),
+        ("Request to text-embedding-3-small: too many tokens overall", "tokens", None, None),
     ],
 )
-@pytest.mark.parametrize("status", [400, 413, 422])
+@pytest.mark.parametrize("status", [400, 413, 422, 500])
 def test_services_say_in_their_own_words_that_a_request_is_too_large(
     status: int, message: str, of: str, limit: int | None, counted: int | None
 ) -> None:
@@ -78,12 +94,140 @@ def test_services_say_in_their_own_words_that_a_request_is_too_large(
     [
         "This model's maximum context length is 8192 tokens, however you requested 9001 tokens",
         "Input id 0 has 9000 tokens, exceeding max 8192 tokens.",
-        "'$.input' is invalid. Please check the API reference",
+        "Input validation error: `inputs` must have less than 512 tokens. Given: 604",
+        "the input length exceeds the context length",
+        "input (600 tokens) is too large to process. increase the physical batch size",
+        "input is too large to process. increase the physical batch size",
+        "The example at index 0 in your batch has too many tokens and does not fit into the context window",
+        "Single text cannot exceed 8194 tokens. 9000 tokens given.",
+        "Range of input length should be [1, 2048]",
+        "Invalid 'input[3]': string too long. Expected a string with maximum length 1048576",
+        "String should have at most 8192 characters",
+        "litellm.BadRequestError: This model's maximum context length is 512 tokens",
     ],
 )
-def test_one_text_too_long_is_no_limit_of_the_request(message: str) -> None:
-    """Nothing is learned from it; the text is found by bisecting."""
-    assert type(explain(answer(400, message), NOW)) is InputRefused
+@pytest.mark.parametrize("status", [400, 413, 422, 500])
+def test_one_text_too_long_is_no_limit_of_the_request(status: int, message: str) -> None:
+    """Nothing is learned from it, whatever the status; the text is found by splitting."""
+    assert type(explain(answer(status, message), NOW)) is InputRefused
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (
+            "Request too large for text-embedding-3-small in organization org-1 on tokens per min (TPM): "
+            "Limit 3000, Requested 4617. The input or output tokens must be reduced in order to run successfully.",
+            BatchTooLarge,
+        ),
+        ("Rate limit exceeded: limit 1,000, requested 1,001", BatchTooLarge),
+        (
+            "Rate limit reached for text-embedding-3-small in organization org-1 on tokens per min (TPM): "
+            "Limit 1000000, Used 999999, Requested 4617. Please try again in 276ms.",
+            RateLimited,
+        ),
+        (
+            "Rate limit reached for requests: Limit 3, Used 3, Requested 1. Please try again in 20s.",
+            RateLimited,
+        ),
+        ("Too many tokens, please wait before trying again.", RateLimited),
+        ("Requests rate limit exceeded", RateLimited),
+        ("Model is overloaded", RateLimited),
+        ("You exceeded your current quota, please check your plan and billing details.", Unauthorized),
+        (
+            "You exceeded your current quota, please check your plan and billing details. Quota exceeded for "
+            "metric: embed_content_free_tier_requests, limit: 100. Please retry in 39.9s.",
+            RateLimited,
+        ),
+        ("Your credit balance is too low", Unauthorized),
+    ],
+)
+def test_429_means_different_things(message: str, expected: type[EmbeddingError]) -> None:
+    """Later, never in this size, or never at all: the words decide."""
+    assert type(explain(answer(429, message), NOW)) is expected
+
+
+def test_the_minute_s_limit_is_the_request_s() -> None:
+    """It is learned like any other; the 3 in a model's name is none."""
+    message = "Request too large for text-embedding-3-small on TPM: Limit 3000, Requested 4617"
+    error = explain(answer(429, message), NOW)
+    assert isinstance(error, BatchTooLarge)
+    assert (error.of, error.limit, error.counted) == ("tokens", 3000, 4617)
+
+
+@pytest.mark.parametrize("status", [400, 402, 403, 429])
+@pytest.mark.parametrize("code", ["insufficient_quota", "billing_hard_limit_reached", "insufficient_balance"])
+def test_an_account_without_credit_is_named_with_what_to_do(status: int, code: str) -> None:
+    """By its code, in whatever field it is, and even where a wait is asked for."""
+    for body in ({"error": {"message": "No.", "code": code}}, {"message": "No.", "type": code}):
+        error = explain(HttpAnswer("the service", status, "9", orjson.dumps(body)), NOW)
+        assert type(error) is Unauthorized
+        assert "credit" in str(error.hint)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "expected", "setting"),
+    [
+        (400, "API key not valid. Please pass a valid API key.", Unauthorized, "api_key_env"),
+        (401, "Incorrect API key provided: sk-canary", Unauthorized, "api_key_env"),
+        (400, "Invalid model: mistral-embd", Misconfigured, "model"),
+        (400, "The model `m` does not exist or you do not have access to it.", Misconfigured, "model"),
+        (404, 'model "nomic" not found, try pulling it first', Misconfigured, "model"),
+    ],
+)
+def test_a_wrong_key_or_model_is_no_fault_of_a_text(
+    status: int, message: str, expected: type[EmbeddingError], setting: str
+) -> None:
+    """Though it comes as a 400; the hint names the setting."""
+    error = explain(answer(status, message), NOW)
+    assert type(error) is expected
+    assert setting in str(error.hint)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (429, RateLimited),
+        (503, ServiceUnavailable),
+        (400, InputRefused),
+        ("upstream", BadAnswer),
+        (None, BadAnswer),
+    ],
+)
+def test_a_failure_within_a_200_is_one(code: object, expected: type[EmbeddingError]) -> None:
+    """As OpenRouter sends those of the providers behind it."""
+    body = orjson.dumps({"error": {"message": "Provider returned error", "code": code}})
+    assert type(explain(HttpAnswer("the service", 200, None, body), NOW)) is expected
+
+
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        ({"error": {"message": "base64 is not supported"}}, {"encoding_format"}),
+        ({"error": {"message": "No.", "param": "dimensions"}}, {"dimensions", "output_dimension"}),
+        ({"detail": [{"type": "extra_forbidden", "loc": ["body", "encoding_format"]}]}, {"encoding_format"}),
+        ({"detail": [{"msg": "No", "loc": ["body", "input", 3], "input": "encoding_format"}]}, set()),
+    ],
+)
+def test_the_option_that_a_service_names_is_known(body: object, names: set[str]) -> None:
+    """In its words, or by the place only; what it quotes is not read."""
+    assert explain(HttpAnswer("the service", 422, None, orjson.dumps(body)), NOW).names == names
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"detail": [{"msg": "first"}, {"msg": "too many inputs, max 7"}, {"msg": "last"}]},
+        {"error": {"message": "Provider error", "metadata": {"raw": "too many inputs, max 7"}}},
+        [{"error": {"message": "too many inputs, max 7", "status": "INVALID_ARGUMENT"}}],
+        {"errors": [{"code": 5006, "message": "too many inputs, max 7"}]},
+    ],
+)
+def test_all_of_the_service_s_words_are_read(message: object) -> None:
+    """Wherever they stand in the document: FastAPI's, OpenRouter's, Google's, Cloudflare's."""
+    error = explain(HttpAnswer("the service", 400, None, orjson.dumps(message)), NOW)
+    assert isinstance(error, BatchTooLarge)
+    assert error.limit == 7
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,9 @@ def test_fewer_vectors_than_texts_are_refused_whatever_their_positions() -> None
         in_order([], [], 2)
 
 
-@pytest.mark.parametrize("positions", [[0, 0], [1, 2], [0, None], [2, None], ["0", "1"], [0, 7], [-1, 0], [[], 1]])
+@pytest.mark.parametrize(
+    "positions", [[0, 0], [1, 2], [0, None], [2, None], ["0", "1"], [0, 7], [-1, 0], [[], 1]]
+)
 def test_positions_that_are_not_those_of_the_texts_are_refused(positions: list[object]) -> None:
     """A vector at the wrong text would never be noticed."""
     with pytest.raises(BadAnswer):
@@ -85,7 +87,14 @@ def test_what_is_no_number_is_refused(numbers: list[float]) -> None:
 
 @pytest.mark.parametrize(
     ("number", "fits"),
-    [(65_504.0, True), (-65_504.0, True), (65_536.0, False), (-70_000.0, False), (1e30, False), (40_000, True)],
+    [
+        (65_504.0, True),
+        (-65_504.0, True),
+        (65_536.0, False),
+        (-70_000.0, False),
+        (1e30, False),
+        (40_000, True),
+    ],
 )
 def test_numbers_must_fit_the_column(number: float, fits: bool) -> None:  # noqa: FBT001
     """Past 2,000 dimensions the column is halfvec; up to there it holds any float32."""
