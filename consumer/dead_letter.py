@@ -1,8 +1,8 @@
 """Rows that cannot be embedded: when one is tried again, and when there are too many of them.
 
-`prepare` finds such rows, `write` parks them and takes them out again, `watch` puts back into work those that
-`walvec dead-letter retry` asked for, and those whose cause may have passed: a minute after they were parked, then
-after twice as long each time, up to a day.
+`prepare` finds such rows, `write` parks them and takes them out again, `watch` puts back into work those
+that `walvec dead-letter retry` asked for, and those whose cause may have passed: a minute after they were
+parked, then after twice as long each time, up to a day.
 
 Pure: no clock, no database.
 """

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from consumer.batch import Limits, pack
 from consumer.config import EmbedderSettings
+from consumer.embed.vectors import MAX_VECTOR_DIMENSIONS
 from consumer.sampling import Basis, Sample
-from consumer.target import MAX_VECTOR_DIMENSIONS
 
 VECTOR_HEADER = 8  # bytes beside a vector's numbers
 

@@ -18,8 +18,9 @@ from consumer.config import Config, TableName, Vectorizer, fingerprint
 from consumer.database import Connection, connect_source, connect_target
 from consumer.embed import open_embedder
 from consumer.embed.dispatch import ask
+from consumer.embed.vectors import MAX_VECTOR_DIMENSIONS
 from consumer.metadata import load_vectorizers
-from consumer.target import MAX_VECTOR_DIMENSIONS, TargetTable
+from consumer.target import TargetTable
 from slots.errors import PreconditionFailed, WalvecError
 from slots.probe import Finding, probe
 from slots.publication import Action, Published, published

@@ -32,8 +32,9 @@ from consumer.embed import Vector
 # vLLM's words.
 _ONE_SIZE = 'Model "m" does not support matryoshka representation, changing output dimensions will not help'
 
-# What becomes of an option that the service does not know: refused in words, by a path only (pydantic's servers),
-# by a 404 (OpenRouter), by a crash, or by a 200 with nothing in it (a model with floats only).
+# What becomes of an option that the service does not know: refused in words, by a path only (pydantic's
+# servers), by a 404 (OpenRouter), by a crash, or by a 200 with nothing or too little in it (a model with
+# floats only).
 Support = Literal["honours", "ignores", "refuses", "points", "routes", "crashes", "empties", "thins"]
 
 
@@ -277,22 +278,16 @@ class EmbeddingService:
 
 def _unsupported(support: Support, name: str, words: str) -> Fault | None:
     """How a service refuses an option that it does not know; None where it doesn't."""
-    match support:
-        case "refuses":
-            return Status(400, words)
-        case "points":
-            where = [{"type": "value_error", "loc": ["body", name], "msg": "Input should be absent"}]
-            return Raw(422, orjson.dumps({"detail": where}))
-        case "routes":
-            return Status(404, "No endpoints found that can serve this request")
-        case "crashes":
-            return Status(500, "Internal Server Error")
-        case "empties":
-            return Spoiled("no data")
-        case "thins":
-            return Spoiled("count")
-        case "honours" | "ignores":
-            return None
+    where = [{"type": "value_error", "loc": ["body", name], "msg": "Input should be absent"}]
+    faults: dict[Support, Fault] = {
+        "refuses": Status(400, words),
+        "points": Raw(422, orjson.dumps({"detail": where})),
+        "routes": Status(404, "No endpoints found that can serve this request"),
+        "crashes": Status(500, "Internal Server Error"),
+        "empties": Spoiled("no data"),
+        "thins": Spoiled("count"),
+    }
+    return faults.get(support)
 
 
 class _Server(ThreadingHTTPServer):

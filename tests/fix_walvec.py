@@ -42,7 +42,7 @@ from consumer.chunk import Chunker, input_hash
 from consumer.commands import backfill, setup
 from consumer.config import Config, TableName, load
 from consumer.embed import Vector
-from consumer.target import MAX_VECTOR_DIMENSIONS
+from consumer.embed.vectors import MAX_VECTOR_DIMENSIONS
 from slots.errors import WalvecError
 from tests.fix_embedding_service import EmbeddingService, vector_of
 from tests.fix_postgres import databases

@@ -11,8 +11,8 @@
         └── InputRefused         400, 422: something in the texts     split, down to the text
 
 `dispatch` does what the right-hand side says, and `blame` says when a failure is a text's instead. The
-statuses are what a service sends that says no more; its words decide first. Messages hold statuses, counts and error codes; never a text,
-a key or the service's own words, which like to quote both.
+statuses are those of a service that says no more; its words decide first. Messages hold statuses, counts and
+error codes; never a text, a key or the service's own words, which like to quote both.
 """
 
 from typing import Literal

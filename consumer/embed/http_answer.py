@@ -41,6 +41,7 @@ _UNAVAILABLE: Mapping[int, Cause] = {
 _KEY_HINT = "check the key that [embedder] api_key_env names, and its account"
 _ACCOUNT_HINT = "no waiting fixes this: add credit to the provider's account, or raise its limit"
 _URL_HINT = "check [embedder] base_url"
+_MODEL_HINT = "set [embedder] model to one that this service has"
 _SETTINGS_HINT = "check [embedder] base_url and model"
 
 
@@ -123,13 +124,11 @@ def _by_words(said: Said, status: int, what: str, wait: float | None) -> Embeddi
         case "moment":
             return RateLimited(what, retry_after=wait)
         case "model":
-            hint = "set [embedder] model to one that this service has"
-            return Misconfigured(f"{what}: it does not have the model", hint=hint, names=said.fields)
+            return Misconfigured(f"{what}: it does not have the model", hint=_MODEL_HINT, names=said.fields)
         case "input":
             return InputRefused(f"{what}: a text is longer than the model takes", names=said.fields)
-        case "inputs" | "tokens":
-            return _too_large(meaning, said, what)
-    return None
+        case _:
+            return _too_large(meaning, said, what) if meaning else None
 
 
 def _by_status(said: Said, status: int, what: str, wait: float | None) -> EmbeddingError:

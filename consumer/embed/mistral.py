@@ -6,12 +6,12 @@ https://docs.mistral.ai/api/endpoint/embeddings
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import cast
 
 import httpx2
 from mistralai.client import Mistral
 from mistralai.client.errors import MistralError, NoResponseError
 from mistralai.client.models import EmbeddingResponse
+from mistralai.client.types import UNSET
 
 from consumer.embed import Answer, Settings
 from consumer.embed.api_key import api_key
@@ -62,11 +62,14 @@ class MistralEmbedder:
         return await self._own_options.ask(texts, self._send)
 
     async def _send(self, texts: Sequence[str], options: Options) -> Answer:
+        size = options.get("output_dimension")
         try:
             # The SDK's time-out is one for each read, which a server that trickles never meets.
             async with asyncio.timeout(self._timeout):
                 response = await self._client.embeddings.create_async(
-                    model=self.model, inputs=list(texts), **cast("dict[str, int]", options)
+                    model=self.model,
+                    inputs=list(texts),
+                    output_dimension=size if isinstance(size, int) else UNSET,
                 )
         except (TimeoutError, httpx2.TimeoutException):
             raise timed_out(self._service, self._timeout) from None

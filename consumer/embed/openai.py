@@ -34,7 +34,8 @@ DIMENSIONS_MAX = 8_192  # read even if fewer are configured, so that the error c
 class OpenAIEmbedder:
     """Asks the server at `base_url`.
 
-    `dimensions` and base64 are asked for until the server refuses them. A server other than OpenAI's may need no key; without one no Authorization is sent.
+    `dimensions` and base64 are asked for until the server refuses them. A server other than OpenAI's may
+    need no key; without one no Authorization is sent.
     """
 
     name = "openai"

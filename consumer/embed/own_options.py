@@ -7,7 +7,8 @@ enough to find out, and it is tried with the first refusal, then ever more rarel
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from consumer.embed import Answer
 from consumer.embed.errors import (
@@ -110,5 +111,5 @@ def _is_refusal(error: EmbeddingError) -> bool:
     return isinstance(error, InputRefused | Misconfigured)
 
 
-def _without(options: Options, names: Set[str]) -> Options:
+def _without(options: Options, names: AbstractSet[str]) -> Options:
     return {name: value for name, value in options.items() if name not in names}

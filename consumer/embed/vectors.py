@@ -86,4 +86,4 @@ def _fits_half(vector: Vector) -> bool:
     """Look at one byte of each number first, as above."""
     if not _LARGE.search(vector.tobytes()[_TOP_BYTE::4]):
         return True
-    return -HALF_MAX <= min(vector) and max(vector) <= HALF_MAX
+    return min(vector) >= -HALF_MAX and max(vector) <= HALF_MAX

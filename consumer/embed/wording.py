@@ -1,8 +1,8 @@
 """What a service says in the body of a failure: JSON or not -> words, code, fields -> what they mean. Pure.
 
 Wording differs from service to service and changes. It is read here and goes no further, because it may
-quote the texts or the key. Sources: error answers of OpenAI, Mistral, Gemini, Voyage, Cohere, Jina, DashScope,
-Bedrock, OpenRouter, LiteLLM, vLLM, Hugging Face TEI, llama.cpp and Ollama, as their users reported them.
+quote the texts or the key. Sources: error answers of OpenAI, Mistral, Gemini, Voyage, Cohere, Jina,
+DashScope, Bedrock, OpenRouter, LiteLLM, vLLM, Hugging Face TEI, llama.cpp and Ollama, as reported by users.
 """
 
 import re
@@ -53,7 +53,8 @@ _MODEL = re.compile(
 _ONE_INPUT = re.compile(
     r"context (length|window)|max_(model|seq|sequence)_len|must have less than \d+ tokens"
     r"|\b(input|text|sequence|prompt|string|document)s?[ _]length"
-    r"|\b(input|text|sequence|prompt|string|document|chunk)s?\b((?!array|list|body)[^\n]){0,30} too (long|large)"
+    r"|\b(input|text|sequence|prompt|string|document|chunk)s?\b"
+    r"((?!array|list|body)[^\n]){0,30} too (long|large)"
     r"|\b(input|text|document|string|example|item)\b( at)?( index| id)?[ \[#]{1,2}\d+"
     r"|\b(single|each|one|every|per) (text|input|document|string|item)\b"
     r"|string too long|string_(too_long|above_max_length)|should have at most \d+ characters"

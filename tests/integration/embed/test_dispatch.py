@@ -443,6 +443,7 @@ async def test_a_request_larger_than_a_minute_s_limit_is_split(
     async with asyncio.timeout(10):
         results = await dispatcher.embed([*texts[:10], "endless " * 1000, *texts[10:]])
     assert [number for number, result in enumerate(results) if isinstance(result, Refused)] == [10]
+    assert isinstance(results[10], Refused)
     assert not results[10].passes
     async with asyncio.timeout(10):
         assert await dispatcher.embed(texts) == [embedding_service.vector(text) for text in texts]
@@ -514,6 +515,7 @@ async def test_a_text_that_takes_all_the_time_there_is_does_not_hold_up_the_othe
     async with asyncio.timeout(10):
         results = await dispatcher.embed(TEXTS[:10])
     assert [number for number, result in enumerate(results) if isinstance(result, Refused)] == [7]
+    assert isinstance(results[7], Refused)
     assert results[7].passes
 
 

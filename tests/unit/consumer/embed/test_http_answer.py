@@ -116,14 +116,18 @@ def test_one_text_too_long_is_no_limit_of_the_request(status: int, message: str)
     ("message", "expected"),
     [
         (
-            "Request too large for text-embedding-3-small in organization org-1 on tokens per min (TPM): "
-            "Limit 3000, Requested 4617. The input or output tokens must be reduced in order to run successfully.",
+            (
+                "Request too large for text-embedding-3-small in organization o on tokens per min (TPM): "
+                "Limit 3000, Requested 4617. The input or output tokens must be reduced."
+            ),
             BatchTooLarge,
         ),
         ("Rate limit exceeded: limit 1,000, requested 1,001", BatchTooLarge),
         (
-            "Rate limit reached for text-embedding-3-small in organization org-1 on tokens per min (TPM): "
-            "Limit 1000000, Used 999999, Requested 4617. Please try again in 276ms.",
+            (
+                "Rate limit reached for text-embedding-3-small in organization o on tokens per min (TPM): "
+                "Limit 1000000, Used 999999, Requested 4617. Please try again in 276ms."
+            ),
             RateLimited,
         ),
         (
@@ -135,8 +139,10 @@ def test_one_text_too_long_is_no_limit_of_the_request(status: int, message: str)
         ("Model is overloaded", RateLimited),
         ("You exceeded your current quota, please check your plan and billing details.", Unauthorized),
         (
-            "You exceeded your current quota, please check your plan and billing details. Quota exceeded for "
-            "metric: embed_content_free_tier_requests, limit: 100. Please retry in 39.9s.",
+            (
+                "You exceeded your current quota, please check your plan and billing details. Quota exceeded "
+                "for metric: embed_content_free_tier_requests, limit: 100. Please retry in 39.9s."
+            ),
             RateLimited,
         ),
         ("Your credit balance is too low", Unauthorized),
