@@ -87,6 +87,23 @@ def test_what_else_is_wrong_is_named(reported: Reported) -> None:
     assert (verdict.state, verdict.also) == ("not_running", ("dead_letters",))
 
 
+@pytest.mark.parametrize(
+    ("parked", "retried", "words"),
+    [
+        (1, 1, "1 row is parked; it is tried again by itself"),
+        (3, 3, "they are tried again by themselves"),
+        (3, 2, "(2 of them tried again by themselves), so see why"),
+        (3, 0, "3 rows are parked, so see why"),
+    ],
+)
+def test_rows_that_need_attention_are_told_from_those_tried_again(
+    reported: Reported, parked: int, retried: int, words: str
+) -> None:
+    """A cause that may pass needs nobody; a refused text does."""
+    report = reported(vectorizer={"dead_letters": parked, "dead_letters_retried": retried})
+    assert words in judge(report).text
+
+
 def test_a_slot_without_a_checkpoint_is_no_new_one(reported: Reported) -> None:
     """A resync that was interrupted is gone on with: setup would pass over what was missed."""
     assert judge(reported(checkpoint_lsn=None)).state == "no_checkpoint"

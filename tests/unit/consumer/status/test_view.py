@@ -70,11 +70,17 @@ def test_fits_whatever_the_names_are(reported: Reported) -> None:
             "embedded_rows": 10**10,
             "embedded_chunks": 10**11,
             "paused": "why " * 60,
-            "dead_letters": 7,
+            "dead_letters": 7_000,
+            "dead_letters_retried": 6_500,
         },
         wal_status="lost",
     )
     assert max(map(len, shown(report).splitlines())) <= WIDTH
+
+
+def test_parked_rows_that_are_tried_again_are_counted(reported: Reported) -> None:
+    """Beside all that are parked."""
+    assert "7 (5 retried)" in shown(reported(vectorizer={"dead_letters": 7, "dead_letters_retried": 5}))
 
 
 def test_colours_are_for_terminals(reported: Reported) -> None:
