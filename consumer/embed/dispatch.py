@@ -191,7 +191,7 @@ class Dispatcher:
             except _Blamed as blamed:
                 if len(part) == 1:
                     job.results[part.start] = _refused(blamed.error)
-                    if before:
+                    if before and isinstance(blamed.error, BatchTooLarge):
                         # It was this text that was too large, and not what it was sent with.
                         self._budget.unlearn(before)
                 elif isinstance(blamed.error, BatchTooLarge):

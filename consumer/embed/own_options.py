@@ -35,7 +35,8 @@ class OwnOptions:
         self._dimensions = dimensions
         self._refusals = 0  # since the last answer, or the last trial
         self._suspect_after = 1
-        self._trying = asyncio.Lock()
+        self._trials = 0
+        self._trying = asyncio.Lock()  # one finds out for all whose requests were refused together
 
     async def ask(self, texts: Sequence[str], send: Send) -> Answer:
         """Send the texts with the options that the service takes. Raises EmbeddingError."""
@@ -47,8 +48,10 @@ class OwnOptions:
                 raise
             if found := await self._without_named(texts, error, send):
                 return found
+            trials = self._trials
             async with self._trying:
-                if self._options is options:
+                if self._options is options and self._trials == trials:
+                    self._trials += 1
                     self._options = await self._without_refused(texts, error, send)
             if self._options is options:
                 raise

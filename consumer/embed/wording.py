@@ -50,15 +50,19 @@ _MODEL = re.compile(
     r"model_not_found|invalid_model|(unknown|no such|invalid) model\b"
     r"|\bmodel [^\n]{0,80}(does not exist|not found|is not (available|loaded|served)|not a valid model)"
 )
-_ONE_INPUT = re.compile(
+# Lengths are of one input; a number of tokens or bytes may be, where the words name one.
+_LENGTH = re.compile(
     r"context (length|window)|max_(model|seq|sequence)_len|must have less than \d+ tokens"
     r"|\b(input|text|sequence|prompt|string|document)s?[ _]length"
     r"|\b(input|text|sequence|prompt|string|document|chunk)s?\b"
     r"((?!array|list|body)[^\n]){0,30} too (long|large)"
-    r"|\b(input|text|document|string|example|item)\b( at)?( index| id)?[ \[#]{1,2}\d+"
-    r"|\b(single|each|one|every|per) (text|input|document|string|item)\b"
     r"|string too long|string_(too_long|above_max_length)|should have at most \d+ characters"
 )
+_ONE = re.compile(
+    r"\b(input|text|document|string|example|item)\b( at)?( index| id)?[ \[#]{1,2}\d+"
+    r"|\b(single|each|one|every|per) (text|input|document|string|item)\b"
+)
+_EXCESS = re.compile(r"exceed|too (long|large|many)|at most|maximum|larger than|longer than|limit")
 _TOO_MANY_INPUTS = re.compile(
     r"too many (inputs|texts|items|documents)|batch size|(array|list) (is )?too long|array_above_max_length"
     r"|(maximum|max|at most|total)( number of)?( \d+)? (inputs|texts|items|documents)"
@@ -106,7 +110,7 @@ class Said:
 
     def _size(self) -> Meaning | None:
         """What is too large: one input, which says nothing of requests, or the request."""
-        if _ONE_INPUT.search(self.words):
+        if _LENGTH.search(self.words) or (_ONE.search(self.words) and _EXCESS.search(self.words)):
             return "input"
         if _TOO_MANY_INPUTS.search(self.words):
             return "inputs"

@@ -279,6 +279,16 @@ async def test_a_service_that_refuses_everything_is_asked_about_options_ever_mor
     assert len(embedding_service.requests) < 110
 
 
+async def test_requests_that_are_refused_together_are_looked_into_once(
+    connect: Open, embedding_service: EmbeddingService
+) -> None:
+    """Sixteen in flight do not make sixteen trials."""
+    embedding_service.always, embedding_service.latency = Status(500), 0.05
+    embedder = connect()
+    await asyncio.gather(*(failure_of(embedder, TEXTS) for _ in range(16)))
+    assert len(embedding_service.requests) <= 20
+
+
 async def test_mistral_embed_is_not_asked_for_dimensions(
     monkeypatch: pytest.MonkeyPatch, embedding_service: EmbeddingService
 ) -> None:

@@ -113,6 +113,18 @@ def test_one_text_too_long_is_no_limit_of_the_request(status: int, message: str)
 
 
 @pytest.mark.parametrize(
+    ("status", "expected"), [(400, InputRefused), (500, ServiceUnavailable), (503, ServiceUnavailable)]
+)
+def test_a_text_that_is_only_named_is_not_called_too_long(
+    status: int, expected: type[EmbeddingError]
+) -> None:
+    """A crash at input 3 is still a crash, which may pass."""
+    error = explain(answer(status, "Could not process input 3 of your batch"), NOW)
+    assert type(error) is expected
+    assert "longer" not in error.what
+
+
+@pytest.mark.parametrize(
     ("message", "expected"),
     [
         (
