@@ -103,6 +103,7 @@ class Spoiled:
         "index",
         "dimensions",
         "nan",
+        "large",
         "no data",
         "null",
         "nothing",
@@ -393,14 +394,15 @@ class _Handler(BaseHTTPRequestHandler):
                 del answer["data"][0]["index"]  # which is right: a protobuf's 0 is left out
             case "index":
                 answer["data"][0]["index"] = 7_000
-            case "dimensions":
-                answer["data"][0]["embedding"] = self._encoded(vector_of("", size + 1))
-            case "nan":
-                answer["data"][0]["embedding"] = self._encoded(array("f", [float("nan")] * size))
             case "no data":
                 answer["data"] = []
             case "null":
                 answer["data"][0]["embedding"] = None
+            case "dimensions" | "nan" | "large":
+                wrong = {"nan": [float("nan")] * size, "large": [70_000.0] * size}.get(
+                    how, [0.5] * (size + 1)
+                )
+                answer["data"][0]["embedding"] = self._encoded(array("f", wrong))
             case "html":
                 return b"<html>Welcome to the proxy</html>", "text/html"
         body = {"nothing": b"", "not json": b'{"data": [', "huge": b" " * 4_000_000}.get(how)

@@ -312,6 +312,23 @@ async def test_a_failing_text_does_not_hold_up_the_others(
     assert dispatcher.usage.requests < 50
 
 
+@pytest.mark.parametrize(("dimensions", "fits"), [(8, True), (2_001, False)])
+async def test_a_vector_that_the_column_cannot_hold_is_its_text_s_failure(
+    connect: Open,
+    embedding_service: EmbeddingService,
+    dimensions: int,
+    fits: bool,  # noqa: FBT001
+) -> None:
+    """Past 2,000 dimensions the column is halfvec; the target would refuse the whole batch."""
+    embedding_service.dimensions = dimensions
+    embedding_service.refuse, embedding_service.poison = "POISON", Spoiled("large")
+    *others, result = await connect(dimensions=dimensions).embed([*TEXTS[:10], "POISON"])
+    assert others == [embedding_service.vector(text) for text in TEXTS[:10]]
+    assert isinstance(result, Refused) is not fits
+    if isinstance(result, Refused):
+        assert "halfvec" in result.message
+
+
 @pytest.mark.parametrize("poison", [Status(503), Status(429), Status(502), Reset()], ids=str)
 async def test_neither_overload_nor_a_lost_connection_is_held_against_a_text(
     connect: Open, embedding_service: EmbeddingService, poison: Fault

@@ -1,5 +1,6 @@
 """The user's own function, imported and called for real."""
 
+import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,6 +36,17 @@ def choosy(texts):
     if "no" in texts:
         raise InputRefused("not that")
     return plain(texts)
+
+def fragile(texts):
+    if "no" in texts:
+        raise MemoryError(texts)
+    return plain(texts)
+
+def forgetful(texts):
+    return [[float(len(text)), 1.0] for text in texts if text != "no"]
+
+def holey(texts):
+    return [None if text == "no" else [float(len(text)), 1.0] for text in texts]
 
 def nothing(texts):
     return None
@@ -109,6 +121,15 @@ async def test_a_function_may_refuse_a_text() -> None:
     results = await dispatcher.embed(["yes", "no", "well"])
     assert [isinstance(result, Refused) for result in results] == [False, True, False]
     assert results[1] == Refused(InputRefused.__name__, "not that", passes=False)
+
+
+@pytest.mark.parametrize("function", ["fragile", "forgetful", "holey"])
+async def test_a_text_that_a_function_fails_on_does_not_hold_up_the_others(function: str) -> None:
+    """By an exception, by fewer vectors, by None in a vector's place; it may pass another time."""
+    dispatcher = Dispatcher(opened(function), settings(function))
+    async with asyncio.timeout(5):
+        results = await dispatcher.embed(["yes", "no", "well"])
+    assert [isinstance(result, Refused) and result.passes for result in results] == [False, True, False]
 
 
 @pytest.mark.parametrize("function", ["absent", "number", "model.absent"])
