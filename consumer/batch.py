@@ -59,7 +59,7 @@ def pack(tokens: Sequence[int], limits: Limits, start: int = 0) -> Iterator[rang
 
 
 def cut(request: range, parts: int) -> list[range]:
-    """Split a request into so many parts of about the same length, or as many as it has texts."""
+    """Split a request into parts of about the same length: `parts` of them, or as many as it has texts."""
     parts = min(parts, len(request))
     edges = [request.start + len(request) * part // parts for part in range(parts + 1)]
     return [range(start, stop) for start, stop in pairwise(edges)]

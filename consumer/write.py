@@ -261,7 +261,7 @@ class Writer:
     async def _share_of_dead_letters(self, name: str, batch: Batch) -> Share:
         """Return the vectorizer's share of parked rows, this batch included.
 
-        A row that was parked already and failed again is no sign of a systematic error. Raises
+        A row that was parked already and failed again does not count as a systematic error. Raises
         TooManyDeadLetters where there are more than allowed, and the share says that it is one.
         """
         parked = fresh = 0

@@ -31,8 +31,10 @@ WAIT_SUSPECTED = (0.1, 1.0)  # while the service is well, and it is the texts th
 
 
 def backoff(error: EmbeddingError, attempt: int, *, suspected: bool = False) -> float:
-    """Seconds to wait after so many failures: what the service asked for and a little more, else doubling
-    with jitter.
+    """Return the seconds to wait after `attempt` failures in a row.
+
+    What the service asked for and a little more, otherwise doubling, with jitter. `suspected`: the service is
+    well, and only the texts are in doubt.
     """
     if error.retry_after is not None:
         return error.retry_after * _between(1.0, 1.05) + _between(0.0, 0.1)

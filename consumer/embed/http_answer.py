@@ -116,7 +116,7 @@ def explain(answer: HttpAnswer, now: float) -> EmbeddingError:
 
 
 def _by_words(said: Said, status: int, what: str, wait: float | None) -> EmbeddingError | None:
-    match meaning := said.means(status, told_when=wait is not None):
+    match meaning := said.means(status, has_wait=wait is not None):
         case "account":
             return Unauthorized(f"{what}: the account is out of credit", hint=_ACCOUNT_HINT)
         case "key":

@@ -60,7 +60,7 @@ class OwnOptions:
         return answer
 
     async def _without_named(self, texts: Sequence[str], error: EmbeddingError, send: Send) -> Answer | None:
-        """Take a service at its word: leave out what its refusal names. None if that is no help."""
+        """Take a service at its word: leave out what its refusal names. None if that does not help."""
         fewer = _without(self._options, error.names)
         if fewer == self._options or not _is_refusal(error):
             return None

@@ -32,7 +32,7 @@ def as_vector(numbers: Iterable[float]) -> Vector:
 
 
 def in_order(vectors: list[Vector], positions: Sequence[object], texts: int) -> list[Vector]:
-    """Put the answers for so many texts in their order, by the positions that they carry.
+    """Put the answers for a request's texts in their order, by the positions that they carry.
 
     All None: they are in order. One None among others: that is the first, whose 0 a protobuf leaves out.
     Raises BadAnswer unless each position is there once.

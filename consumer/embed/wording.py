@@ -91,12 +91,12 @@ class Said:
     failed: bool = False  # the body calls itself an error, whatever the status
     status: int | None = None  # of the failure, where the body has one
 
-    def means(self, status: int, *, told_when: bool) -> Meaning | None:
+    def means(self, status: int, *, has_wait: bool) -> Meaning | None:
         """What the words say of a failure of this status; None: nothing that is understood.
 
-        `told_when`: the service said when to come back, so it is the moment and not the account.
+        `has_wait`: the service said when to come back, so it means the moment and not the account.
         """
-        passes = told_when or bool(_MOMENT.search(self.words))
+        passes = has_wait or bool(_MOMENT.search(self.words))
         if _NO_CREDIT.search(self.words) or (_ACCOUNT.search(self.words) and not passes):
             return "account"
         if status == 429:  # noqa: PLR2004 - all that it says of sizes is about a minute, except for one thing
