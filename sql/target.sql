@@ -107,6 +107,20 @@ FROM {target} AS t
 ORDER BY embedding {operator} %(query)s::{vector}
 LIMIT %(limit)s
 
+-- name: search_widely
+-- Let an index look at as many candidates as are wanted, until the transaction's end. The parameter of type vector loads
+-- pgvector before the settings are listed, so that those are set which its version has.
+SELECT set_config(s.name, CASE s.name
+    WHEN 'hnsw.ef_search' THEN greatest(s.setting::integer, least(%(limit)s::integer, s.max_val::integer))::text
+    ELSE 'strict_order'
+END, true)
+FROM pg_settings AS s
+WHERE s.name IN ('hnsw.ef_search', 'hnsw.iterative_scan') AND %(query)s::{vector} IS NOT NULL
+
+-- name: search_exactly
+-- Compare every vector, until the transaction's end.
+SELECT set_config('enable_indexscan', 'off', true), set_config('enable_seqscan', 'on', true)
+
 -- name: coverage
 -- How many rows have an embedding, in how many chunks.
 SELECT count(*) FILTER (WHERE chunk_seq = 0) AS rows, count(*) AS chunks FROM {target}

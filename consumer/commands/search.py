@@ -7,11 +7,12 @@ from psycopg.rows import dict_row
 from consumer.commands.backfill import find
 from consumer.commands.output import print_json, print_table
 from consumer.config import Config
-from consumer.database import connect_target
-from consumer.embed import open_embedder
+from consumer.database import Connection, connect_target
+from consumer.embed import Vector, open_embedder
 from consumer.embed.dispatch import ask
 from consumer.errors import UsageInvalid
-from consumer.target import find_target, register_vectors
+from consumer.target import TargetTable, find_target, register_vectors
+from slots.queries import load
 
 _EXCERPT = 72  # characters of a chunk that a table shows: with keys of usual length, 100 columns
 
@@ -33,9 +34,7 @@ async def search(config: Config, name: str, query: str, *, limit: int, as_json: 
     async with await connect_target(config, role="search") as target:
         await register_vectors(target)
         table = await find_target(target, vectorizer, config.embedder.dimensions)
-        cursor = target.cursor(row_factory=dict_row)
-        await cursor.execute(table.compose("search"), {"query": vector, "limit": limit})
-        rows = await cursor.fetchall()
+        rows = await nearest(target, table, vector, limit=limit)
     keys = [column.name for column in table.key]
     if as_json:
         print_json([_document(row, keys) for row in rows])
@@ -53,6 +52,32 @@ async def search(config: Config, name: str, query: str, *, limit: int, as_json: 
             ],
             empty="nothing is embedded yet; `walvec status` says how far the backfill is",
         )
+
+
+async def nearest(
+    connection: Connection, table: TargetTable, vector: Vector, *, limit: int
+) -> list[dict[str, Any]]:
+    """Return the `limit` nearest chunks, or all of them where there are fewer.
+
+    An index gives up early: after as many candidates as it was set to look at, of which some may have been
+    deleted. Where it finds too few, every vector is compared.
+    """
+    values = {"query": vector, "limit": limit}
+    async with connection.transaction():
+        await connection.execute(table.compose("search_widely"), values)
+        rows = await _search(connection, table, values)
+        if len(rows) < limit:
+            await connection.execute(load("target.sql")["search_exactly"])
+            rows = await _search(connection, table, values)
+    return rows
+
+
+async def _search(
+    connection: Connection, table: TargetTable, values: dict[str, object]
+) -> list[dict[str, Any]]:
+    cursor = connection.cursor(row_factory=dict_row)
+    await cursor.execute(table.compose("search"), values)
+    return await cursor.fetchall()
 
 
 def _document(row: dict[str, Any], keys: list[str]) -> dict[str, Any]:
