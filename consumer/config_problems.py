@@ -66,7 +66,7 @@ def explain(
     problems = []
     for error in errors:
         path = _path(error)
-        what, hint = _words(error, settings, path)
+        what, hint = words_for(error, settings, path)
         problems.append((f"{_origin(path, file, variable)}: {_spelt(path, file)} {what}", hint))
     if len(problems) == 1:
         return ConfigInvalid(problems[0][0], hint=problems[0][1])
@@ -116,7 +116,7 @@ _WORDS: Mapping[str, tuple[str, str | None]] = {
 }
 
 
-def _words(error: ErrorDetails, settings: type[BaseModel], path: KeyPath) -> tuple[str, str | None]:
+def words_for(error: ErrorDetails, settings: type[BaseModel], path: KeyPath) -> tuple[str, str | None]:
     """Say what is wrong with the key at `path`, and what to write instead."""
     match error["type"]:
         case "walvec":

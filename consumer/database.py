@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import Jsonb
 
 from consumer.config import Config
+from consumer.errors import ConfigInvalid
 from consumer.session import Session
 from slots.errors import ConnectionLost, PreconditionFailed
 from slots.queries import load
@@ -107,9 +108,7 @@ async def _connect(which: str, dsn: str, role: str, *, setting: str = "source") 
     try:
         connection = await Session.connect(conninfo(dsn, role), autocommit=True)
     except psycopg.ProgrammingError as error:
-        raise PreconditionFailed(
-            f"the {which} DSN cannot be read", hint=f"look at [{setting}] dsn"
-        ) from error
+        raise ConfigInvalid(f"the {which} DSN cannot be read", hint=f"look at [{setting}] dsn") from error
     except psycopg.OperationalError as error:
         raise connection_error(which, error, setting) from error
     connection.conninfo = conninfo(dsn, f"{role} (is it still there?)")
@@ -118,9 +117,16 @@ async def _connect(which: str, dsn: str, role: str, *, setting: str = "source") 
 
 def connection_error(
     which: str, error: psycopg.OperationalError, setting: str
-) -> ConnectionLost | PreconditionFailed:
-    """Tell a server that is away (wait for it) from one that says no (say what it says)."""
+) -> ConnectionLost | PreconditionFailed | ConfigInvalid:
+    """Tell a server that is away (wait for it) from one that says no (say what it says).
+
+    A parameter that libpq cannot use is neither: its value stays unsaid.
+    """
     message = _connection_message(str(error))
+    if impossible := _IMPOSSIBLE.search(message):
+        return ConfigInvalid(
+            f"the {which} DSN has an impossible {impossible.lastgroup}", hint=f"look at [{setting}] dsn"
+        )
     if any(words in message for words in _REFUSALS):
         return PreconditionFailed(
             f"the {which} database refuses the connection: {message}", hint=f"look at [{setting}] dsn"
@@ -135,6 +141,14 @@ def _connection_message(message: str) -> str:
     words = [f"connection {each}" for each in tries] or lines[:1]
     return "; ".join(re.sub(r"^connection (failed|is bad): ", "", each) for each in dict.fromkeys(words))
 
+
+# What libpq says of a parameter that it cannot use, before it asks a server.
+_IMPOSSIBLE = re.compile(
+    r"(?P<port>invalid port number|Servname not supported|could not match \d+ port numbers)"
+    r"|(?P<service>definition of service .* not found|service file .* not found)"
+    r"|(?P<address>could not parse network address|could not match \d+ host (?:names|addresses))"
+    r'|(?P<parameter>invalid (?:\w+|"\w+") value: |invalid integer value .* for connection option)'
+)
 
 _REFUSALS = (
     "authentication failed",

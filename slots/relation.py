@@ -22,6 +22,16 @@ ReplicaIdentity = Literal["default", "index", "full", "nothing"]
 
 _FIRST_NORMAL_OID: Final = 16384  # below it are the types that initdb makes
 
+_OTHER_KINDS: Final[Mapping[str, str]] = {
+    "v": "a view",
+    "m": "a materialized view",
+    "f": "a foreign table",
+    "S": "a sequence",
+    "i": "an index",
+    "I": "an index",
+    "c": "a composite type",
+}
+
 _REPLICA_IDENTITIES: Final[Mapping[str, ReplicaIdentity]] = {
     "d": "default",
     "i": "index",
@@ -116,7 +126,9 @@ async def describe(conn: psycopg.AsyncConnection[Any], schema: str, name: str) -
         await cursor.execute(QUERIES["relation"], {"schema": schema, "name": name})
         table = await cursor.fetchone()
         if table is None:
-            raise PreconditionFailed(f"there is no table {quoted(schema, name)}")
+            raise PreconditionFailed(
+                f"there is no table {quoted(schema, name)}", hint="names are spelt exactly, as schema.table"
+            )
         _require_logged(table)
         columns = await _columns(cursor, table["oid"])
         await cursor.execute(QUERIES["leaves"], {"oid": table["oid"]})
@@ -188,7 +200,10 @@ def _by_table(rows: Iterable[DictRow]) -> Mapping[int, list[UniqueIndex]]:
 def _require_logged(table: DictRow) -> None:
     name = quoted(table["schema"], table["name"])
     if table["kind"] not in {"r", "p"}:
-        raise PreconditionFailed(f"{name} is no table: only tables and partitioned tables are in the log")
+        kind = _OTHER_KINDS.get(table["kind"], "not a table")
+        raise PreconditionFailed(
+            f"{name} is {kind}, which has no changes in the log", hint="name a table that holds the rows"
+        )
     if table["persistence"] == "u":
         raise PreconditionFailed(
             f"{name} is unlogged: its changes are not in the log",

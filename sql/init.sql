@@ -1,7 +1,7 @@
 -- What `walvec init` looks at to propose a configuration.
 
 -- name: text_columns
--- A table's columns, and which of them hold text. No row: there is no such table.
+-- A table's columns, and which of them hold text.
 SELECT a.attname AS name, quote_ident(a.attname) AS sql, a.attnotnull AS not_null, t.typcategory = 'S' AND a.attgenerated = '' AS is_text,
     coalesce(a.attnum = ANY (i.indkey::int2[]), false) AS in_key
 FROM pg_class AS c

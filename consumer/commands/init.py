@@ -8,8 +8,9 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 
 import typer
@@ -18,6 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 from consumer.commands.init_proposal import Column, Proposal, lengths_of, look
 from consumer.commands.init_template import FRAME, PROVIDERS, VECTORIZER
 from consumer.config import TableName
+from consumer.environment import spelling
 from consumer.errors import UsageInvalid
 from consumer.masking import SECRETS
 from consumer.table_name import MAX_NAME_BYTES
@@ -30,12 +32,12 @@ def write(
 ) -> None:
     """Write the file to `output` (`-`: stdout).
 
-    Raises UsageInvalid where the file exists and `force` is off, or a name is none; PreconditionFailed
-    where a table isn't there.
+    Raises UsageInvalid where the file exists and `force` is off, or a name or the DSN is malformed;
+    PreconditionFailed where a table cannot be followed.
     """
-    names = [_table(name) for name in tables]
+    names = list(dict.fromkeys(_table(name) for name in tables))
     if provider not in PROVIDERS:
-        raise UsageInvalid(f"{provider} is no provider", hint=f"known are {', '.join(PROVIDERS)}")
+        raise UsageInvalid(f'unknown provider "{provider}"', hint=f"choose one of {', '.join(PROVIDERS)}")
     if output != STDOUT and output.exists() and not force:
         raise UsageInvalid(f"{output} exists", hint="--force overwrites it, --output names another")
     found = asyncio.run(look(names, dsn))
@@ -57,7 +59,7 @@ def render(
     proposals: Sequence[Proposal], *, dsn: str | None, provider: str, left_out: Sequence[str] = ()
 ) -> str:
     """Compose the file's text; `left_out` are tables that are not proposed, and why."""
-    names = _unique_names([proposal.table for proposal in proposals])
+    tables = [proposal.table for proposal in proposals]
     vectorizers = [
         _why(proposal)
         + VECTORIZER.format(
@@ -65,9 +67,9 @@ def render(
             table=_quoted(str(proposal.table)),
             text=_quoted(_expression(proposal.columns)),
             remark="" if proposal.columns else "  # <- write your columns here",
-            target=_quoted(str(_target(proposal.table))),
+            target=_quoted(str(target)),
         )
-        for name, proposal in zip(names, proposals, strict=True)
+        for name, target, proposal in zip(_names(tables), _targets(tables), proposals, strict=True)
     ]
     if not vectorizers:
         example = VECTORIZER.format(
@@ -143,22 +145,43 @@ def _remark(text: str) -> str:
     return f"# {''.join(each if each.isprintable() else '?' for each in text)}\n"
 
 
-def _target(table: TableName) -> TableName:
-    suffix = "_embedding"
-    stem = table.name.encode()[: MAX_NAME_BYTES - len(suffix)].decode(errors="ignore")
-    return TableName(table.schema, stem + suffix)
+def _names(tables: Sequence[TableName]) -> list[str]:
+    """Name each vectorizer after its table, with the schema or a number where two would share a name.
 
-
-def _unique_names(tables: Sequence[TableName]) -> list[str]:
-    """Name each vectorizer after its table, with the schema where two tables share a name."""
-    names: list[str] = []
+    Two names that are the same in a variable (a-b and A_b) count as one.
+    """
+    taken: dict[str, str] = {}
     for table in tables:
-        name = re.sub(r"\W", "_", table.name, flags=re.ASCII)[: MAX_NAME_BYTES - 1]
-        name = name if re.match(r"[A-Za-z_]", name) else f"_{name}"
-        if name in names:
-            name = re.sub(r"\W", "_", f"{table.schema}_{table.name}", flags=re.ASCII)[:MAX_NAME_BYTES]
-        names.append(name)
-    return names
+        wanted = [_identifier(table.name), _identifier(f"{table.schema}_{table.name}")]
+        name = _free(wanted, lambda name: spelling(name) in taken)
+        taken[spelling(name)] = name
+    return list(taken.values())
+
+
+def _targets(tables: Sequence[TableName]) -> list[TableName]:
+    """Name each target after its table, with a number where another table or target has that name."""
+    targets: list[TableName] = []
+    for schema, table in tables:
+        taken = {name for other, name in [*tables, *targets] if other == schema}
+        targets.append(TableName(schema, _free([_cut(table, "_embedding")], taken.__contains__)))
+    return targets
+
+
+def _free(wanted: Sequence[str], is_taken: Callable[[str], bool]) -> str:
+    """Return the first of these names that is not taken, or else the first one with a number."""
+    numbered = (_cut(wanted[0], f"_{number}") for number in count(2))
+    return next(name for name in chain(wanted, numbered) if not is_taken(name))
+
+
+def _identifier(name: str) -> str:
+    """Spell a name with letters, digits and underscores of ASCII."""
+    plain = re.sub(r"\W", "_", name, flags=re.ASCII)
+    return _cut(plain if re.match(r"[A-Za-z_]", plain) else f"_{plain}", "")
+
+
+def _cut(name: str, suffix: str) -> str:
+    """Append a suffix within the length that PostgreSQL allows."""
+    return name.encode()[: MAX_NAME_BYTES - len(suffix)].decode(errors="ignore") + suffix
 
 
 def _dsn_line(dsn: str | None) -> str:

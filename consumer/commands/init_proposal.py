@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 import psycopg
 import typer
 from psycopg import sql
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from consumer.config import Config, Source, TableName, Target
+from consumer.config_problems import words_for
 from consumer.database import Connection, connect_source
+from consumer.errors import ConfigInvalid, UsageInvalid
 from slots.errors import PreconditionFailed, WalvecError
 from slots.queries import load
 from slots.relation import describe
@@ -28,6 +30,8 @@ _TELLING = re.compile(
     r"title|headline|subject|name|summary|abstract|description|caption|text|body|contents?|message|comment|notes?",
     re.IGNORECASE,
 )
+
+DSN_VARIABLE = "WALVEC_SOURCE__DSN"
 
 # Any of these says which server is meant.
 _VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
@@ -75,17 +79,21 @@ class Look:
 async def look(tables: Sequence[TableName], dsn: str | None) -> Look:
     """Propose columns of these tables, or without any, tables; without a database to ask, nothing.
 
-    Raises PreconditionFailed where a table isn't there, ConnectionLost where the `dsn` given does not answer.
+    Raises UsageInvalid where the DSN is malformed, PreconditionFailed where a table cannot be followed,
+    ConnectionLost where the DSN given does not answer.
     """
-    given = dsn if dsn is not None else os.environ.get("WALVEC_SOURCE__DSN", "")
+    given = dsn if dsn is not None else os.environ.get(DSN_VARIABLE, "")
     if not tables and not given and not any(name in os.environ for name in _VARIABLES):
         return Look()
+    origin = DSN_VARIABLE if dsn is None else "--dsn"
     try:
-        connection = await connect_source(_source_alone(given), role="init")
+        connection = await connect_source(_source_alone(given, origin), role="init")
+    except ConfigInvalid as error:
+        raise UsageInvalid(error.what, hint=f"look at {origin}" if given else error.hint) from None
     except WalvecError as error:
         if given:
             raise
-        typer.echo(f"not looked at the tables: {error.what}", err=True)
+        typer.echo(f"Could not inspect the tables: {error.what}", err=True)
         return Look(tuple(Proposal(table) for table in tables))
     async with connection:
         if tables:
@@ -93,9 +101,17 @@ async def look(tables: Sequence[TableName], dsn: str | None) -> Look:
         return await _find(connection)
 
 
-def _source_alone(dsn: str) -> Config:
-    """Make the part of a configuration that connecting needs; there is no file yet."""
-    return Config.model_construct(source=Source(dsn=SecretStr(dsn)), target=Target())
+def _source_alone(dsn: str, origin: str) -> Config:
+    """Make the part of a configuration that connecting needs; there is no file yet.
+
+    Raises UsageInvalid, without the value, where the DSN that comes from `origin` is malformed.
+    """
+    try:
+        return Config.model_construct(source=Source(dsn=SecretStr(dsn)), target=Target())
+    except ValidationError as error:
+        (problem, *_) = error.errors(include_url=False, include_input=False)
+        what, hint = words_for(problem, Source, ("dsn",))
+        raise UsageInvalid(f"{origin} {what}", hint=hint) from None
 
 
 async def _find(connection: Connection) -> Look:
@@ -104,11 +120,10 @@ async def _find(connection: Connection) -> Look:
     cursor = await connection.execute(_QUERIES["tables_with_text"])
     for table in [TableName(*row) for row in await cursor.fetchall()]:
         try:
-            await describe(connection, *table)
+            proposal = await _propose(connection, table)
         except PreconditionFailed as error:
             left_out.append(f"{table}: {error}")
             continue
-        proposal = await _propose(connection, table)
         if any(column.is_telling for column in proposal.columns):
             proposals.append(proposal)
         else:
@@ -121,14 +136,11 @@ async def _find(connection: Connection) -> Look:
 async def _propose(connection: Connection, table: TableName) -> Proposal:
     """Choose the columns that tell what a row is about; if none does, all.
 
-    Raises PreconditionFailed where the table isn't there.
+    Raises PreconditionFailed where the table cannot be followed: it isn't there, or has no key, say.
     """
+    await describe(connection, *table)
     cursor = await connection.execute(_QUERIES["text_columns"], table._asdict())
     rows = await cursor.fetchall()
-    if not rows:
-        raise PreconditionFailed(
-            f"there is no table {table}", hint="names are spelt exactly, as schema.table"
-        )
     every = [
         Column(name, sql, not_null) for name, sql, not_null, is_text, in_key in rows if is_text and not in_key
     ]

@@ -111,7 +111,7 @@ async def test_tables_without_a_key_are_refused(
 @pytest.mark.parametrize(
     ("definition", "reason"),
     [
-        ("CREATE VIEW t AS SELECT 1 AS a", "no table"),
+        ("CREATE VIEW t AS SELECT 1 AS a", "is a view"),
         ("CREATE UNLOGGED TABLE t (a int PRIMARY KEY)", "unlogged"),
         ("SELECT 1", "there is no table"),
     ],

@@ -1,7 +1,9 @@
 import tomllib
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
+import pytest
 
 from consumer.config import Config
 from tests.integration.consumer.commands.conftest import Walvec
@@ -49,7 +51,70 @@ def test_a_table_that_is_not_there(walvec: Walvec, tmp_path: Path) -> None:
     """Nothing is written for it."""
     result = walvec("init", "public.nobody")
     assert (result.code, list(tmp_path.iterdir())) == (3, [])
-    assert result.stderr.startswith("walvec: there is no table public.nobody\n")
+    assert result.stderr.startswith('walvec: there is no table "public"."nobody"\n')
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("CREATE VIEW odd AS SELECT 1 AS id, 'x'::text AS body", "is a view"),
+        ("CREATE MATERIALIZED VIEW odd AS SELECT 1 AS id, 'x'::text AS body", "is a materialized view"),
+        ("CREATE SEQUENCE odd", "is a sequence"),
+        ("CREATE TABLE odd (id int, body text)", 'ALTER TABLE "public"."odd" ADD PRIMARY KEY'),
+        (
+            "CREATE UNLOGGED TABLE odd (id int PRIMARY KEY, body text)",
+            'ALTER TABLE "public"."odd" SET LOGGED',
+        ),
+    ],
+)
+def test_a_table_that_cannot_be_followed_is_refused(
+    source: psycopg.Connection, walvec: Walvec, tmp_path: Path, statement: LiteralString, words: str
+) -> None:
+    """The refusal says why, with the statement that changes it, and no file is written."""
+    source.execute(statement)
+    result = walvec("init", "odd")
+    assert (result.code, list(tmp_path.iterdir())) == (3, [])
+    assert words in result.stderr
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "hunter2",
+        "postgresql://u:hunter2@h/%zz",
+        "host='hunter2",
+        "password=hunter2 nonsense",
+        "password=hunter2 connect_timeout=soon",
+        "password=hunter2 host=localhost port=99999",
+        "password=hunter2 host=localhost port=hunter2",
+        "password=x host=localhost sslmode=hunter2",
+        "password=x host=localhost keepalives=hunter2",
+        "password=x host=a,b port=1,2,3",
+        "service=hunter2",
+    ],
+)
+@pytest.mark.parametrize("origin", ["--dsn", "WALVEC_SOURCE__DSN"])
+def test_a_malformed_dsn_is_refused(
+    walvec: Walvec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dsn: str, origin: str
+) -> None:
+    """The refusal says where the DSN comes from, and shows nothing of it."""
+    monkeypatch.setenv("WALVEC_SOURCE__DSN", dsn)
+    result = walvec("init", "blog", *(["--dsn", dsn] if origin == "--dsn" else []))
+    assert (result.code, list(tmp_path.iterdir())) == (2, [])
+    assert (origin in result.stderr, "hunter2" in result.stderr) == (True, False)
+
+
+@pytest.mark.parametrize("dsn", ["foo", "connect_timeout=soon", "host=localhost sslmode=hunter2"])
+@pytest.mark.parametrize("words", [("status",), ("search", "blog", "q"), ("setup",), ("run", "--once")])
+def test_a_malformed_dsn_is_refused_by_every_command(
+    walvec: Walvec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dsn: str, words: tuple[str, ...]
+) -> None:
+    """No command takes it for a server that is away, which would be waited for."""
+    monkeypatch.setenv("WALVEC_SOURCE__DSN", "host=127.0.0.1 port=1")
+    assert walvec("init", "blog", "--output", "walvec.toml", "--provider", "hashing", "--dsn", "").code == 0
+    monkeypatch.setenv("WALVEC_SOURCE__DSN", dsn)
+    result = walvec(*words)
+    assert (result.code, "hunter2" in result.stderr) == (2, False)
 
 
 def test_prints_on_request(source: psycopg.Connection, walvec: Walvec, tmp_path: Path) -> None:

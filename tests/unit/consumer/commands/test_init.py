@@ -174,3 +174,11 @@ def test_any_table_can_be_written(tables: list[TableName]) -> None:
     text = render([Proposal(table) for table in tables], dsn=None, provider="hashing")
     document = tomllib.loads(text)
     assert [TableName.parse(each["table"]) for each in document.get("vectorizer", [])] == tables
+
+
+def test_proposed_names_are_accepted_together() -> None:
+    """Tables whose names differ in odd characters, case or schema get a name and a target each."""
+    names = ["a-b", "a_b", "a.b", "A b", "a_b_embedding", "a_b_embedding_2", "x" * 62, "x" * 63, "x" * 61]
+    tables = [TableName(schema, name) for schema in ("public", "other-one") for name in names]
+    found = vectorizers(render([Proposal(table) for table in tables], dsn=None, provider="hashing"))
+    assert [each.table for each in found] == tables
