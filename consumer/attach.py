@@ -19,6 +19,7 @@ from consumer.bind import Binding
 from consumer.config import Config
 from consumer.continuity import Server, look_at_server, require_continuity
 from consumer.database import Connection, connect_source, connect_target, conninfo
+from consumer.fence import OwnSessions
 from consumer.metadata import Checkpoint
 from consumer.route import streamed_tables
 from consumer.target import register_vectors
@@ -27,8 +28,6 @@ from slots.lsn import Lsn
 from slots.manage import inspect
 from slots.stream import ReplicationStream
 from slots.wal2json import OPTIONAL, wal2json_options
-
-_FENCE_INTERVAL = 0.5  # seconds between tries for the lock that another process holds
 
 _log = structlog.get_logger(__name__)
 
@@ -52,16 +51,19 @@ class Attachment:
     vectorizers: Vectorizers
 
 
-async def attach(config: Config, stack: AsyncExitStack, *, wait: bool, starting: bool) -> Attachment:
+async def attach(
+    config: Config, stack: AsyncExitStack, own: OwnSessions, *, wait: bool, starting: bool
+) -> Attachment:
     """Connect, become the one writer, and start the stream at the checkpoint. `stack` closes what was opened.
 
-    With `wait`, waits while another process is the writer; otherwise raises SlotActive. `starting`: the
+    `own`: the sessions of this process so far, which are waited for. With `wait`, so is another process that
+    is the writer; otherwise it raises SlotActive. `starting`: the
     process begins, so a vectorizer that cannot follow its table is an error; later it is paused.
     Raises PreconditionFailed, ConfigInvalid, SlotLost, ConnectionLost.
     """
     writer = await _open(stack, connect_target(config, role="writer"))
     await metadata.require_schema(writer)
-    await _fence(writer, config.source.slot, wait=wait)
+    await own.take_fence(writer, config.source.slot, wait=wait)
     await register_vectors(writer)
     async with asyncio.TaskGroup() as opening:  # a session takes longer to open than anything that is asked
 
@@ -82,7 +84,12 @@ async def attach(config: Config, stack: AsyncExitStack, *, wait: bool, starting:
         for table in vectorizers.tables.values():
             await table.create_staging(writer)
     stream = connecting.result()
-    await start(stream, config.source.slot, vectorizers.bindings.values())
+    try:
+        await start(stream, config.source.slot, vectorizers.bindings.values())
+    except SlotActive as refusal:
+        await own.outlive(catalog, config.source.slot, refusal)
+        await start(stream, config.source.slot, vectorizers.bindings.values())
+    own.add("source", stream.backend_pid)
     return Attachment(
         config=config,
         stream=stream,
@@ -116,22 +123,6 @@ async def _open(stack: AsyncExitStack, opening: Coroutine[object, object, Connec
     connection = await opening
     stack.push_async_callback(connection.close)
     return connection
-
-
-async def _fence(writer: Connection, slot: str, *, wait: bool) -> None:
-    """Take the lock that makes this session the slot's one writer in the target."""
-    waiting = False
-    while True:
-        if await metadata.try_fence(writer, slot):
-            return
-        if not wait:
-            raise SlotActive(
-                f'another walvec writes for slot "{slot}"', hint="stop it, or run without --no-wait"
-            )
-        if not waiting:
-            waiting = True
-            _log.info("waiting for another walvec to let go of the slot", slot=slot)
-        await asyncio.sleep(_FENCE_INTERVAL)
 
 
 async def _checkpoint(

@@ -167,7 +167,7 @@ def setup(
     """
     from consumer.commands import setup
 
-    done(setup.setup(settings(config), time_limit=timeout))
+    done(setup.setup(settings(config, following=True), time_limit=timeout))
 
 
 @app.command(epilog=examples("walvec run", "walvec run --once", "walvec run --no-wait") + f"\n\n{EXIT_CODES}")
@@ -178,8 +178,13 @@ def run(
         typer.Option("--once", help="End once all that is committed in the source now is embedded."),
     ] = False,
     wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Wait while another process holds the slot, or exit 5.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--wait/--no-wait",
+            help="Wait while another process holds the slot, or exit 5 [--wait; --no-wait with --once].",
+            show_default=False,
+        ),
+    ] = None,
     give_up_after: Annotated[
         float | None,
         typer.Option(
@@ -191,18 +196,26 @@ def run(
     """Keep the target in step with the source, until SIGTERM or SIGINT.
 
     What is in flight then is finished within 30 seconds; a second signal ends at once. Neither loses
-    anything.
+    anything. A signal that ends --once before it was done is exit code 130.
     """
     gc.set_threshold(*COLLECTOR)
     from consumer.exposure import warn_of_exposure
     from consumer.supervise import supervise
     from consumer.tracing import tracing
 
-    loaded = settings(config)
+    loaded = settings(config, following=True)
     warn_of_exposure(config)
     gc.freeze()  # what is imported stays
     with tracing() as trace:
-        done(supervise(loaded, once=once, wait=wait, give_up_after=give_up_after, trace=trace))
+        done(
+            supervise(
+                loaded,
+                once=once,
+                wait=not once if wait is None else wait,
+                give_up_after=give_up_after,
+                trace=trace,
+            )
+        )
 
 
 @app.command(epilog=examples("walvec status", "walvec status --json", "walvec status --watch --interval 5"))
@@ -285,7 +298,7 @@ def resync(
     """
     from consumer.commands import resync
 
-    done(resync.resync(settings(config), time_limit=timeout, compare=compare, sure=yes))
+    done(resync.resync(settings(config, following=True), time_limit=timeout, compare=compare, sure=yes))
 
 
 @app.command(epilog=examples("walvec teardown", "walvec teardown --tables --yes"))

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from consumer.config_file import ConfigFile
 from consumer.config_problems import explain, refusal
 from consumer.environment import VECTORIZERS, Environment, origin, spelling, with_vectorizers
+from consumer.errors import ConfigInvalid
 from consumer.sections import (
     ChunkSize,
     EmbedderSettings,
@@ -48,6 +49,7 @@ __all__ = [
     "Vectorizer",
     "fingerprint",
     "load",
+    "require_vectorizers",
 ]
 
 MAX_INDEXED_DIMENSIONS = 4_000  # pgvector: hnsw over halfvec; vector stops at 2,000
@@ -138,6 +140,16 @@ def load(path: Path | None = None) -> Config:
             file,
             variable=lambda key: origin(key, file.document, os.environ),
         ) from None
+
+
+def require_vectorizers(config: Config) -> None:
+    """Raise ConfigInvalid where nothing is followed: a slot without a reader keeps WAL for nobody."""
+    if not config.vectorizers:
+        raise ConfigInvalid(
+            "there is no [[vectorizer]], so nothing would be embedded",
+            hint="`walvec init SCHEMA.TABLE --output -` prints one; `walvec teardown` drops a slot that is "
+            "not needed any more",
+        )
 
 
 def fingerprint(vectorizer: Vectorizer, embedder: EmbedderSettings) -> dict[str, str]:

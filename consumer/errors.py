@@ -3,6 +3,7 @@
     WalvecError
     ├── ConfigInvalid       2  the settings don't fit
     ├── UsageInvalid        2  the command line asks for what cannot be done, or leaves open what is meant
+    ├── Interrupted       130  told to stop before the work with an end was done
     ├── EvaluationFailed    1  an expression fails on a row
     ├── EpochEnded          1  a command or another process has begun a new epoch; attach again
     ├── LaneBehind          1  a vectorizer gave up its place in the stream and takes it up again
@@ -21,6 +22,7 @@ __all__ = [
     "ConfigInvalid",
     "EpochEnded",
     "EvaluationFailed",
+    "Interrupted",
     "LaneBehind",
     "TooManyDeadLetters",
     "UsageInvalid",
@@ -38,6 +40,17 @@ class UsageInvalid(WalvecError):
     """An argument or option is impossible, or one is missing that would make the command safe."""
 
     exit_code = 2
+
+
+class Interrupted(WalvecError):
+    """A signal ended work that has an end before it was done; it can be gone on with."""
+
+    exit_code = 130  # as shells have it for SIGINT
+
+    def __init__(self) -> None:
+        super().__init__(
+            "stopped before everything was embedded", hint="`walvec run` goes on where this has stopped"
+        )
 
 
 class EvaluationFailed(WalvecError):

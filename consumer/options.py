@@ -23,6 +23,7 @@ Exit codes:
   3  a precondition fails: `walvec check` says which, and what mends it
   4  the slot is lost or was invalidated
   5  another process holds the slot
+  130  stopped by a signal before the work was done
 """
 
 
@@ -50,12 +51,14 @@ Timeout = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
 
-def settings(path: Path | None) -> "Config":
-    """Read the settings and start the log."""
+def settings(path: Path | None, *, following: bool = False) -> "Config":
+    """Read the settings and start the log; `following`: refuse those that follow no table."""
     from consumer import logs
-    from consumer.config import load
+    from consumer.config import load, require_vectorizers
 
     config = load(path)
+    if following:
+        require_vectorizers(config)
     logs.set_up(config.log)
     return config
 

@@ -246,12 +246,13 @@ class Pipeline:
             )
 
     async def _until_finished(self, stop: asyncio.Event) -> None:
-        while not (stop.is_set() or self._is_at_end()):
+        while not (stop.is_set() or self.is_at_end):
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_INTERVAL):
                     await stop.wait()
 
-    def _is_at_end(self) -> bool:
+    @property
+    def is_at_end(self) -> bool:
         """Whether all before the end is embedded and saved, every backfill included."""
         if self._end is None or not all(backfill.phase == "done" for backfill in self._backfills.values()):
             return False

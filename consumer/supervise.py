@@ -17,6 +17,8 @@ from consumer.attach import attach
 from consumer.config import Config
 from consumer.embed import open_embedder
 from consumer.embed.dispatch import Dispatcher
+from consumer.errors import Interrupted
+from consumer.fence import OwnSessions
 from consumer.health import routes, serving_in_turn
 from consumer.pipeline import Pipeline
 from consumer.policy import Rule, explain, rule_for, worst
@@ -94,20 +96,24 @@ class Supervisor:
         self._once = once
         self._wait = wait
         self._show = display(config.log)
+        self._own = OwnSessions(telemetry.detached)
         self._attached = False  # ever: what cannot be bound later is paused, not refused
 
     async def run(self, give_up_after: float | None) -> None:
-        """Work to the end, through every failure that passes."""
+        """Work to the end, through every failure that passes.
+
+        Raises Interrupted where the work has an end and is stopped before.
+        """
         delay, failing_since = FIRST_WAIT, None
         while not self._stop.is_set():
             began = monotonic()
             try:
-                await self._attempt()
+                if await self._attempt():
+                    return
+                break
             except Exception as group:
                 error = worst(group)
                 rule = rule_for(error)
-            else:
-                return
             if monotonic() - began > HEALTHY_AFTER:
                 delay, failing_since = FIRST_WAIT, None
             failing_since = failing_since or monotonic()
@@ -121,16 +127,18 @@ class Supervisor:
                 continue
             await self._pause(error, rule, delay)
             delay = min(delay * 2, LONGEST_WAIT)
+        if self._once:
+            raise Interrupted
 
-    async def _attempt(self) -> None:
-        """Attach and work to the end, or to a failure."""
+    async def _attempt(self) -> bool:
+        """Attach and work to the end, or to a failure; return whether all is done that was to be done."""
         async with AsyncExitStack() as stack:
             attaching = asyncio.create_task(
-                attach(self._config, stack, wait=self._wait, starting=not self._attached)
+                attach(self._config, stack, self._own, wait=self._wait, starting=not self._attached)
             )
             await _first(attaching, self._stop)
             if self._stop.is_set():
-                return
+                return False
             attachment = attaching.result()
             self._attached = True
             _log.info(
@@ -148,11 +156,12 @@ class Supervisor:
             async with self._show(pipeline.standing):
                 await pipeline.run(self._stop)
             _log.info("stopped", slot=self._config.source.slot)
-            if self._once and attachment.vectorizers.paused:
+            if self._once and pipeline.is_at_end and attachment.vectorizers.paused:
                 names = ", ".join(attachment.vectorizers.paused)
                 raise PreconditionFailed(
                     f"all is embedded but for {names}", hint="`walvec status` says why it is paused"
                 )
+            return pipeline.is_at_end
 
     async def _pause(self, error: BaseException, rule: Rule, delay: float) -> None:
         """Say what failed and what is waited for, and wait; or until told to stop."""

@@ -192,7 +192,7 @@ class Telemetry:
         self.provider = provider
         self.dispatcher: Dispatcher | None = None  # for its own counts
         self.vitals: Callable[[], Vitals] | None = None  # of the attachment, while there is one
-        self.why_detached = "not attached to the slot yet: starting, or another walvec holds it"
+        self.why_detached = "not attached to the slot yet"
         self.reconnects: Counter[str] = Counter()  # by error class
         self.rows: Counter[tuple[str, str]] = Counter()  # by vectorizer and outcome
         self.texts: Counter[tuple[str, str]] = Counter()

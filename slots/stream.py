@@ -68,6 +68,11 @@ class ReplicationStream:
             sender_timeout,
         )
 
+    @property
+    def backend_pid(self) -> int:
+        """The server process that sends it."""
+        return self._walsender.backend_pid
+
     async def start(
         self, slot: str, options: Mapping[str, str], optional: Mapping[str, str] | None = None
     ) -> None:

@@ -83,6 +83,11 @@ class Walsender:
             raise _unreachable(error) from error
         return cls(conn)
 
+    @property
+    def backend_pid(self) -> int:
+        """The server process of this session."""
+        return self._pgconn.backend_pid
+
     async def copy(self, command: bytes) -> None:
         """Run a command that begins a copy in both directions.
 

@@ -190,6 +190,18 @@ LIMIT %(limit)s
 -- One writer: the lock lives and dies with the session that writes.
 SELECT pg_try_advisory_lock(hashtext('walvec'), hashtext(%(slot)s))
 
+-- name: fence_holder
+-- The session that holds the lock, and what its statement waits for and since when, as far as this role may see that.
+SELECT l.pid, a.usename::text AS role, nullif(a.application_name, '') AS application,
+    CASE WHEN a.state = 'active' THEN a.wait_event_type || ': ' || a.wait_event END AS waits_for,
+    CASE WHEN a.state = 'active' THEN extract(epoch FROM clock_timestamp() - a.query_start)::float8 END AS seconds
+FROM pg_locks AS l
+LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND l.classid::bigint = hashtext('walvec')::bigint & 4294967295
+    AND l.objid::bigint = hashtext(%(slot)s)::bigint & 4294967295
+
 -- name: release_fence
 -- At once; the end of a session would release it too, in the server's own time.
 SELECT pg_advisory_unlock(hashtext('walvec'), hashtext(%(slot)s))

@@ -71,6 +71,11 @@ class Proxy:
         for connection in list(self._connections):
             self._do(connection.reset)
 
+    def cut(self) -> None:
+        """End every connection on the client's side; until `heal`, the server's sessions stay as they are."""
+        for connection in list(self._connections):
+            self._do(connection.reset_client)
+
     def refuse(self) -> None:
         """Reset every connection, and every new one until healed."""
         self._refusing = True
@@ -164,6 +169,11 @@ class _Connection:
         self._ended.set()
         _abort(self._client)
         self.drop_server()
+
+    def reset_client(self) -> None:
+        """End the client's side with a RST, and do not tell the server."""
+        self.forgotten = True
+        _abort(self._client)
 
     def drop_server(self) -> None:
         """End the server's side with a RST."""

@@ -139,7 +139,7 @@ async def _begin_anew(
 
 
 async def _compare(config: Config) -> None:
-    """Compare everything, as `walvec run --once` does."""
+    """Compare everything, as `walvec run --once` does. Raises Interrupted where a signal ends it early."""
     typer.echo("comparing all rows; this can be interrupted, `walvec run` goes on from there")
     try:
         await supervise(config, once=True, wait=False, give_up_after=None)
@@ -152,10 +152,7 @@ async def _compare(config: Config) -> None:
         for state in own:
             written = await _written_since(target, state)
             typer.echo(f"{state.name}: {state.rows_done:,} rows compared, {written:,} chunks embedded anew")
-    if all(state.phase == "done" for state in own):
-        typer.echo("source and target are in step; start: walvec run")
-    else:
-        typer.echo("interrupted; `walvec run` goes on from there")
+    typer.echo("source and target are in step; start: walvec run")
 
 
 async def _written_since(target: Connection, state: VectorizerState) -> int:

@@ -19,7 +19,7 @@ from tests.fix_embedding_service import Silent
 from tests.fix_proxy import Proxy
 from tests.fix_walvec import Process, Sidecar, until
 
-WAITING = "waiting for another walvec to let go of the slot"
+WAITING = "waiting for another session to let go of the slot"
 STOP_LIMIT = 30.0  # seconds
 AT_ONCE = 8.0  # seconds, on a machine with much else to do
 
@@ -140,6 +140,32 @@ def test_second_signal_ends_at_once(blog: Sidecar) -> None:
     blog.service.always = None
     blog.once()
     assert blog.actual() == blog.expected()
+
+
+@pytest.mark.parametrize("send", STOPS.values(), ids=STOPS)
+def test_work_that_is_not_done_is_no_success(blog: Sidecar, send: Callable[[Process], None]) -> None:
+    """`run --once` ended by a signal has not embedded what it was started for, and says so: exit code 130."""
+    blog.service.latency = 1.0
+    insert(blog, 1, 100)
+    process = blog.start("run", "--once")
+    until(lambda: blog.service.in_flight, "a request under way")
+
+    send(process)
+
+    assert process.wait(STOP_LIMIT) == 130
+    blog.service.latency = 0
+    assert blog.start("run", "--once").wait() == 0
+    assert blog.actual() == blog.expected()
+
+
+def test_work_that_never_began_is_no_success(distant_sidecar: Sidecar, proxies: dict[str, Proxy]) -> None:
+    """The same for one that has only waited for its database."""
+    follow_blog(distant_sidecar)
+    proxies["source"].refuse()
+    process = distant_sidecar.start("run", "--once")
+    process.wait_for("trying again")
+    process.terminate()
+    assert process.wait(AT_ONCE) == 130
 
 
 def test_stop_before_anything_is_attached(distant_sidecar: Sidecar, proxies: dict[str, Proxy]) -> None:

@@ -4,16 +4,19 @@ import asyncio
 import time
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 
 from slots.errors import SlotActive
 from slots.stream import ReplicationStream
 from slots.wal2json import wal2json_options
 from tests.crash.observe import follow_blog, insert
+from tests.fix_proxy import Proxy
 from tests.fix_walvec import Process, Sidecar, until
 
 TAKEN_OVER = 10.0  # seconds within which the second goes on after the first's death
-WAITING = "waiting for another walvec to let go of the slot"
+WAITING = "waiting for another session to let go of the slot"
+OWN = "waiting for an earlier session of this process to end"
 
 
 @pytest.fixture
@@ -58,10 +61,53 @@ def test_second_takes_over_from_one_that_stops(sidecar: Sidecar, first: Process)
 
 
 def test_second_ends_with_no_wait(sidecar: Sidecar, first: Process) -> None:
-    """With --no-wait the second says who is in the way, by exit code 5."""
+    """With --no-wait the second says which session is in the way, by exit code 5."""
     second = sidecar.start("run", "--no-wait")
     assert second.wait() == SlotActive.exit_code == 5
-    assert "another walvec" in second.log[-2]["event"]
+    assert "application walvec writer" in second.log[-2]["event"]
+
+
+def test_work_with_an_end_does_not_wait_for_one_without(sidecar: Sidecar, first: Process) -> None:
+    """`run --once` beside a process that runs ends at once by itself, and waits with --wait."""
+    assert sidecar.start("run", "--once").wait() == SlotActive.exit_code
+    patient = sidecar.start("run", "--once", "--wait")
+    patient.wait_for(WAITING)
+    assert first.stop() == 0
+    assert patient.wait() == 0
+
+
+def test_the_one_in_the_way_is_named(sidecar: Sidecar) -> None:
+    """A session that only took the lock is named as the server shows it."""
+    follow_blog(sidecar)
+    with psycopg.connect(sidecar.settings["source"]["dsn"], autocommit=True) as holder:
+        holder.execute("SET application_name = 'mallory'")
+        holder.execute("SELECT pg_advisory_lock(hashtext('walvec'), hashtext(%s))", [sidecar.slot])
+        process = sidecar.start("run")
+        named = process.wait_for(WAITING)["holder"]
+        assert named == f"session {holder.info.backend_pid} (role {holder.info.user}, application mallory)"
+    process.wait_for("streaming")
+    assert process.stop() == 0
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_its_own_past_is_no_other_process(
+    distant_sidecar: Sidecar, proxies: dict[str, Proxy], side: str
+) -> None:
+    """Sessions that the server has not ended yet are named as its own, and waited for with --no-wait too."""
+    follow_blog(distant_sidecar)
+    process = distant_sidecar.start("run", "--no-wait")
+    insert(distant_sidecar, 1, 5)
+    distant_sidecar.in_step()
+
+    proxies[side].cut()
+
+    process.wait_for(OWN)
+    proxies[side].heal()
+    insert(distant_sidecar, 6, 5)
+    distant_sidecar.in_step()
+    assert not process.logged(WAITING)
+    assert process.stop() == 0
+    assert distant_sidecar.actual() == distant_sidecar.expected()
 
 
 def test_zombie_writes_nothing(sidecar: Sidecar, first: Process) -> None:

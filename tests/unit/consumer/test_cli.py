@@ -64,7 +64,7 @@ class TestHelp:
         """The first page shows the way and what the numbers mean."""
         output = runner.invoke(app, words).output
         assert all(f"  {command} " in output for command in COMMANDS)
-        assert all(f"\n    {code}  " in output for code in range(6))
+        assert all(f"\n    {code}  " in output for code in (*range(6), 130))
 
     @pytest.mark.parametrize("command", COMMANDS)
     def test_every_command_has_examples(self, runner: CliRunner, command: str) -> None:
@@ -236,7 +236,7 @@ class TestInit:
         """The next command takes it as it is."""
         result = walvec("init", "app.post", "page", cwd=tmp_path, PGHOST="127.0.0.1", PGPORT="1")
         assert result.returncode == 0
-        assert "not looked at the tables" in result.stderr
+        assert "Could not inspect the tables" in result.stderr
         text = (tmp_path / "walvec.toml").read_text()
         assert 'table = "app.post"' in text
         assert 'target = "public.page_embedding"' in text
@@ -258,3 +258,12 @@ class TestInit:
         """Before anything is written."""
         result = walvec("init", "a.b.c", cwd=tmp_path)
         assert (result.returncode, list(tmp_path.iterdir())) == (2, [])
+
+
+@pytest.mark.parametrize("command", ["setup", "run", "resync"])
+def test_nothing_to_follow_is_refused(tmp_path: Path, command: str) -> None:
+    """A slot for no table would keep WAL back, so no database is asked for one."""
+    (tmp_path / "walvec.toml").write_text('[embedder]\nprovider = "hashing"\n')
+    result = walvec(command, cwd=tmp_path, WALVEC_SOURCE__DSN="host=127.0.0.1 port=1")
+    assert result.returncode == 2
+    assert "walvec init SCHEMA.TABLE" in result.stderr
