@@ -21,6 +21,7 @@ from consumer.budget import Budget
 from consumer.chunk import InputHasher
 from consumer.commit import Committer
 from consumer.committed import Committed
+from consumer.drain import drain
 from consumer.embed.dispatch import Dispatcher
 from consumer.evaluate import Source
 from consumer.failpoint import failpoint
@@ -39,7 +40,6 @@ from slots.wal2json import Decoder
 
 LOOK_INTERVAL = 0.1  # seconds between two looks at whether the end is reached, or room was made
 STUCK_AFTER = 30.0  # seconds without a commit after which a lane is no longer waited for, if others move
-DRAIN_LIMIT = 25.0  # seconds that what is in flight may take to finish when told to stop
 SAVE_LIMIT = 1.0  # seconds that a checkpoint being saved by itself may take then
 MAX_IN_FLIGHT = 32  # segments of one lane
 
@@ -69,6 +69,7 @@ class Pipeline:
         """
         config, checkpoint, agreed = attachment.config, attachment.checkpoint, attachment.vectorizers
         self._attachment = attachment
+        self._dispatcher = dispatcher
         self._end = attachment.position if once else None
         self._limits = _limits(attachment)
         self._ledger = Ledger(checkpoint.lsn, {name: state.applied for name, state in agreed.states.items()})
@@ -148,12 +149,15 @@ class Pipeline:
         What is in flight then is finished and confirmed, within DRAIN_LIMIT seconds. Raises what ended a
         stage, in an ExceptionGroup.
         """
+        committer = self._committer
         try:
             async with asyncio.TaskGroup() as tasks:
                 reading, working = await self._start(tasks)
                 await self._until_finished(stop)
                 await self._stop_reading(reading)
-                await self._drain(working)
+                for lane in self._lanes.values():
+                    lane.close()
+                await drain(tasks, working, self._attachment.stream, committer, self._waits_for)
                 _end_of_tasks()
         except* _Finished:
             pass
@@ -270,14 +274,12 @@ class Pipeline:
         for task in reading:
             task.cancel()
 
-    async def _drain(self, working: _Tasks) -> None:
-        """Let what is in flight finish, save how far that is, and tell the slot."""
-        for lane in self._lanes.values():
-            lane.close()
-        _, late = await asyncio.wait(working, timeout=DRAIN_LIMIT) if working else (set(), set())
-        if late:
-            _log.warning("stopped before everything in flight was finished; it comes again", lanes=len(late))
-        await self._attachment.stream.send(self._committer.status())
+    def _waits_for(self) -> str | None:
+        """What keeps work in flight from getting done, in words; None where nothing is known to."""
+        if failure := self._committer.write_failure:
+            return f"the target does not take what is written: {failure}"
+        failing = self._dispatcher.failure
+        return f"the embedding service fails: {failing.what}" if failing else None
 
 
 def _limits(attachment: Attachment) -> Limits:

@@ -121,6 +121,11 @@ class Supervisor:
             if rule.verdict == "stop" or given_up or (isinstance(error, SlotActive) and not self._wait):
                 raise explain(error) or error
             self._telemetry.failed(error)
+            if self._stop.is_set():
+                _log.warning(
+                    "stopped before everything in flight was finished; it comes again", why=_what(error)
+                )
+                break
             if rule.verdict == "again":
                 self._telemetry.detached(f"attaching anew: {error}")
                 _log.info("attaching anew", why=str(error))
@@ -166,8 +171,7 @@ class Supervisor:
     async def _pause(self, error: BaseException, rule: Rule, delay: float) -> None:
         """Say what failed and what is waited for, and wait; or until told to stop."""
         seconds = random.uniform(delay / 2, delay)  # noqa: S311 -- jitter, no secret
-        shown = explain(error)
-        what = shown.what if shown else type(error).__name__
+        shown, what = explain(error), _what(error)
         self._telemetry.detached(f"trying again: {what}")
         _log.warning(
             "trying again",
@@ -178,6 +182,12 @@ class Supervisor:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stop.wait()
+
+
+def _what(error: BaseException) -> str:
+    """Say what failed, without anything of a row."""
+    shown = explain(error)
+    return shown.what if shown else type(error).__name__
 
 
 async def _first(attaching: "asyncio.Task[object]", stop: asyncio.Event) -> None:

@@ -15,11 +15,13 @@ from tests.crash.observe import (
     slot_lsn,
     wal_end,
 )
-from tests.fix_embedding_service import Silent
+from tests.fix_embedding_service import Silent, Status
+from tests.fix_postgres import Cluster
 from tests.fix_proxy import Proxy
 from tests.fix_walvec import Process, Sidecar, until
 
 WAITING = "waiting for another session to let go of the slot"
+STOPPING = "stopping: what is in flight is finished first; a second signal ends at once"
 STOP_LIMIT = 30.0  # seconds
 AT_ONCE = 8.0  # seconds, on a machine with much else to do
 
@@ -112,7 +114,7 @@ def test_hanging_service_does_not_hold_up_the_stop(blog: Sidecar) -> None:
 
 def test_what_cannot_be_finished_in_time_comes_again(blog: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same with less patience: the stop gives up on the service, and the slot keeps what it held up."""
-    monkeypatch.setattr("consumer.pipeline.DRAIN_LIMIT", 0.5)
+    monkeypatch.setattr("consumer.drain.DRAIN_LIMIT", 0.5)
     with blog.running():
         blog.in_step()
         blog.service.always = Silent(120)
@@ -132,7 +134,7 @@ def test_second_signal_ends_at_once(blog: Sidecar) -> None:
     insert(blog, 1, 8)
     until(lambda: blog.service.in_flight, "a request that hangs")
     process.terminate()
-    process.wait_for("stopping: what is in flight is finished first; a second signal ends at once")
+    process.wait_for(STOPPING)
 
     process.terminate()
 
@@ -140,6 +142,50 @@ def test_second_signal_ends_at_once(blog: Sidecar) -> None:
     blog.service.always = None
     blog.once()
     assert blog.actual() == blog.expected()
+
+
+def test_failing_service_is_not_waited_for(blog: Sidecar) -> None:
+    """What waits for a service that is known to fail is left to the slot at once."""
+    process = blog.start("run")
+    blog.in_step()
+    blog.service.always = Status(503)
+    insert(blog, 1, 8)
+    process.wait_for("embedder.waiting")
+
+    process.terminate()
+
+    assert stops(process) < AT_ONCE
+    blog.service.always = None
+    blog.once()
+    assert blog.actual() == blog.expected()
+
+
+@pytest.mark.parametrize("fault", [Status(503), Silent(120)], ids=["fails", "hangs"])
+def test_stopping_process_lets_its_server_stop(
+    on_cluster: Callable[..., Sidecar], cluster: Cluster, fault: Status | Silent
+) -> None:
+    """A server that is shut down while walvec drains does not wait for the embedding service."""
+    sidecar = on_cluster()
+    follow_blog(sidecar)
+    process = sidecar.start("run")
+    sidecar.in_step()
+    sidecar.service.always = fault
+    insert(sidecar, 1, 8)
+    until(lambda: sidecar.service.in_flight or process.logged("embedder.waiting"), "a request under way")
+
+    process.terminate()
+    process.wait_for(STOPPING)
+    began = time.monotonic()
+    cluster.stop("fast")
+
+    assert time.monotonic() - began < AT_ONCE
+    assert process.wait(AT_ONCE) == 0
+    assert not process.logged("trying again")
+    cluster.start()
+    sidecar.reconnect()
+    sidecar.service.always = None
+    sidecar.once()
+    assert sidecar.actual() == sidecar.expected()
 
 
 @pytest.mark.parametrize("send", STOPS.values(), ids=STOPS)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from consumer.config import load
-from consumer.pipeline import DRAIN_LIMIT
+from consumer.drain import DRAIN_LIMIT
 from consumer.sections import Http
 
 COMPOSE = Path(__file__).parents[2] / "compose"

@@ -15,9 +15,9 @@ from typer import Typer
 
 from consumer.cli import app
 from consumer.config import Config, load
+from consumer.drain import DRAIN_LIMIT
 from consumer.errors import ConfigInvalid, TooManyDeadLetters, UsageInvalid
 from consumer.health import routes
-from consumer.pipeline import DRAIN_LIMIT
 from consumer.sections import Pipeline
 from consumer.telemetry import Telemetry
 from slots.errors import ConnectionLost, MalformedMessage, PreconditionFailed, SlotActive, SlotLost

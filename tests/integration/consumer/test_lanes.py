@@ -12,7 +12,7 @@ from tests.fix_walvec import Sidecar, until
 def two(sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sidecar]:
     """A sidecar that runs, in step with two tables, with little room in memory and less patience."""
     monkeypatch.setattr("consumer.pipeline.STUCK_AFTER", 0.3)
-    monkeypatch.setattr("consumer.pipeline.DRAIN_LIMIT", 0.3)
+    monkeypatch.setattr("consumer.drain.DRAIN_LIMIT", 0.3)
     sidecar.source.execute("CREATE TABLE blog (id bigint PRIMARY KEY, body text)")
     sidecar.source.execute("CREATE TABLE page (id bigint PRIMARY KEY, body text)")
     sidecar.follow("blog", chunk="none")

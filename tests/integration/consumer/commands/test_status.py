@@ -108,7 +108,7 @@ def test_small_change_that_waits_for_the_service_is_lag(
 ) -> None:
     """However few bytes behind: a change that is not embedded after some seconds counts."""
     monkeypatch.setattr("consumer.commit.STALL_AFTER", 0.2)
-    monkeypatch.setattr("consumer.pipeline.DRAIN_LIMIT", 0.2)
+    monkeypatch.setattr("consumer.drain.DRAIN_LIMIT", 0.2)
     with blog.running():
         blog.in_step()
         blog.service.always = Silent(60)
