@@ -17,6 +17,7 @@ from consumer.failpoint import failpoint
 from consumer.lane import Lane
 from consumer.policy import in_place, is_refusal
 from consumer.route import Router
+from consumer.stall import Stall, WaitsFor
 from consumer.target import TargetTable
 from consumer.visibility import Unseen
 from consumer.write import Batch, Position, Writer
@@ -26,7 +27,6 @@ from slots.protocol import StandbyStatus
 
 IDLE_INTERVAL = 10.0  # seconds at least between two checkpoints that no action came with
 IDLE_BYTES = 65_536  # of WAL without a transaction, from which it is worth a checkpoint
-STALL_AFTER = 5.0  # seconds that the checkpoint waits for work in flight, from which `status` is told so
 LOOK_INTERVAL = 0.1  # seconds between two looks at whether one is due
 UNSEEN_LIMIT = (
     64  # decoded transactions remembered as unseen, above which a snapshot is taken before a commit
@@ -49,10 +49,12 @@ class Committer:
         *,
         end: Lsn | None,
         committed: Callable[[Committed], None],
+        waits_for: WaitsFor,
     ) -> None:
         """Write through `writer`, look at the source through `source`; `end` is an LSN that is waited for.
 
-        `committed` is called with every batch once it is committed.
+        `committed` is called with every batch once it is committed. `waits_for` says what keeps work in
+        flight from getting done.
         """
         self._writer = writer
         self._tables = tables
@@ -64,7 +66,7 @@ class Committer:
         self._committed = committed
         self._saved_at = monotonic()
         self._moved_at = monotonic()  # when the checkpoint had last nothing to wait for
-        self._stalled = False
+        self._stall = Stall(waits_for)
         self._received = self._told = ledger.saved
         self.write_failure: str | None = None  # what kind of error the last try to commit a batch ended with
         self.writing = asyncio.Lock()  # for whoever needs the writer's session
@@ -95,6 +97,7 @@ class Committer:
             await self._write(name, batch, position)
             batch.stages.done("write")
             failpoint("after-commit")
+            self._stall.finished(monotonic())
             self._ledger.finish(name, 1)
             self._confirm(position.checkpoint)
         return position
@@ -140,16 +143,15 @@ class Committer:
         self._router.own_xid = await self._writer.save(checkpoint, self._unseen.current(), landmark)
         self._saved_at = monotonic()
         self._moved_at = monotonic()  # when the checkpoint had last nothing to wait for
-        self._stalled = False
+        self._stall.moved()
         self._confirm(checkpoint)
 
     async def _tell_of_a_stall(self) -> None:
-        """Let `status` know that what is in flight does not get done; the next checkpoint takes it back."""
+        """Let `status` know for how long the checkpoint has waited for work in flight, and what keeps it."""
         if self._ledger.idle or self._ledger.planned <= self._ledger.saved:
             self._moved_at = monotonic()
-        elif not self._stalled and monotonic() - self._moved_at > STALL_AFTER:
-            await self._writer.mark_stalled(monotonic() - self._moved_at)
-            self._stalled = True
+        if mark := self._stall.look(monotonic(), idle=self._ledger.idle):
+            await self._writer.mark_stalled(mark)
 
     def _is_due(self) -> bool:
         """Whether the stream's progress is worth a commit of its own."""
@@ -166,7 +168,7 @@ class Committer:
         """Let the slot be told of a checkpoint that the target has committed."""
         if checkpoint > self._ledger.saved:
             self._moved_at = monotonic()
-            self._stalled = False
+            self._stall.moved()
         self._ledger.save(checkpoint)
         failpoint("before-confirm")
         self.poke.set()

@@ -13,6 +13,7 @@ from psycopg.rows import class_row
 
 from consumer import metadata
 from consumer.database import Connection
+from consumer.masking import printable
 from slots.errors import SlotActive
 from slots.manage import inspect
 from slots.queries import load
@@ -35,7 +36,7 @@ class Holder:
     def __str__(self) -> str:
         """Name it for a message; whatever it calls itself, in one line."""
         known = [("role", self.role), ("application", self.application)]
-        words = ", ".join(f"{name} {_printable(value)}" for name, value in known if value)
+        words = ", ".join(f"{name} {printable(value)}" for name, value in known if value)
         return f"session {self.pid} ({words})" if words else f"session {self.pid}"
 
 
@@ -93,7 +94,3 @@ class OwnSessions:
         else:
             self._waiting(f"waiting for {holder}, which writes for the slot")
             _log.info("waiting for another session to let go of the slot", slot=slot, holder=holder)
-
-
-def _printable(text: str) -> str:
-    return "".join(each if each.isprintable() else "?" for each in text)

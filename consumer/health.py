@@ -16,7 +16,7 @@ from time import monotonic
 
 import structlog
 
-from consumer.logs import mask
+from consumer.logs import masked
 from consumer.telemetry import Telemetry
 from slots.errors import PreconditionFailed
 
@@ -67,8 +67,7 @@ def why_not_ready(telemetry: Telemetry, max_lag: float = 0.0) -> str | None:
     `max_lag`: seconds that the oldest commit which is not embedded may have waited; 0.0: any.
     """
     if telemetry.vitals is None:
-        masked = mask(None, "", {"event": telemetry.why_detached})["event"]
-        return " ".join(str(masked).split())
+        return " ".join(masked(telemetry.why_detached).split())
     vitals = telemetry.vitals()
     if vitals.write_failure:
         return f"the target does not take what is written: {vitals.write_failure}"

@@ -93,13 +93,18 @@ def mask(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return {name: _masked(name, value) for name, value in event.items()}
 
 
+def masked(text: str) -> str:
+    """Replace whatever looks like a secret in a text that is shown outside the log."""
+    for secret in _SECRETS:
+        text = secret.sub(rf"\g<1>{MASKED}", text)
+    return text
+
+
 def _masked(name: str, value: Any) -> Any:
     if _MASKED_NAMES.fullmatch(name.lower()) and value is not None:
         return MASKED
     if isinstance(value, str):
-        for secret in _SECRETS:
-            value = secret.sub(rf"\g<1>{MASKED}", value)
-        return value
+        return masked(value)
     if isinstance(value, dict):
         return {inner: _masked(str(inner), item) for inner, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

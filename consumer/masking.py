@@ -32,3 +32,8 @@ def mask_dsn(dsn: str) -> str:
 def mask_url(url: str) -> str:
     """Mask the password in a server's address."""
     return _USERINFO.sub(rf"\g<1>:{MASK}@", url)
+
+
+def printable(text: str) -> str:
+    """Make one line of a text that somebody else wrote, with `?` for what a terminal would obey."""
+    return "".join(each if each.isprintable() else "?" for each in " ".join(text.split()))

@@ -11,6 +11,7 @@ one group, so that whatever fails ends all of it, and whoever runs it attaches a
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 from typing import NoReturn
 
 import structlog
@@ -27,6 +28,7 @@ from consumer.evaluate import Source
 from consumer.failpoint import failpoint
 from consumer.landmark import Replay
 from consumer.lane import Lane, Limits
+from consumer.logs import masked
 from consumer.prepare import Preparer
 from consumer.route import Router
 from consumer.standing import LastLook, Standing, Vitals
@@ -127,6 +129,7 @@ class Pipeline:
             images,
             end=self._end,
             committed=committed,
+            waits_for=self._waits_for,
         )
         self._last_look = LastLook()
         self._watch = Watch(attachment, self._lanes, self._last_look)
@@ -274,12 +277,15 @@ class Pipeline:
         for task in reading:
             task.cancel()
 
-    def _waits_for(self) -> str | None:
-        """What keeps work in flight from getting done, in words; None where nothing is known to."""
+    def _waits_for(self, seconds: float = 0.0) -> str | None:
+        """Say what has kept work in flight from getting done for so long; None where nothing is known to."""
         if failure := self._committer.write_failure:
             return f"the target does not take what is written: {failure}"
         failing = self._dispatcher.failure
-        return f"the embedding service fails: {failing.what}" if failing else None
+        if failing is None or monotonic() - failing.since < seconds:
+            return None
+        advice = f" ({failing.hint})" if failing.hint else ""
+        return masked(f"the embedding service fails: {failing.what}{advice}")
 
 
 def _limits(attachment: Attachment) -> Limits:

@@ -26,6 +26,7 @@ from consumer.landmark import Landmark
 from consumer.metadata import Phase, VectorizerState
 from consumer.policy import is_refusal, refusal_of
 from consumer.stages import Stages
+from consumer.stall import Mark
 from consumer.target import TargetTable
 from slots.lsn import Lsn
 from slots.queries import load
@@ -209,9 +210,15 @@ class Writer:
         self._checkpoint = max(self._checkpoint, checkpoint)
         return cast("int", row[0])
 
-    async def mark_stalled(self, seconds: float) -> None:
-        """Commit that the checkpoint has been waiting for work in flight for so long."""
-        await self._connection.execute(_QUERIES["mark_stalled"], {"slot": self._slot, "seconds": seconds})
+    async def mark_stalled(self, mark: Mark) -> None:
+        """Commit for how long the checkpoint has been waiting for work in flight, and why."""
+        values = {
+            "slot": self._slot,
+            "holder": self._holder,
+            "seconds": mark.seconds,
+            "reason": mark.waits_for,
+        }
+        await self._connection.execute(_QUERIES["mark_stalled"], values)
 
     async def _hold_epoch(self, name: str) -> Cursor:
         """Keep the epoch as it is until the transaction ends; no row, where it is no longer ours."""

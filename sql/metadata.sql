@@ -35,19 +35,20 @@ VALUES (%(slot)s, %(system_identifier)s, %(timeline)s, %(lsn)s, %(unseen_xids)s)
 -- Make an attachment the one that writes. FOR UPDATE waits for an open transaction of the one before, and from here on
 -- those find another holder and write nothing.
 WITH locked AS (SELECT slot FROM walvec.checkpoint WHERE slot = %(slot)s FOR UPDATE)
-UPDATE walvec.checkpoint AS c SET holder = %(holder)s FROM locked WHERE c.slot = locked.slot
+UPDATE walvec.checkpoint AS c SET holder = %(holder)s, stalled_since = NULL, waits_for = NULL FROM locked WHERE c.slot = locked.slot
 
 -- name: save_checkpoint
 -- Stands in the transaction that commits the last action it covers. No row: somebody else writes, or moved it.
 UPDATE walvec.checkpoint SET lsn = %(lsn)s, unseen_xids = %(unseen_xids)s, updated_at = now(),
     commit_xid = coalesce(%(commit_xid)s, commit_xid), commit_end = coalesce(%(commit_end)s, commit_end),
-    stalled_since = NULL
+    stalled_since = NULL, waits_for = NULL
 WHERE slot = %(slot)s AND lsn <= %(lsn)s AND holder = %(holder)s
 RETURNING mod(pg_current_xact_id()::text::numeric, 4294967296)::bigint
 
 -- name: mark_stalled
--- Taken back by the next checkpoint.
-UPDATE walvec.checkpoint SET stalled_since = now() - make_interval(secs => %(seconds)s) WHERE slot = %(slot)s
+-- Taken back by the next checkpoint, or by null seconds.
+UPDATE walvec.checkpoint SET stalled_since = now() - make_interval(secs => %(seconds)s), waits_for = %(reason)s
+WHERE slot = %(slot)s AND holder = %(holder)s
 
 -- name: delete_checkpoint
 DELETE FROM walvec.checkpoint WHERE slot = %(slot)s

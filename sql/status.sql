@@ -20,21 +20,12 @@ FROM (
 LEFT JOIN pg_replication_slots AS s ON s.slot_name = %(slot)s
 
 -- name: checkpoint_age
--- For how many seconds it has stood where it is, and for how many it has been waiting for work in flight; and which
--- server and history it is of.
-SELECT lsn::text, system_identifier, timeline,
+-- For how many seconds it has stood where it is, and for how many it has been waiting for work in flight, and why; and
+-- which server and history it is of.
+SELECT lsn::text, system_identifier, timeline, waits_for,
     extract(epoch FROM clock_timestamp() - updated_at)::float8 AS age,
     extract(epoch FROM clock_timestamp() - stalled_since)::float8 AS stalled
 FROM walvec.checkpoint WHERE slot = %(slot)s
-
--- name: writer_is_there
--- Whether some process holds the fence.
-SELECT EXISTS (
-    SELECT FROM pg_locks
-    WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-        AND classid::bigint = hashtext('walvec')::bigint & 4294967295
-        AND objid::bigint = hashtext(%(slot)s)::bigint & 4294967295 AND objsubid = 2 AND granted
-)
 
 -- name: chunks_written
 -- How many rows were ever written to a target, by the server's own count; a moment late. Its growth is the rate.

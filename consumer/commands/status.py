@@ -7,8 +7,9 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import psycopg
 import typer
@@ -18,9 +19,13 @@ from consumer.config import Config
 from consumer.policy import explain
 from consumer.status.reading import Reader, Report
 from consumer.status.trend import Trend
-from consumer.status.verdict import judge
-from consumer.status.words import document, line
+from consumer.status.verdict import Verdict, judge, unreadable
+from consumer.status.words import document, line, unread_document, unread_line
 from slots.errors import ConnectionLost
+
+ANSWER_LIMIT = (
+    10.0  # seconds without an answer, which takes 3 where much is to be counted, after which it is said
+)
 
 
 async def status(config: Config, *, as_json: bool) -> None:
@@ -59,47 +64,71 @@ async def _live(config: Config, interval: float) -> None:
 
     from consumer.status import view
 
-    trend = Trend()
+    trend, last = Trend(), None
     with Live(console=view.console(), auto_refresh=False, vertical_overflow="visible") as live:
-        async for report in _reports(config, interval, live.console.print):
-            trend.add(report)
-            live.update(view.render(report, judge(report), trend), refresh=True)
+        async for report in reports(config, interval):
+            if isinstance(report, Verdict):
+                live.update(view.render_unread(report, last), refresh=True)
+            else:
+                last = report
+                trend.add(report)
+                live.update(view.render(report, judge(report), trend), refresh=True)
 
 
 async def _as_lines(config: Config, interval: float) -> None:
     trend = Trend()
-    async for report in _reports(config, interval, _complain):
-        trend.add(report)
-        print(line(report, judge(report), trend), flush=True)  # noqa: T201 -- on stdout, at once
+    async for report in reports(config, interval):
+        if isinstance(report, Verdict):
+            _print(unread_line(datetime.now(UTC), report))
+        else:
+            trend.add(report)
+            _print(line(report, judge(report), trend))
 
 
 async def _as_json(config: Config, interval: float) -> None:
     trend = Trend()
-    async for report in _reports(config, interval, _complain):
-        trend.add(report)
-        text = json.dumps(document(report, judge(report), trend), ensure_ascii=False)
-        print(text, flush=True)  # noqa: T201 -- on stdout, at once
+    async for report in reports(config, interval):
+        if isinstance(report, Verdict):
+            found = unread_document(datetime.now(UTC), report)
+        else:
+            trend.add(report)
+            found = document(report, judge(report), trend)
+        _print(json.dumps(found, ensure_ascii=False))
 
 
-async def _reports(
-    config: Config, interval: float, complain: Callable[[str], object]
-) -> AsyncIterator[Report]:
-    """Read every `interval` seconds; after the first time, a database that is away is told and waited for."""
+async def reports(config: Config, interval: float) -> AsyncIterator[Report | Verdict]:
+    """Read every `interval` seconds; in place of what could not be read, say so.
+
+    Raises what the first time ends with: then it is the settings that are wrong, as a rule.
+    """
     first = True
     async with Reader(config) as reader:
         while True:
+            reading = asyncio.create_task(reader.read())
             try:
-                report = await reader.read()
+                while not await _ends(reading, ANSWER_LIMIT):
+                    yield unreadable(f"The databases have not answered for {ANSWER_LIMIT:.0f} s")
+                yield reading.result()
+                first = False
             except (psycopg.OperationalError, ConnectionLost) as error:
                 if first:
                     raise
                 shown = explain(error)
-                complain(f"walvec: {shown.what if shown else type(error).__name__}")
-            else:
-                first = False
-                yield report
+                yield unreadable(_sentence(shown.what if shown else type(error).__name__))
+            finally:
+                reading.cancel()
             await asyncio.sleep(interval)
 
 
-def _complain(words: str) -> None:
-    typer.echo(words, err=True)
+async def _ends(task: "asyncio.Task[Report]", seconds: float) -> bool:
+    """Wait for the task's end, and return whether it has come."""
+    done, _ = await asyncio.wait({task}, timeout=seconds)
+    return bool(done)
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+def _print(words: str) -> None:
+    print(words, flush=True)  # noqa: T201 -- on stdout, at once

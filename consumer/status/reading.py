@@ -4,7 +4,6 @@ The order of the questions matters: the slot is asked before the checkpoint, whi
 slot was told, so a slot that seems to be ahead is ahead.
 """
 
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
@@ -15,10 +14,11 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from consumer import metadata
-from consumer.commit import IDLE_BYTES
 from consumer.config import Config, TableName
 from consumer.database import Connection, connect_source, connect_target
+from consumer.fence import Holder, find_holder
 from consumer.metadata import VectorizerState
+from consumer.stall import STALL_AFTER
 from slots.errors import ConnectionLost
 from slots.lsn import Lsn
 from slots.queries import load
@@ -40,15 +40,18 @@ class SlotStatus:
     exists: bool | None  # None: the source cannot be asked
     active: bool  # a stream is attached
     reader_pid: int | None  # its server process
-    writer: bool  # a process holds the fence in the target
+    writer: bool  # a session holds the fence in the target
+    holder: str | None  # that session, as the server names it
     wal_status: str | None
     confirmed_lsn: str | None
     checkpoint_lsn: str | None
     source_lsn: str | None
     same_server: bool | None  # whether the checkpoint is of this server and its present timeline
     lag_bytes: int | None
-    lag_seconds: float | None  # since when the checkpoint stands still while changes wait
-    stalled_seconds: float | None  # since when the process itself says that work in flight does not get done
+    checkpoint_seconds: float | None  # since it was saved
+    lag_seconds: float | None  # since when the checkpoint has been waiting for work; 0: it waits for none
+    stalled_seconds: float | None  # the same while a process is at work, None: it says that nothing waits
+    waits_for: str | None  # what keeps that work from getting done; None: nothing that is known
     newest_commit_seconds: float | None  # age of the server's newest commit; with track_commit_timestamp only
     retained_bytes: int | None
     safe_wal_bytes: int | None  # that may still be written before the slot is lost; None: no limit is set
@@ -90,7 +93,6 @@ class Reader:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._stack = AsyncExitStack()
         self._source: Connection | None = None
         self._target: Connection | None = None
         self._count_until = 0.0
@@ -101,7 +103,8 @@ class Reader:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
+        await _close(self._source)
+        await _close(self._target)
 
     async def read(self) -> Report:
         """Ask both databases; sessions that have ended are opened anew.
@@ -128,22 +131,21 @@ class Reader:
 
     async def _open_target(self) -> Connection:
         if self._target is None or self._target.closed:
-            self._target = None
-            connection = await connect_target(self._config, role="status")
-            self._target = await self._stack.enter_async_context(connection)
-            await metadata.require_schema(connection)
+            await _close(self._target)
+            self._target = await connect_target(self._config, role="status")
+            await metadata.require_schema(self._target)
         return self._target
 
     async def _open_source(self) -> Connection | None:
         """Return the source's session, None while it is away: the target knows much by itself."""
         if self._source is None or self._source.closed:
+            await _close(self._source)
             self._source = None
             try:
-                connection = await connect_source(self._config, role="status")
+                self._source = await connect_source(self._config, role="status")
             except ConnectionLost as error:
                 self.source_failure = error.what
                 return None
-            self._source = await self._stack.enter_async_context(connection)
         self.source_failure = None
         return self._source
 
@@ -154,9 +156,10 @@ class Reader:
         if _passes(checkpoint.get("lsn"), row.get("position")):
             # Written while this was being read, as a rule.
             row, server = await _progress(source, name)
-        fence = await _row(target, "writer_is_there", name)
+        holder = await find_holder(target, name)
         active, lag = bool(row.get("active")), row.get("lag_bytes")
-        age, stalled = checkpoint.get("age"), checkpoint.get("stalled")
+        age = checkpoint.get("age")
+        stalled, waits_for = _stalled(checkpoint, holder)
         same = None
         if server and checkpoint:
             same = server == (checkpoint["system_identifier"], checkpoint["timeline"])
@@ -165,15 +168,18 @@ class Reader:
             exists=row.get("confirmed_flush_lsn") is not None if source is not None else None,
             active=active,
             reader_pid=row.get("active_pid"),
-            writer=bool(fence["exists"]),
+            writer=holder is not None,
+            holder=str(holder) if holder else None,
             wal_status=row.get("wal_status"),
             confirmed_lsn=row.get("confirmed_flush_lsn"),
             checkpoint_lsn=checkpoint.get("lsn"),
             source_lsn=row.get("position"),
             same_server=same,
             lag_bytes=lag,
+            checkpoint_seconds=_rounded(age),
             lag_seconds=None if lag is None or age is None else behind_for(lag, age, stalled, active=active),
             stalled_seconds=_rounded(stalled),
+            waits_for=waits_for,
             newest_commit_seconds=_rounded(row.get("newest_commit_seconds")),
             retained_bytes=row.get("retained_bytes"),
             safe_wal_bytes=row.get("safe_wal_size"),
@@ -224,6 +230,11 @@ class Reader:
         return counts
 
 
+async def _close(connection: Connection | None) -> None:
+    if connection is not None:
+        await connection.close()
+
+
 async def _progress(source: Connection | None, slot: str) -> tuple[dict[str, Any], tuple[int, int] | None]:
     """Ask the source for the slot's progress, and which server and timeline this is."""
     if source is None:
@@ -264,11 +275,24 @@ async def _counted(table: str, target: Connection, estimate: int | None, limit: 
 def behind_for(lag_bytes: int, age: float, stalled: float | None, *, active: bool) -> float:
     """Return for how many seconds the slot is behind.
 
-    A process at work says so when it stalls, and saves no checkpoint for a little WAL that is of no table.
+    A process at work says so itself: WAL is no work, it may be of walvec's own or of other tables. While no
+    process is there, nobody knows what the WAL holds, and any of it may be work.
     """
     if stalled is not None:
         return round(stalled, 1)
-    return round(age, 1) if lag_bytes >= (IDLE_BYTES if active else 1) else 0.0
+    return round(age, 1) if lag_bytes > 0 and not active else 0.0
+
+
+def _stalled(checkpoint: dict[str, Any], holder: Holder | None) -> tuple[float | None, str | None]:
+    """Return for how long work has been waiting, and why: as the process says, or the server of its session.
+
+    A process whose session is stuck in a commit cannot say so.
+    """
+    stalled, waits_for = checkpoint.get("stalled"), checkpoint.get("waits_for")
+    if holder and holder.waits_for and (holder.seconds or 0.0) > STALL_AFTER:
+        why = f"a statement of {holder} in the target has been waiting ({holder.waits_for})"
+        return max(stalled or 0.0, holder.seconds or 0.0), waits_for or why
+    return stalled, waits_for
 
 
 def _passes(checkpoint: str | None, position: str | None) -> bool:

@@ -21,8 +21,8 @@ class Sample:
     at: float
     source: int | None  # LSN of the source's end
     confirmed: int | None  # LSN the slot was told
-    lag: int | None  # bytes between the two
-    behind: bool  # whether any of that is a change that waits; False: it is walvec's own idling
+    lag: int | None  # bytes between the two, 0 where nothing waits
+    behind: bool  # whether any of that may be a change that waits
     chunks: int | None  # ever written to the targets, by the servers' count
     rows: int  # read by the backfills so far
 
@@ -82,7 +82,7 @@ def sample_of(report: Report) -> Sample:
         at=report.at.timestamp(),
         source=_position(slot.source_lsn),
         confirmed=_position(slot.confirmed_lsn),
-        lag=slot.lag_bytes,
+        lag=slot.lag_bytes if slot.lag_seconds or slot.lag_bytes is None else 0,
         behind=slot.lag_seconds != 0,
         chunks=sum(written) if written else None,
         rows=sum(each.rows_done for each in report.vectorizers),

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from consumer.commands.output import byte_size
+from consumer.commit import IDLE_BYTES
+from consumer.masking import printable
+from consumer.stall import STALL_AFTER
 from consumer.status.reading import Report, VectorizerStatus
 from consumer.status.spell import duration
 from slots.lsn import Lsn
@@ -18,6 +21,7 @@ Level = Literal["ok", "warning", "failed"]
 
 AT_RISK = 0.8  # share of what the slot may keep, from which it is at risk
 KEPT_WITHOUT_NEED = 2**30  # bytes of WAL kept while little waits, from which somebody else is the reason
+SILENT_AFTER = 30.0  # seconds in which a process that has enough to save has saved it
 STALLED_LONG = 60.0  # seconds without progress after which the process calls itself not ready, too
 
 
@@ -32,6 +36,11 @@ class Verdict:
     also: tuple[str, ...] = ()  # the other states that hold
 
 
+def unreadable(why: str) -> Verdict:
+    """Return the verdict where the databases could not be read, so that nothing is known."""
+    return Verdict("failed", "unreadable", f"{printable(why).rstrip('.')}, so nothing is known now.")
+
+
 def judge(report: Report) -> Verdict:
     """Return the verdict on a report."""
     first, *others = _found(report)
@@ -44,13 +53,15 @@ def _found(report: Report) -> Iterator[Verdict]:
     for rule in _RULES:
         if verdict := rule(report):
             yield verdict
-    yield Verdict("ok", "fine", "All is well: every change is embedded and searchable.")
+    yield Verdict(
+        "ok", "fine", f"All is well: no change has been waiting for longer than {STALL_AFTER:.0f} seconds."
+    )
 
 
 def _source_away(report: Report) -> Verdict | None:
     if report.slot.exists is not None:
         return None
-    text = "The source database cannot be reached, so bring it back; walvec goes on by itself then."
+    text = "The source database cannot be reached, so bring it back; `walvec run` goes on by itself then."
     return Verdict("failed", "source_away", text)
 
 
@@ -129,18 +140,16 @@ def _not_running(report: Report) -> Verdict | None:
     if slot.active or slot.writer:
         return None
     kept = f" and WAL is kept ({byte_size(slot.retained_bytes)} so far)" if slot.retained_bytes else ""
-    text = f"No process is running: changes wait{kept}, so start `walvec run`."
+    text = f"No process is running, so changes are not embedded{kept}: start `walvec run`."
     return Verdict("failed", "not_running", text, "walvec run")
 
 
 def _stalled(report: Report) -> Verdict | None:
     slot = report.slot
-    if slot.stalled_seconds is None:
+    if slot.stalled_seconds is None or not slot.waits_for:
         return None
-    text = (
-        f"Changes have been waiting for {duration(slot.stalled_seconds)}, for the embedding service or a "
-        "lock, so see the last warning in the log of `walvec run`."
-    )
+    why = printable(slot.waits_for).rstrip(".")
+    text = f"Rows have been waiting for {duration(slot.stalled_seconds)}: {why}."
     level: Level = "failed" if slot.stalled_seconds >= STALLED_LONG else "warning"
     return Verdict(level, "stalled", text, "walvec check")
 
@@ -148,8 +157,21 @@ def _stalled(report: Report) -> Verdict | None:
 def _starting(report: Report) -> Verdict | None:
     if report.slot.active or not report.slot.writer:
         return None
-    text = "A process holds the lock and is attaching to the slot, so look again, then at its log."
-    return Verdict("warning", "starting", text)
+    text = f"{report.slot.holder} holds the lock and reads no stream yet, so look again, then at its log."
+    return Verdict("warning", "starting", text[0].upper() + text[1:])
+
+
+def _no_progress(report: Report) -> Verdict | None:
+    """Find a process that saves nothing and says nothing, though one that is well would have."""
+    slot = report.slot
+    age, lag = slot.checkpoint_seconds or 0.0, slot.lag_bytes or 0
+    if not slot.active or slot.stalled_seconds is not None or age < SILENT_AFTER or lag < IDLE_BYTES:
+        return None
+    text = (
+        f"No progress has been saved for {duration(age)} and {byte_size(lag)} of WAL, so see the log of "
+        "`walvec run`: the server decodes a large transaction, or the process hangs."
+    )
+    return Verdict("warning", "no_progress", text)
 
 
 def _paused(report: Report) -> Verdict | None:
@@ -208,9 +230,9 @@ def _backfilling(report: Report) -> Verdict | None:
 
 def _catching_up(report: Report) -> Verdict | None:
     slot = report.slot
-    if not slot.lag_seconds:
+    if slot.stalled_seconds is None:
         return None
-    text = f"Nothing to do: changes are being embedded, {byte_size(slot.lag_bytes)} of WAL behind."
+    text = f"Nothing to do: changes are being embedded, the oldest for {duration(slot.stalled_seconds)}."
     return Verdict("ok", "catching_up", text)
 
 
@@ -243,6 +265,7 @@ _RULES: tuple[Callable[[Report], Verdict | None], ...] = (
     _not_running,
     _stalled,
     _starting,
+    _no_progress,
     _paused,
     _dead_letters,
     _wal_kept,

@@ -10,7 +10,7 @@ from consumer.status.reading import Report, SlotStatus, VectorizerStatus
 from consumer.status.spell import duration
 from consumer.status.trend import Motion, Trend, sparkline
 from consumer.status.verdict import Verdict
-from consumer.status.words import behind, catch_up, process_of, state_of
+from consumer.status.words import behind, catch_up, newest_commit, process_of, state_of
 
 WIDTH = 100  # columns at most
 _SPARK = 40  # columns of a sparkline
@@ -23,6 +23,16 @@ def console() -> Console:
     found = Console(highlight=False, markup=False)
     return Console(
         highlight=False, markup=False, width=min(found.width, WIDTH) if found.is_terminal else WIDTH
+    )
+
+
+def render_unread(verdict: Verdict, last: Report | None) -> RenderableType:
+    """Lay out that nothing can be read now, and what was read last as what it is."""
+    sentence = Text(verdict.text, style=_STYLES[verdict.level])
+    if last is None:
+        return sentence
+    return Group(
+        sentence, "", f"As it was at {last.at:%H:%M:%S} UTC:", "", _slot(last.slot), "", _vectorizers(last)
     )
 
 
@@ -48,19 +58,22 @@ def _table(*columns: str) -> Table:
 
 
 def _slot(slot: SlotStatus) -> Table:
-    table = _table("slot", "process", "WAL kept", "until lost", "behind", "newest commit", "checkpoint")
+    """Lay out what is known of the slot: a column that nothing is known of is not there."""
     process = process_of(slot)
     style = {"streaming": "green", "starting": "yellow"}.get(process, "bold red")
-    newest = slot.newest_commit_seconds
-    table.add_row(
-        slot.name,
-        Text(process, style=style),
-        byte_size(slot.retained_bytes),
-        "no limit" if slot.safe_wal_bytes is None and slot.exists else byte_size(slot.safe_wal_bytes),
-        behind(slot),
-        "?" if newest is None else f"{duration(newest)} ago",
-        slot.checkpoint_lsn or "none",
-    )
+    limit = "no limit" if slot.safe_wal_bytes is None else byte_size(slot.safe_wal_bytes)
+    cells: dict[str, Text | str | None] = {
+        "slot": slot.name,
+        "process": Text(process, style=style),
+        "WAL kept": None if slot.retained_bytes is None else byte_size(slot.retained_bytes),
+        "until lost": limit if slot.exists else None,
+        "behind": None if slot.lag_seconds is None else behind(slot),
+        "newest commit": newest_commit(slot),
+        "checkpoint": slot.checkpoint_lsn or "none",
+    }
+    known = {column: cell for column, cell in cells.items() if cell is not None}
+    table = _table(*known)
+    table.add_row(*known.values())
     return table
 
 
@@ -107,6 +120,8 @@ def _motion(report: Report, trend: Trend) -> Table:
 
 
 def _lag_words(slot: SlotStatus, moving: Motion) -> str:
+    if slot.lag_seconds == 0:
+        return "none"
     if moving.lag_seconds is None:
         return byte_size(slot.lag_bytes)
     more = "more than " if moving.lag_seconds_at_least else ""

@@ -1,6 +1,7 @@
 """A report in words: the cells of a table, a line for a log or a pipe, a document for programs. Pure."""
 
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from consumer.commands.output import byte_size
@@ -26,6 +27,12 @@ def behind(slot: SlotStatus) -> str:
     if slot.lag_bytes is None or slot.lag_seconds is None:
         return "unknown"
     return f"{byte_size(slot.lag_bytes)}, {duration(slot.lag_seconds)}" if slot.lag_seconds else "no"
+
+
+def newest_commit(slot: SlotStatus) -> str | None:
+    """Say how old the source's newest commit is; None where the server keeps no commit times."""
+    newest = slot.newest_commit_seconds
+    return None if newest is None else f"{duration(newest)} ago"
 
 
 def state_of(each: VectorizerStatus) -> str:
@@ -54,11 +61,26 @@ def line(report: Report, verdict: Verdict, trend: Trend) -> str:
     moving = trend.motion()
     rate = "?" if moving.chunks is None else f"{moving.chunks:,.1f}"
     slot = report.slot
+    behind_by = "no" if slot.lag_seconds == 0 else byte_size(slot.lag_bytes)
     return (
-        f"{report.at:%Y-%m-%dT%H:%M:%SZ} {verdict.level} {verdict.state} behind={byte_size(slot.lag_bytes)} "
+        f"{_time(report.at)} {verdict.level} {verdict.state} behind={behind_by} "
         f"kept={byte_size(slot.retained_bytes)} chunks/s={rate} caught up: {catch_up(slot, moving)}; "
         f"{verdict.text}"
     )
+
+
+def unread_line(at: datetime, verdict: Verdict) -> str:
+    """Say in one line that nothing could be read."""
+    return f"{_time(at)} {verdict.level} {verdict.state}; {verdict.text}"
+
+
+def unread_document(at: datetime, verdict: Verdict) -> dict[str, Any]:
+    """Return for JSON that nothing could be read."""
+    return {"at": at.isoformat(), "verdict": asdict(verdict), "slot": None, "vectorizers": []}
+
+
+def _time(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def document(report: Report, verdict: Verdict, trend: Trend | None = None) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """`walvec status` and `walvec search`: what the databases alone tell."""
 
 import asyncio
+import contextlib
 import fcntl
+import gc
 import json
 import os
 import pty
@@ -15,11 +17,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, LiteralString
 
+import psycopg
 import pytest
 
+from consumer.commands.status import reports
+from consumer.session import Session
 from consumer.status import reading
 from consumer.status.reading import Reader, Report
-from tests.fix_embedding_service import Silent
+from consumer.status.verdict import Verdict
+from slots.errors import ConnectionLost
+from tests.fix_embedding_service import Silent, Status
+from tests.fix_proxy import Proxy
 from tests.fix_walvec import TIMEOUT, Process, Sidecar, until
 
 
@@ -107,7 +115,7 @@ def test_small_change_that_waits_for_the_service_is_lag(
     blog: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However few bytes behind: a change that is not embedded after some seconds counts."""
-    monkeypatch.setattr("consumer.commit.STALL_AFTER", 0.2)
+    monkeypatch.setattr("consumer.stall.STALL_AFTER", 0.2)
     monkeypatch.setattr("consumer.drain.DRAIN_LIMIT", 0.2)
     with blog.running():
         blog.in_step()
@@ -116,6 +124,57 @@ def test_small_change_that_waits_for_the_service_is_lag(
         until(lambda: blog.state_is("stalled_since IS NOT NULL"), "walvec says that it waits")
         waiting = status(blog)["slot"]["lag_seconds"]
     assert waiting > 0
+
+
+def test_tells_what_rows_wait_for(blog: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service's last error, with its hint, though no process is asked; and no longer than it lasts."""
+    monkeypatch.setattr("consumer.stall.STALL_AFTER", 0.2)
+    with blog.running():
+        blog.in_step()
+        blog.service.always = Status(401, "Incorrect API key")
+        blog.source.execute("UPDATE blog SET body = 'a secret of the row' WHERE id = 1")
+        until(lambda: blog.state_is("waits_for IS NOT NULL"), "walvec says what it waits for")
+        report = status(blog)
+        assert (report["verdict"]["state"], report["verdict"]["level"]) == ("stalled", "warning")
+        assert "401" in report["verdict"]["text"] or "key" in report["verdict"]["text"]
+        assert "secret of the row" not in json.dumps(report)
+        blog.service.always = None
+        blog.in_step()
+        until(lambda: blog.state_is("waits_for IS NULL AND stalled_since IS NULL"), "it waits no more")
+        assert status(blog)["verdict"]["state"] == "fine"
+
+
+def test_tells_what_a_backfill_waits_for(blog: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Existing rows that wait for the service are no progress, though no checkpoint waits for them."""
+    monkeypatch.setattr("consumer.stall.STALL_AFTER", 0.2)
+    blog.target.execute("DELETE FROM blog_embedding")
+    blog.service.always = Status(503)
+    blog.backfill()
+    with blog.running():
+        until(lambda: blog.state_is("waits_for IS NOT NULL"), "walvec says what it waits for")
+        assert status(blog)["verdict"]["state"] == "stalled"
+        blog.service.always = None
+        until(blog.backfilled, "the backfill's end")
+        until(lambda: blog.state_is("waits_for IS NULL AND stalled_since IS NULL"), "it waits no more")
+
+
+def test_a_process_takes_back_what_an_earlier_one_said(blog: Sidecar) -> None:
+    """One that was killed cannot; the next one waits for nothing yet."""
+    blog.target.execute(
+        "UPDATE walvec.checkpoint SET stalled_since = now() - interval '1 day', waits_for = 'x'"
+    )
+    with blog.running():
+        until(lambda: blog.state_is("waits_for IS NULL AND stalled_since IS NULL"), "it is taken back")
+
+
+def test_wal_of_others_is_nothing_to_wait_for(blog: Sidecar) -> None:
+    """Other slots' vectors, and whatever else is no change of a followed table, make nobody wait."""
+    with blog.running():
+        blog.in_step()
+        blog.source.execute("CREATE TABLE other AS SELECT repeat('x', 1000) FROM generate_series(1, 500)")
+        found = [status(blog) for _ in range(3)]
+    assert {report["verdict"]["state"] for report in found} == {"fine"}
+    assert {report["slot"]["lag_seconds"] for report in found} == {0.0}
 
 
 def test_tells_what_the_target_knows_while_the_source_is_away(blog: Sidecar) -> None:
@@ -207,10 +266,105 @@ def test_watching_outlives_its_sessions(blog: Sidecar) -> None:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE application_name = 'walvec status' AND datname = current_database()"
         )
-    stdout.readline()  # may have been on its way
-    assert [json.loads(stdout.readline())["verdict"]["state"] for _ in range(3)] == ["not_running"] * 3
+    states = []
+
+    def goes_on() -> bool:
+        states.append(json.loads(stdout.readline())["verdict"]["state"])
+        return "unreadable" in states and states[-3:] == ["not_running"] * 3
+
+    until(goes_on, "reports of new sessions")
     process.interrupt()
     assert process.wait() == 0
+
+
+@pytest.mark.parametrize("form", ["--json", "lines"])
+def test_watching_says_what_it_cannot_read(
+    distant_sidecar: Sidecar, proxied: Callable[[str], tuple[Proxy, str]], form: str
+) -> None:
+    """While the target is away each report says so; nothing is well that cannot be seen."""
+    proxy, distant_sidecar.settings["target"]["dsn"] = proxied(distant_sidecar.settings["target"]["dsn"])
+    distant_sidecar.source.execute("CREATE TABLE blog (id bigint PRIMARY KEY, body text)")
+    distant_sidecar.follow()
+    distant_sidecar.setup()
+    with distant_sidecar.running():
+        distant_sidecar.in_step()
+        words = ["--json"] if form == "--json" else []
+        process = distant_sidecar.start("status", "--watch", "--interval", "0.1", *words)
+        stdout = output_of(process)
+        stdout.readline()
+
+        def next_is(state: str) -> bool:
+            text = stdout.readline()
+            found = json.loads(text)["verdict"]["state"] if form == "--json" else text.split()[2].strip(";")
+            return bool(found == state)
+
+        until(lambda: next_is("fine"), "all is well")
+        proxy.refuse()
+        until(lambda: next_is("unreadable"), "the target is away")
+        assert next_is("unreadable")
+        proxy.heal()
+        until(lambda: next_is("fine"), "the target is back")
+        process.interrupt()
+        assert process.wait() == 0
+
+
+def test_watching_live_says_what_it_cannot_read(
+    blog: Sidecar, proxied: Callable[[str], tuple[Proxy, str]]
+) -> None:
+    """On a terminal too: the sentence goes, the last figures stay with their time."""
+    proxy, blog.settings["target"]["dsn"] = proxied(blog.settings["target"]["dsn"])
+    with terminal(blog, "status", "--watch", "--interval", "0.1") as (process, read):
+        until_seen(read, lambda seen: "No process is running" in seen)
+        proxy.refuse()
+        until_seen(read, lambda seen: "nothing is known" in seen and "As it was at" in seen)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(TIMEOUT) == 0
+
+
+def test_a_database_that_does_not_answer_is_said_to(
+    blog: Sidecar, proxied: Callable[[str], tuple[Proxy, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a cable that was cut nothing answers, and what was read before says nothing of now."""
+    monkeypatch.setattr("consumer.commands.status.ANSWER_LIMIT", 0.3)
+    proxy, blog.settings["target"]["dsn"] = proxied(blog.settings["target"]["dsn"])
+
+    async def watched() -> list[str]:
+        states = []
+        async with contextlib.aclosing(reports(blog.config, 0.01)) as found:
+            async for report in found:
+                states.append(report.state if isinstance(report, Verdict) else "read")
+                if len(states) == 1:
+                    proxy.silence()
+                if states[-1] == "unreadable":
+                    return states
+        return states
+
+    assert asyncio.run(watched())[-1] == "unreadable"
+
+
+def test_watching_keeps_no_session_that_has_ended(
+    blog: Sidecar, proxied: Callable[[str], tuple[Proxy, str]]
+) -> None:
+    """A server that comes and goes all day leaves two sessions, not a list of them."""
+    proxy, blog.settings["target"]["dsn"] = proxied(blog.settings["target"]["dsn"])
+
+    async def sessions() -> int:
+        async with Reader(blog.config) as reader:
+            for _ in range(5):
+                await reader.read()
+                proxy.reset()
+                with contextlib.suppress(psycopg.OperationalError, ConnectionLost):
+                    await reader.read()
+            count = 10
+            # A session's alarm keeps it for a while.
+            async with asyncio.timeout(TIMEOUT):
+                while count > 2:
+                    await asyncio.sleep(0.1)
+                    gc.collect()
+                    count = sum(isinstance(each, Session) for each in gc.get_objects())
+            return count
+
+    assert asyncio.run(sessions()) == 2
 
 
 def test_watching_ends_with_its_reader(blog: Sidecar) -> None:

@@ -110,11 +110,11 @@ class TestTrend:
     """The samples of one watch."""
 
     def test_follows_reports(self, reported: Reported) -> None:
-        """Lags as they are, rates between them."""
+        """Lags as far as anything waits, rates between them."""
         trend = Trend()
         trend.add(reported(vectorizer={"chunks_written": 10}))
-        trend.add(reported(after=2, vectorizer={"chunks_written": 30}, lag_bytes=99))
-        assert (trend.lags(), trend.rates()) == ([256, 99], [10.0])
+        trend.add(reported(after=2, vectorizer={"chunks_written": 30}, lag_bytes=99, lag_seconds=6.0))
+        assert (trend.lags(), trend.rates()) == ([0, 99], [10.0])
 
     def test_idling_is_caught_up(self, reported: Reported) -> None:
         """What walvec itself writes is no lag."""

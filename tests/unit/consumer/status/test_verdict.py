@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from consumer.status.reading import Report
-from consumer.status.verdict import judge
+from consumer.status.verdict import judge, unreadable
 from tests.unit.consumer.status.conftest import NOON, SLOT, VECTORIZER, Reported
 
 AWAY = {
@@ -38,14 +38,23 @@ STATES: dict[str, tuple[dict[str, Any], str, str]] = {
     "slot_at_risk": ({"safe_wal_bytes": 2**20}, "warning", "raise max_slot_wal_keep_size"),
     "foreign_reader": ({"active": True, "writer": False}, "failed", "so end it"),
     "not_running": (DOWN, "failed", "start `walvec run`"),
-    "stalled": ({"stalled_seconds": 12.0, "lag_seconds": 12.0}, "warning", "see the last warning"),
-    "starting": ({"active": False, "writer": True}, "warning", "look again"),
+    "stalled": (
+        {"stalled_seconds": 12.0, "lag_seconds": 12.0, "waits_for": "the service fails: 401"},
+        "warning",
+        "for 12 s: the service fails: 401",
+    ),
+    "starting": ({"active": False, "writer": True}, "warning", "Session 4712"),
+    "no_progress": (
+        {"lag_bytes": 2**20, "checkpoint_seconds": 45.0, "stalled_seconds": None},
+        "warning",
+        "see the log",
+    ),
     "paused": ({"vectorizer": {"paused": "column x is gone"}}, "failed", "mended"),
     "dead_letters": ({"vectorizer": {"dead_letters": 2}}, "warning", "walvec dead-letter list"),
     "wal_kept": ({"retained_bytes": 2**31}, "warning", "pg_stat_activity"),
     "nothing_followed": ({"vectorizer": None}, "warning", "walvec setup"),
     "backfilling": ({"vectorizer": {"phase": "rows", "rows_done": 400}}, "ok", "Nothing to do"),
-    "catching_up": ({"lag_bytes": 2**20, "lag_seconds": 3.0}, "ok", "Nothing to do"),
+    "catching_up": ({"stalled_seconds": 7.0, "lag_seconds": 7.0}, "ok", "the oldest for 7 s"),
     "fine": ({}, "ok", "All is well"),
 }
 
@@ -122,12 +131,40 @@ def test_at_risk_is_four_fifths_of_what_may_be_kept(reported: Reported, safe: in
 
 def test_a_long_stall_is_a_failure(reported: Reported) -> None:
     """As the process itself says on /readyz after a minute."""
-    assert judge(reported(stalled_seconds=61.0)).level == "failed"
+    assert judge(reported(stalled_seconds=61.0, waits_for="a lock")).level == "failed"
+
+
+@pytest.mark.parametrize("lag", [1, 238_000, 2**31 - 1])
+@pytest.mark.parametrize("age", [0.0, 29.0])
+def test_wal_is_no_change(reported: Reported, lag: int, age: float) -> None:
+    """WAL may be of walvec's own or another's: nothing is said to wait that the process does not say."""
+    assert judge(reported(lag_bytes=lag, checkpoint_seconds=age)).state == "fine"
+
+
+def test_an_idle_database_is_no_reason_to_worry(reported: Reported) -> None:
+    """A checkpoint may be a day old where nothing was written since."""
+    assert judge(reported(lag_bytes=60_000, checkpoint_seconds=1e5)).state == "fine"
+
+
+def test_what_others_wrote_is_one_line(reported: Reported) -> None:
+    """Of a service's words, and of a session's name, nothing reaches the terminal that it would obey."""
+    report = reported(stalled_seconds=12.0, waits_for="503\x1b[2J\nwalvec: all is well.")
+    assert judge(report).text == "Rows have been waiting for 12 s: 503?[2J walvec: all is well."
+
+
+def test_what_cannot_be_read_is_not_well() -> None:
+    """The verdict says why, and that nothing is known."""
+    verdict = unreadable("The target database cannot be reached: refused")
+    assert (verdict.level, verdict.state) == ("failed", "unreadable")
+    assert verdict.text == "The target database cannot be reached: refused, so nothing is known now."
 
 
 def test_wal_kept_for_a_lag_has_its_reason(reported: Reported) -> None:
     """Only WAL that walvec is done with is somebody else's doing."""
-    assert judge(reported(retained_bytes=2**31, lag_bytes=2**31, lag_seconds=9.0)).state == "catching_up"
+    assert (
+        judge(reported(retained_bytes=2**31, lag_bytes=2**31, lag_seconds=9.0, stalled_seconds=9.0)).state
+        == "catching_up"
+    )
 
 
 @pytest.mark.parametrize(
@@ -153,4 +190,4 @@ def test_the_page_has_every_state() -> None:
     rows = re.findall(r"^\| (ok|warning|failed) \| (.*) \|$", table, re.MULTILINE)
     told = {(level, state) for level, cell in rows for state in re.findall(r"`([a-z_]+)`", cell)}
     assert {(level, state) for state, (_, level, _) in STATES.items()} <= told
-    assert {state for _, state in told} - {"unreserved", "no_checkpoint"} == set(STATES)
+    assert {state for _, state in told} - {"unreserved", "no_checkpoint", "unreadable"} == set(STATES)

@@ -8,8 +8,8 @@ from rich.console import Console
 from consumer.status.reading import Report
 from consumer.status.spell import duration
 from consumer.status.trend import Trend
-from consumer.status.verdict import judge
-from consumer.status.view import WIDTH, render
+from consumer.status.verdict import judge, unreadable
+from consumer.status.view import WIDTH, render, render_unread
 from consumer.status.words import catch_up, document, line
 from tests.unit.consumer.status.conftest import Reported
 
@@ -33,6 +33,7 @@ def reports(reported: Reported) -> Iterator[Report]:
             source_lsn=f"0/{0x3000000 + step * 0x10000:X}",
             lag_bytes=step * 0x10000,
             lag_seconds=2.0 * step,
+            stalled_seconds=2.0 * step if step else None,
             vectorizer={"chunks_written": 100 * step},
         )
         for step in range(4)
@@ -51,9 +52,9 @@ def trend_of(reports: Iterator[Report]) -> tuple[Report, Trend]:
 def test_a_usual_status_is_a_table(reported: Reported) -> None:
     """The sentence first, then slot and vectorizer, each name whole."""
     lines = shown(reported()).splitlines()
-    assert lines[0] == "All is well: every change is embedded and searchable."
+    assert lines[0] == "All is well: no change has been waiting for longer than 5 seconds."
     words = [" ".join(text.split()) for text in lines]
-    assert "walvec streaming 16 MB no limit no ? 0/3000000" in words
+    assert "walvec streaming 16 MB no limit no 0/3000000" in words
     assert "blog public.blog public.blog_embedding in step 1,000 1,200 0" in words
 
 
@@ -107,6 +108,37 @@ def test_when_it_is_caught_up(reported: Reported) -> None:
     assert catch_up(slot, trend.motion()) == "in 2 s"
     trend.add(reported(after=2))
     assert catch_up(slot, trend.motion()) == "now"
+
+
+def test_what_cannot_be_known_is_not_shown(reported: Reported) -> None:
+    """Without commit times there is no newest commit, without the source no WAL."""
+    here = shown(reported())
+    assert ("newest commit" in here, "WAL kept" in here) == (False, True)
+    assert "newest commit" in shown(reported(newest_commit_seconds=3.0))
+    away = dict.fromkeys(("exists", "retained_bytes", "lag_bytes", "lag_seconds", "wal_status"))
+    text = shown(reported(**away))
+    assert [word for word in ("WAL kept", "until lost", "behind", "newest commit", "?") if word in text] == []
+
+
+def test_nothing_waits_in_a_line(reported: Reported) -> None:
+    """WAL that nothing waits for is no lag."""
+    trend = Trend()
+    trend.add(report := reported(lag_bytes=2**20))
+    assert "behind=no kept" in line(report, judge(report), trend)
+
+
+def test_what_was_read_last_is_shown_as_such(reported: Reported) -> None:
+    """While nothing can be read the last figures stay, with their time and without their sentence."""
+    console = Console(file=io.StringIO(), width=WIDTH, highlight=False, markup=False)
+    console.print(render_unread(unreadable("It is away"), reported()))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert text.startswith("It is away, so nothing is known now.")
+    assert ("All is well" in text, "As it was at 12:00:00 UTC" in text, "streaming" in text) == (
+        False,
+        True,
+        True,
+    )
 
 
 def test_one_line_for_a_pipe(reports: Iterator[Report]) -> None:

@@ -1,0 +1,67 @@
+"""`walvec status` while something is wrong that no process can say."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from consumer.status.reading import Reader, Report
+from consumer.status.verdict import Verdict, judge
+from tests.crash.observe import follow_blog, insert
+from tests.fix_postgres import Cluster
+from tests.fix_walvec import Sidecar, until
+
+
+def verdict(sidecar: Sidecar) -> Verdict:
+    """What `walvec status` says."""
+
+    async def read() -> Report:
+        async with Reader(sidecar.config) as reader:
+            return await reader.read()
+
+    return judge(asyncio.run(read()))
+
+
+def test_a_commit_that_hangs_is_not_well(
+    on_cluster: Callable[..., Sidecar], cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session that waits for a synchronous standby saves nothing, so its server is asked."""
+    monkeypatch.setattr("consumer.status.reading.STALL_AFTER", 0.5)
+    sidecar = on_cluster()
+    follow_blog(sidecar)
+    process = sidecar.start("run")
+    sidecar.in_step()
+    cluster.set("synchronous_standby_names", "ghost")
+    insert_without_waiting(sidecar)
+
+    found = until(
+        lambda: next((each for each in [verdict(sidecar)] if each.state == "stalled"), None), "a stall"
+    )
+
+    assert "SyncRep" in found.text
+    cluster.set("synchronous_standby_names", "")
+    sidecar.in_step()
+    assert process.stop() == 0
+    assert sidecar.actual() == sidecar.expected()
+
+
+def insert_without_waiting(sidecar: Sidecar) -> None:
+    """Commit some rows that no standby has to have."""
+    sidecar.source.execute("SET synchronous_commit = local")
+    insert(sidecar, 1, 8)
+
+
+def test_a_process_that_hangs_is_not_well(sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is stopped holds slot and lock, and says nothing: WAL that it should have saved tells."""
+    monkeypatch.setattr("consumer.status.verdict.SILENT_AFTER", 0.5)
+    follow_blog(sidecar)
+    process = sidecar.start("run")
+    sidecar.in_step()
+    process.pause()
+    try:
+        sidecar.source.execute("CREATE TABLE other AS SELECT repeat('x', 1000) FROM generate_series(1, 500)")
+        until(lambda: verdict(sidecar).state == "no_progress", "no progress")
+    finally:
+        process.resume()
+    until(lambda: verdict(sidecar).state == "fine", "all is well")
+    assert process.stop() == 0
