@@ -7,7 +7,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -96,7 +96,7 @@ async def _as_json(config: Config, interval: float) -> None:
         _print(json.dumps(found, ensure_ascii=False))
 
 
-async def reports(config: Config, interval: float) -> AsyncIterator[Report | Verdict]:
+async def reports(config: Config, interval: float) -> AsyncGenerator[Report | Verdict, None]:
     """Read every `interval` seconds; in place of what could not be read, say so.
 
     Raises what the first time ends with: then it is the settings that are wrong, as a rule.

@@ -116,7 +116,7 @@ def test_what_cannot_be_known_is_not_shown(reported: Reported) -> None:
     assert ("newest commit" in here, "WAL kept" in here) == (False, True)
     assert "newest commit" in shown(reported(newest_commit_seconds=3.0))
     away = dict.fromkeys(("exists", "retained_bytes", "lag_bytes", "lag_seconds", "wal_status"))
-    text = shown(reported(**away))
+    text = shown(reported(after=0.0, vectorizer={}, **away))
     assert [word for word in ("WAL kept", "until lost", "behind", "newest commit", "?") if word in text] == []
 
 
