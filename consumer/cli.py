@@ -145,7 +145,7 @@ def check(
     if estimate:
         from consumer.commands import estimate as command
 
-        done(command.report(settings(config), latency=latency, price=price, as_json=as_json))
+        done(command.report(settings(config, following=True), latency=latency, price=price, as_json=as_json))
         return
 
     from consumer.commands.check import report

@@ -152,7 +152,6 @@ class Pipeline:
         What is in flight then is finished and confirmed, within DRAIN_LIMIT seconds. Raises what ended a
         stage, in an ExceptionGroup.
         """
-        committer = self._committer
         try:
             async with asyncio.TaskGroup() as tasks:
                 reading, working = await self._start(tasks)
@@ -160,7 +159,7 @@ class Pipeline:
                 await self._stop_reading(reading)
                 for lane in self._lanes.values():
                     lane.close()
-                await drain(tasks, working, self._attachment.stream, committer, self._waits_for)
+                await drain(tasks, working, self._attachment.stream, self._committer, self._waits_for)
                 _end_of_tasks()
         except* _Finished:
             pass
