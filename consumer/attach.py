@@ -89,7 +89,7 @@ async def attach(
     except SlotActive as refusal:
         await own.outlive(catalog, config.source.slot, refusal)
         await start(stream, config.source.slot, vectorizers.bindings.values())
-    own.add("source", stream.backend_pid)
+    await own.add_stream(catalog, stream.backend_pid)
     return Attachment(
         config=config,
         stream=stream,

@@ -28,6 +28,7 @@ class Holder:
     """The session that holds the lock, as the server shows it. None: this role may not see it."""
 
     pid: int
+    began: str | None  # process ids come back, after a restart above all
     role: str | None
     application: str | None
     waits_for: str | None  # "type: event", while a statement of its own waits
@@ -53,11 +54,12 @@ class OwnSessions:
     def __init__(self, waiting: Callable[[str], None] = lambda _: None) -> None:
         """Know of no session yet; `waiting` is called with what is waited for, whenever that changes."""
         self._waiting = waiting
-        self._pids: set[tuple[str, int]] = set()
+        self._writers: set[tuple[int, str | None]] = set()  # process id, and when it began
+        self._streams: set[tuple[int, str | None]] = set()
 
-    def add(self, database: str, pid: int) -> None:
-        """Note a session on the `source` or the `target`."""
-        self._pids.add((database, pid))
+    async def add_stream(self, catalog: Connection, pid: int) -> None:
+        """Note the server process of a stream on the source."""
+        self._streams.add((pid, await _began(catalog, pid)))
 
     async def take_fence(self, writer: Connection, slot: str, *, wait: bool) -> None:
         """Make `writer` the session that writes for the slot.
@@ -67,21 +69,25 @@ class OwnSessions:
         seen: Holder | None = None
         while not await metadata.try_fence(writer, slot):
             holder = await find_holder(writer, slot)
-            is_own = holder is not None and ("target", holder.pid) in self._pids
+            is_own = holder is not None and (holder.pid, holder.began) in self._writers
             if holder and not is_own and not wait:
                 raise SlotActive(f'{holder} writes for slot "{slot}"', hint="end it, or wait for it: --wait")
             if holder and (seen is None or seen.pid != holder.pid):
                 seen = holder
                 self._say(str(holder), slot, is_own=is_own)
             await asyncio.sleep(INTERVAL)
-        self.add("target", writer.info.backend_pid)
+        pid = writer.info.backend_pid
+        self._writers.add((pid, await _began(writer, pid)))
 
     async def outlive(self, catalog: Connection, slot: str, refusal: SlotActive) -> None:
         """Wait until no earlier stream of this process holds the slot; raise `refusal` if another does."""
         seen: int | None = None
         while (found := await inspect(catalog, slot)) and found.active_pid is not None:
-            if ("source", found.active_pid) not in self._pids:
-                raise refusal
+            if (found.active_pid, await _began(catalog, found.active_pid)) not in self._streams:
+                # Unless it has ended just now.
+                if (now := await inspect(catalog, slot)) and now.active_pid == found.active_pid:
+                    raise refusal
+                continue
             if seen != found.active_pid:
                 seen = found.active_pid
                 self._say(f"session {seen}", slot, is_own=True)
@@ -94,3 +100,11 @@ class OwnSessions:
         else:
             self._waiting(f"waiting for {holder}, which writes for the slot")
             _log.info("waiting for another session to let go of the slot", slot=slot, holder=holder)
+
+
+async def _began(connection: Connection, pid: int) -> str | None:
+    """Return when a session of this server began; None where it is gone or this role may not see it."""
+    cursor = await connection.execute(load("session.sql")["session_began"], {"pid": pid})
+    row = await cursor.fetchone()
+    began: str | None = row[0] if row else None
+    return began

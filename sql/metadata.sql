@@ -193,7 +193,7 @@ SELECT pg_try_advisory_lock(hashtext('walvec'), hashtext(%(slot)s))
 
 -- name: fence_holder
 -- The session that holds the lock, and what its statement waits for and since when, as far as this role may see that.
-SELECT l.pid, a.usename::text AS role, nullif(a.application_name, '') AS application,
+SELECT l.pid, a.backend_start::text AS began, a.usename::text AS role, nullif(a.application_name, '') AS application,
     CASE WHEN a.state = 'active' THEN a.wait_event_type || ': ' || a.wait_event END AS waits_for,
     CASE WHEN a.state = 'active' THEN extract(epoch FROM clock_timestamp() - a.query_start)::float8 END AS seconds
 FROM pg_locks AS l

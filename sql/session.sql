@@ -14,6 +14,10 @@ SELECT set_config('lock_timeout', %(limit)s, false)
 -- `off` would let a crash of the server forget a checkpoint that the slot was already told of.
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
 
+-- name: session_began
+-- When a session began: its process id alone may be another's after a restart. No row: it is gone.
+SELECT backend_start::text FROM pg_stat_activity WHERE pid = %(pid)s
+
 -- name: is_at_work
 -- Whether a session is working on a statement, as the server sees it. No row: it is gone.
 SELECT state = 'active' FROM pg_stat_activity WHERE pid = %(pid)s
