@@ -50,7 +50,8 @@ class Ledger:
         self._open: dict[str, deque[Span]] = {lane: deque() for lane in lanes}
 
     def open(self, lane: str) -> Span:
-        """Begin a span behind all others of the lane."""
+        """Begin a span behind all others of the lane, which is done through here where it has none open."""
+        self._applied[lane] = self.applied(lane)
         span = Span(self.planned)
         self._open[lane].append(span)
         return span
