@@ -1,6 +1,7 @@
 from dataclasses import dataclass, field
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,13 +20,15 @@ STEPS = st.lists(
 class World:
     """A stream with two lanes, and what a crash may take from them.
 
-    `open` holds, lane by lane, the spans in flight, each with the ends of the transactions that acted in it.
+    `open` holds, lane by lane, the spans in flight, each with the ends of the transactions that acted in it;
+    `before` how far the stream was planned when each of them was opened.
     """
 
     ledger: Ledger = field(default_factory=lambda: Ledger(Lsn(100), dict.fromkeys(LANES, Lsn(100))))
     position: int = 100
     transaction: int | None = None  # its commit's end
     open: dict[str, list[set[int]]] = field(default_factory=lambda: {lane: [] for lane in LANES})
+    before: dict[str, list[Lsn]] = field(default_factory=lambda: {lane: [] for lane in LANES})
     sealed: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(LANES, True))
 
     def take(self, step: str, random: Random) -> None:
@@ -38,6 +41,7 @@ class World:
                 if self.sealed[lane]:
                     self.ledger.open(lane)
                     self.open[lane].append(set())
+                    self.before[lane].append(self.ledger.planned)
                     self.sealed[lane] = False
                 self.open[lane][-1].add(self.transaction)
             case "seal":
@@ -52,6 +56,7 @@ class World:
             case "commit" if self.open[lane]:
                 checkpoint = self.ledger.checkpoint(lane, finishing=1)
                 self.open[lane].pop(0)
+                self.before[lane].pop(0)
                 self.sealed[lane] = self.sealed[lane] or not self.open[lane]
                 self.ledger.finish(lane, 1)
                 self.save(checkpoint)
@@ -59,13 +64,18 @@ class World:
                 self.save(self.ledger.checkpoint())
 
     def save(self, checkpoint: Lsn) -> None:
-        """Commit a checkpoint, which must not cover what is still in flight or not complete."""
+        """Commit a checkpoint: it covers nothing that is in flight or not complete, and all that is done."""
         before = self.ledger.saved
         self.ledger.save(checkpoint)
         pending = {end for spans in self.open.values() for span in spans for end in span}
         assert before <= self.ledger.saved == checkpoint <= self.position
         assert all(checkpoint < end for end in pending)
         assert self.transaction is None or checkpoint < self.transaction
+        assert checkpoint == max(before, min(map(self.reached, LANES)))
+
+    def reached(self, lane: str) -> Lsn:
+        """Return how far the stream was planned before the lane's oldest span, or now if none is open."""
+        return next(iter(self.before[lane]), self.ledger.planned)
 
 
 @given(STEPS, st.integers(0, 1000))
@@ -103,3 +113,91 @@ def test_a_lane_that_was_further_is_not_set_back() -> None:
     ledger = Ledger(Lsn(100), {"blog": Lsn(100), "page": Lsn(150)})
     ledger.complete(Lsn(120))
     assert (ledger.applied("page"), ledger.checkpoint()) == (Lsn(150), Lsn(120))
+
+
+class TestTwoLanes:
+    """Two vectorizers, each with one transaction in its first span and another in its second."""
+
+    @pytest.fixture
+    def ledger(self) -> Ledger:
+        """Give the ledger: transactions end at 110 and 120, and every lane has a span for each."""
+        ledger = Ledger(Lsn(100), dict.fromkeys(LANES, Lsn(100)))
+        for end in (110, 120):
+            for lane in LANES:
+                ledger.open(lane)
+            ledger.complete(Lsn(end))
+        return ledger
+
+    def test_a_lane_reaches_the_end_of_what_it_committed(self, ledger: Ledger) -> None:
+        """A lane that is never empty still gets on: its first span ends where the first transaction does."""
+        ledger.finish("blog", 1)
+        assert (ledger.applied("blog"), ledger.applied("page")) == (Lsn(110), Lsn(100))
+
+    def test_the_checkpoint_is_the_least_advanced_lane(self, ledger: Ledger) -> None:
+        """The checkpoint moves with the slower lane, span by span, though neither lane is ever empty."""
+        ledger.finish("blog", 1)
+        alone = ledger.checkpoint()
+        with_the_other = ledger.checkpoint("page", finishing=1)
+        ledger.finish("page", 1)
+        assert (alone, with_the_other, ledger.checkpoint()) == (Lsn(100), Lsn(110), Lsn(110))
+
+    def test_what_a_commit_would_allow_is_what_it_allows(self, ledger: Ledger) -> None:
+        """The checkpoint asked for ahead of a commit is the one that holds after it."""
+        ledger.finish("page", 2)
+        for _ in range(2):
+            asked = ledger.checkpoint("blog", finishing=1)
+            ledger.finish("blog", 1)
+            assert ledger.checkpoint() == asked
+        assert asked == Lsn(120)
+
+    def test_a_lane_that_is_through_is_as_far_as_the_stream(self, ledger: Ledger) -> None:
+        """With nothing open, whatever is planned for other lanes is nothing to wait for."""
+        ledger.finish("blog", 2)
+        ledger.complete(Lsn(130))
+        assert (ledger.applied("blog"), ledger.checkpoint()) == (Lsn(130), Lsn(100))
+
+
+def test_a_span_that_stops_inside_a_transaction_ends_before_it() -> None:
+    """Part of a transaction, committed, does not let the checkpoint past the transaction before."""
+    ledger = Ledger(Lsn(100), {"blog": Lsn(100)})
+    ledger.open("blog")
+    ledger.complete(Lsn(110))
+    ledger.open("blog")
+    ledger.open("blog")
+    ledger.complete(Lsn(120))
+    reached = []
+    for _ in range(3):
+        ledger.finish("blog", 1)
+        reached.append(ledger.checkpoint())
+    assert reached == [Lsn(110), Lsn(110), Lsn(120)]
+
+
+def test_an_action_of_a_transaction_that_is_still_arriving_keeps_the_checkpoint() -> None:
+    """What was planned before it may be saved; a keepalive's place behind it may not."""
+    ledger = Ledger(Lsn(100), {"blog": Lsn(100)})
+    ledger.complete(Lsn(110))
+    ledger.open("blog")
+    ledger.complete(Lsn(105))
+    assert (ledger.checkpoint(), ledger.idle) == (Lsn(110), False)
+    ledger.finish("blog", 1)
+    assert (ledger.checkpoint(), ledger.idle) == (Lsn(110), True)
+
+
+def test_a_replay_moves_nothing() -> None:
+    """An end behind what is planned gives neither the stream nor an open span another place."""
+    ledger = Ledger(Lsn(100), {"blog": Lsn(100)})
+    ledger.open("blog")
+    ledger.complete(Lsn(120), transactions=1)
+    ledger.complete(Lsn(110), transactions=1)
+    ledger.open("blog")
+    transactions = ledger.transactions("blog")
+    ledger.finish("blog", 1)
+    assert (ledger.planned, ledger.checkpoint(), transactions) == (Lsn(120), Lsn(120), 1)
+
+
+def test_what_is_saved_never_goes_back() -> None:
+    """An older checkpoint, saved late, leaves the newer one as it is."""
+    ledger = Ledger(Lsn(100), {"blog": Lsn(100)})
+    ledger.save(Lsn(120))
+    ledger.save(Lsn(110))
+    assert (ledger.saved, ledger.checkpoint()) == (Lsn(120), Lsn(120))
