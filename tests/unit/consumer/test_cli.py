@@ -111,23 +111,51 @@ ASKS = {
     "fish": lambda line: {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
 }
 
+# Shell -> what stands in its script, and in no other's.
+SPEAKS = {
+    "bash": "complete -o default -F _walvec_completion walvec",
+    "zsh": "#compdef walvec",
+    "fish": "complete --command walvec",
+}
+# A process that a shell's child takes for its shell: the name under which it runs is what tells.
+SHELL = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:], check=False).returncode)"
+
+
+def walvec_from(shell: str, *words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as the child of a process named like a shell, whatever the tests are run from."""
+    program = [sys.executable, "-c", "from consumer.cli import main; main()", *words]
+    inherited = {name: text for name, text in os.environ.items() if not name.startswith("WALVEC_")}
+    return subprocess.run(
+        [Path(sys.executable).with_name(shell), "-c", SHELL, *program],
+        executable=sys.executable,
+        cwd=cwd,
+        env={**inherited, "PYTHONPATH": str(CHECKOUT), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
 
 class TestCompletion:
     """What the tab key brings."""
 
     @pytest.mark.parametrize("shell", ASKS)
     def test_each_shell_gets_its_script(self, tmp_path: Path, shell: str) -> None:
-        """To be put where the shell looks for it; `--install-completion` does that by itself."""
-        script = walvec("--show-completion", shell, cwd=tmp_path).stdout
+        """`--show-completion` prints the script of the shell it is run from, in that shell's language."""
+        script = walvec_from(shell, "--show-completion", cwd=tmp_path).stdout
         assert "_WALVEC_COMPLETE" in script
+        assert [each for each, words in SPEAKS.items() if words in script] == [shell]
 
     @pytest.mark.parametrize("shell", ASKS)
     def test_installs_itself(self, tmp_path: Path, shell: str) -> None:
-        """For the shell that is named, below the home directory."""
-        result = walvec("--install-completion", shell, cwd=tmp_path, HOME=str(tmp_path))
+        """`--install-completion` puts that script below the home directory."""
+        result = walvec_from(shell, "--install-completion", cwd=tmp_path, HOME=str(tmp_path))
         assert result.returncode == 0, result.stderr
         written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
-        assert any("_WALVEC_COMPLETE" in text for text in written)
+        assert [any(words in text for text in written) for words in SPEAKS.values()] == [
+            each == shell for each in SPEAKS
+        ]
 
     @pytest.mark.parametrize("shell", ASKS)
     @pytest.mark.parametrize("command", ["search", "backfill", "dead-letter list", "dead-letter retry"])

@@ -263,6 +263,12 @@ class TestPlace:
         stream.transaction(120, xid=8)
         assert set(stream.unseen.current()) == {7, 8}
 
+    def test_transaction_is_unseen_from_its_begin(self) -> None:
+        """Rows of a large transaction are read again before its end has come: those reads must see it too."""
+        stream = Stream(lane("blog"))
+        stream.router.route(Begin(7, Lsn(109), Lsn(200), "now"))
+        assert set(stream.unseen.current()) == {7}
+
     def test_what_asks_for_something(self) -> None:
         """The newest transaction with a change that a lane follows."""
         stream = Stream(lane("blog"))

@@ -38,19 +38,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
-FIELDS = [
-    "action",
-    "xid",
-    "timestamp",
-    "lsn",
-    "nextlsn",
-    "schema",
-    "table",
-    "columns",
-    "identity",
-    "prefix",
-    "content",
-]
+SCALARS = {str, int, float, bool, type(None)}
 
 
 def dump(**fields: object) -> bytes:
@@ -166,6 +154,19 @@ def test_exact_tables_keep_any_decimal(number: str) -> None:
     assert str(event.columns["n"]) == number
 
 
+@pytest.mark.parametrize("kind", ["U", "D"])
+def test_exact_tables_keep_the_numbers_of_the_old_row(kind: str) -> None:
+    """A key whose old value is a numeric is looked up by the text it had, not by a float's."""
+    old = '[{"name":"id","value":1.50}]'
+    payload = (
+        f'{{"action":"{kind}","schema":"public","table":"t",'
+        f'"columns":[{{"name":"id","value":7}}],"identity":{old}}}'
+    )
+    event = Decoder([("public", "t")]).decode(payload.encode(), AT)
+    assert isinstance(event, Change)
+    assert event.identity == {"id": "1.50"}
+
+
 def test_number_beyond_every_float_is_read_whatever_the_table() -> None:
     """Where orjson refuses the message, the number arrives as text."""
     assert Decoder().decode(row("1" + "0" * 400), AT) == Change(
@@ -200,17 +201,71 @@ def test_any_json_decodes_or_is_malformed(value: object) -> None:
     assert isinstance(outcome(json.dumps(value).encode()), MalformedMessage)
 
 
-@given(
-    st.sampled_from(["B", "C", "I", "U", "D", "T", "M", "X", None]),
-    st.dictionaries(st.sampled_from(FIELDS[1:]), json_values),
+# A message in which every action finds the fields it wants, in the types that it wants.
+WELL = {
+    "xid": 7,
+    "timestamp": "2026-01-01 00:00:00+00",
+    "lsn": "16/B374D848",
+    "nextlsn": "16/B374D878",
+    "schema": "public",
+    "table": "t",
+    "columns": [{"name": "id", "value": 1}],
+    "identity": [{"name": "id", "value": 1}],
+    "prefix": "walvec",
+    "transactional": True,
+    "content": "x",
+}
+rows = st.lists(st.fixed_dictionaries({"name": names | json_values, "value": json_values}), max_size=2)
+spoils = st.dictionaries(st.sampled_from(list(WELL)), json_values, max_size=2) | st.fixed_dictionaries(
+    {}, optional={"columns": rows, "identity": rows}
 )
-def test_any_fields_decode_or_are_malformed(action: str | None, fields: dict[str, object]) -> None:
-    """The same for what is nearly a message: wrong types and missing fields never get through as values."""
+
+
+def is_well_typed(field: object) -> bool:
+    """Whether an event's field is a scalar or a row of scalars, as its class declares."""
+    if isinstance(field, dict):
+        return {type(name) for name in field} <= {str} and {*map(type, field.values())} <= SCALARS
+    return type(field) in {int, str, bool, Lsn}
+
+
+@given(
+    st.sampled_from(["B", "C", "I", "U", "D", "T", "M"]),
+    spoils,
+    st.sets(st.sampled_from(list(WELL)), max_size=1),
+)
+def test_any_fields_decode_or_are_malformed(
+    action: str, spoiled: dict[str, object], missing: set[str]
+) -> None:
+    """Of what is nearly a message, wrong types and missing fields never get through as values."""
+    fields = {name: value for name, value in {**WELL, **spoiled}.items() if name not in missing}
     event = outcome(json.dumps({"action": action, **fields}).encode())
-    cells = [event.columns, event.identity] if isinstance(event, Change) else []
-    assert all(
-        type(value) in {str, int, float, bool, type(None)} for image in cells for value in image.values()
-    )
+    assert isinstance(event, MalformedMessage) or all(map(is_well_typed, event))
+    if not spoiled and not missing:
+        assert not isinstance(event, MalformedMessage)
+
+
+@pytest.mark.parametrize(
+    ("action", "field", "wrong"),
+    [
+        ("B", "xid", "7"),
+        ("B", "xid", True),
+        ("C", "nextlsn", 7),
+        ("C", "timestamp", None),
+        ("I", "schema", 7),
+        ("T", "table", None),
+        ("M", "content", ["x"]),
+        ("M", "prefix", None),
+        ("I", "columns", [{"name": 7, "value": 1}]),
+        ("I", "columns", [{"name": "id", "value": [1]}]),
+        ("U", "identity", [{"name": "id", "value": {"a": 1}}]),
+        ("D", "identity", [{"name": "id"}]),
+        ("D", "identity", 7),
+    ],
+)
+def test_field_of_another_type_is_malformed(action: str, field: str, wrong: object) -> None:
+    """One wrong field is enough."""
+    payload = json.dumps({"action": action, **WELL, field: wrong}).encode()
+    assert isinstance(outcome(payload), MalformedMessage)
 
 
 @pytest.mark.parametrize(
