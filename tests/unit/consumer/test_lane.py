@@ -193,8 +193,8 @@ class TestOrder:
             await hands.release(0)
             assert (beside, hands.keys(hands.begun)) == (["a", "b"], ["a", "b", "a"])
 
-    async def test_an_action_waits_for_the_newest_of_its_key(self) -> None:
-        """Of two earlier ones the later counts, and the commit of the first does not take it out."""
+    async def test_of_three_on_one_key_each_waits_for_the_one_before(self) -> None:
+        """The first one's commit lets the second begin, and not the third."""
         async with at_work(rows=2) as (lane, hands):
             push(lane, "abcb")
             await turns()
