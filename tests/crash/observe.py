@@ -1,11 +1,21 @@
 """What is done to a blog under walvec, and what a fault may not have done to it, seen from outside."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 from psycopg import sql
 
 from slots.lsn import Lsn
-from tests.fix_walvec import Sidecar
+from tests.fix_walvec import Sidecar, until
+
+# Waits at the very end of a transaction that moved the checkpoint: all its statements are done by then.
+_HOLD_COMMITS = """
+    CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NULL; END $$;
+    CREATE CONSTRAINT TRIGGER hold AFTER UPDATE OF lsn ON walvec.checkpoint
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hold()"""
 
 
 def insert(sidecar: Sidecar, first: int, count: int, text: str = "row") -> None:
@@ -73,3 +83,41 @@ def differences(sidecar: Sidecar) -> list[str]:
             if expected[key] != actual[key]
         ]
     return found
+
+
+@contextmanager
+def checkpoint_hangs(sidecar: Sidecar) -> Iterator[None]:
+    """Let every COMMIT that moves the checkpoint hang for the length of a block."""
+    dsn = sidecar.settings.get("target", sidecar.settings["source"])["dsn"]
+    with psycopg.connect(dsn, autocommit=True) as somebody:
+        somebody.execute("SELECT pg_advisory_lock(4711)")
+        somebody.execute(_HOLD_COMMITS)
+        try:
+            yield
+        finally:
+            somebody.execute("SELECT pg_advisory_unlock(4711)")
+            somebody.execute("DROP FUNCTION hold CASCADE")
+
+
+def waits_to_commit(sidecar: Sidecar) -> bool:
+    """Whether a transaction hangs that moves the checkpoint."""
+    query = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
+    return bool(sidecar.target.execute(query).fetchall())
+
+
+def hears_a_status(sidecar: Sidecar) -> None:
+    """Wait until the slot's server has dealt with a status that was sent after this moment.
+
+    It notes that one has come before it moves the slot, so a second one is waited for.
+    """
+    query = """
+        SELECT reply_time > %s, reply_time::text FROM pg_stat_replication
+        JOIN pg_replication_slots ON active_pid = pid WHERE slot_name = %s"""
+
+    def newer(than: str) -> str | None:
+        rows = sidecar.source.execute(query, [than, sidecar.slot]).fetchall()
+        return next((str(at) for is_newer, at in rows if is_newer), None)
+
+    ((moment,),) = sidecar.source.execute("SELECT clock_timestamp()::text").fetchall()
+    for _ in range(2):
+        moment = until(lambda: newer(moment), "a status that was sent from here on")  # noqa: B023

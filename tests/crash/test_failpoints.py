@@ -1,5 +1,6 @@
 """SIGKILL at every named failpoint, and a restart: nothing is lost, and nothing is paid for twice."""
 
+import functools
 import itertools
 from signal import SIGKILL
 from typing import LiteralString
@@ -8,13 +9,17 @@ import pytest
 from psycopg import sql
 
 from consumer import failpoint
+from slots.stream import ReplicationStream
 from tests.crash.observe import (
     checkpoint,
+    checkpoint_hangs,
     committed_texts,
     confirmed_no_more_than_saved,
     follow_blog,
+    hears_a_status,
     insert,
     slot_lsn,
+    waits_to_commit,
     wal_end,
 )
 from tests.fix_walvec import Sidecar, until
@@ -156,7 +161,36 @@ def test_huge_transaction_is_worked_off_in_parts(sidecar: Sidecar) -> None:
     assert len(sidecar.service.texts) == 50_000 - len(paid)
 
 
-def test_confirmation_never_passes_the_checkpoint(blog: Sidecar) -> None:
+@pytest.fixture
+def talkative(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a status be sent every second, whatever there is to say."""
+    connect = functools.partial(ReplicationStream.connect, sender_timeout=3.0)
+    monkeypatch.setattr(ReplicationStream, "connect", connect)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["INSERT INTO blog VALUES (1, 'row')", "CREATE TABLE of_somebody_else ()"],
+    ids=["a batch", "idle progress"],
+)
+def test_confirmation_never_passes_the_checkpoint(blog: Sidecar, talkative: None, change: str) -> None:
+    """While the commit that moves the checkpoint hangs, with all its statements done, the slot hears of
+    nothing that it covers; once it has returned, of all.
+    """
+    with blog.running():
+        blog.in_step()
+        with checkpoint_hangs(blog):
+            before = checkpoint(blog)
+            blog.source.execute(change.encode())
+            until(lambda: waits_to_commit(blog), "a commit that hangs")
+            hears_a_status(blog)
+            assert slot_lsn(blog) <= checkpoint(blog) == before
+        blog.in_step()
+        until(lambda: slot_lsn(blog) > before, "the confirmation of what was committed")
+    assert blog.actual() == blog.expected()
+
+
+def test_confirmation_never_passes_the_checkpoint_under_load(blog: Sidecar) -> None:
     """Watched all the while under load, the slot is never told more than the target has committed."""
     blog.service.latency = 0.1
     process = blog.start("run")
