@@ -17,8 +17,16 @@ from consumer import session
 from consumer.database import connect_source
 from slots.errors import ConnectionLost
 from slots.stream import ReplicationStream
-from tests.crash.observe import checkpoint, confirmed_no_more_than_saved, follow_blog, insert, wal_end
-from tests.fix_embedding_service import Silent, Slow
+from tests.crash.observe import (
+    checkpoint,
+    committed_texts,
+    confirmed_no_more_than_saved,
+    follow_blog,
+    insert,
+    slot_lsn,
+    wal_end,
+)
+from tests.fix_embedding_service import Silent, Slow, Status
 from tests.fix_postgres import Cluster, StopMode
 from tests.fix_proxy import Proxy
 from tests.fix_walvec import Sidecar, until
@@ -226,6 +234,50 @@ def test_target_fails_to_write(sidecar: Sidecar, sqlstate: str, words: str) -> N
         insert(sidecar, 101, 20)
         waits_for(sidecar, words)
         sidecar.target.execute("DROP FUNCTION fail CASCADE")
+
+
+def test_checkpoint_is_saved_by_the_try_that_succeeds(
+    sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that is written again after a failure saves the checkpoint that is confirmed after it.
+
+    Nothing else saves one: idle progress is put off, and the batch behind it waits for the service.
+    """
+    sidecar.settings["pipeline"] = {"batch_rows": 1}
+    follow_blog(sidecar)
+    sidecar.service.refuse, sidecar.service.poison = "held", Status(503)
+    with sidecar.running() as run:
+        sidecar.in_step()
+        monkeypatch.setattr("consumer.commit.IDLE_INTERVAL", 3600.0)
+        sidecar.target.execute("""
+            CREATE SEQUENCE tries;
+            CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN PERFORM nextval('tries'); RAISE 'no' USING ERRCODE = '40001'; END $$;
+            CREATE TRIGGER fail BEFORE INSERT ON blog_embedding EXECUTE FUNCTION fail()""")
+        insert(sidecar, 1, 1)
+        end = wal_end(sidecar)
+        insert(sidecar, 2, 1, "held")
+        until(lambda: "held 2" in sidecar.service.texts, "the batch behind it")
+        fails_again(sidecar)
+        sidecar.target.execute("DROP FUNCTION fail CASCADE")
+        until(lambda: committed_texts(sidecar) == {"row 1"}, "the row, written in the end")
+        until(lambda: slot_lsn(sidecar) >= end, "its confirmation")
+        assert confirmed_no_more_than_saved(sidecar)
+        run.abandon()
+    sidecar.service.refuse = None
+    sidecar.once()
+    assert sidecar.actual() == sidecar.expected()
+
+
+def fails_again(sidecar: Sidecar) -> None:
+    """Wait until a write that began after this moment has failed."""
+
+    def tries() -> int:
+        ((count,),) = sidecar.target.execute("SELECT last_value FROM tries").fetchall()
+        return int(count)
+
+    before = tries()
+    until(lambda: tries() > before + 1, "another try that fails")
 
 
 def test_deadlock_with_another_session(sidecar: Sidecar) -> None:

@@ -18,7 +18,7 @@ from consumer.write import Batch, Position, Progress, Writer
 from slots.errors import WalvecError
 from slots.lsn import Lsn
 from slots.queries import load
-from tests.fix_walvec import Sidecar
+from tests.fix_walvec import Sidecar, until
 
 FAR = Lsn(2**62)
 HOLDER = UUID(int=1)
@@ -99,3 +99,41 @@ async def test_command_waits_for_what_is_being_written(blog: Sidecar) -> None:
             await begin_epoch(command, "blog", config.source.slot, {"table": "public.blog"})
         cursor = await target.execute(load("metadata.sql")["hold_epoch"], values)
         assert cursor.rowcount == 0
+
+
+def test_vectors_dead_letters_and_checkpoint_are_one_transaction(
+    blog: Sidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash may not tear them: each of the three rows says which transaction wrote it."""
+    blog.service.refuse = "POISON"
+    with blog.running():
+        blog.in_step()
+        monkeypatch.setattr("consumer.commit.IDLE_INTERVAL", 3600.0)
+        blog.source.execute("INSERT INTO blog VALUES (1, 'good'), (2, 'POISON')")
+        until(lambda: blog.target.execute("SELECT FROM walvec.dead_letter").fetchall(), "the dead letter")
+        written_by = """
+            SELECT (SELECT xmin FROM walvec.dead_letter), (SELECT xmin FROM walvec.checkpoint),
+                (SELECT xmin FROM blog_embedding)"""
+        ((letter, checkpoint, vector),) = blog.target.execute(written_by).fetchall()
+        assert letter == checkpoint == vector
+
+
+def test_commits_are_durable_whatever_the_database_says(blog: Sidecar) -> None:
+    """The slot forgets what a checkpoint covers, so a server's crash may not forget the checkpoint.
+
+    A trigger notes the setting under which each transaction moves it: batches, idle progress, backfills.
+    """
+    name = sql.Identifier(blog.target.info.dbname)
+    blog.target.execute(sql.SQL("ALTER DATABASE {} SET synchronous_commit = off").format(name))
+    blog.target.execute("""
+        CREATE TABLE noted (setting text);
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN INSERT INTO noted VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;
+        CREATE TRIGGER note AFTER UPDATE ON walvec.checkpoint EXECUTE FUNCTION note();
+        CREATE TRIGGER note AFTER UPDATE ON walvec.vectorizer EXECUTE FUNCTION note()""")
+    blog.source.execute("INSERT INTO blog VALUES (1, 'one')")
+    with blog.running():
+        blog.in_step()
+        blog.source.execute("INSERT INTO blog VALUES (2, 'two')")
+        blog.in_step()
+    assert set(blog.target.execute("SELECT setting FROM noted").fetchall()) == {("on",)}
