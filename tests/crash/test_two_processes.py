@@ -3,6 +3,8 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -153,6 +155,25 @@ def test_slot_is_in_other_hands(sidecar: Sidecar) -> None:
     sidecar.in_step()
     assert sidecar.actual() == sidecar.expected()
     assert process.stop() == 0
+
+
+def test_two_slots_write_to_one_target_side_by_side(sidecar: Sidecar, tmp_path: Path) -> None:
+    """The fence is one slot's: a walvec with another slot, and its own tables, waits for nobody."""
+    dsn = sidecar.settings["source"]["dsn"]
+    directory = tmp_path / "other"
+    directory.mkdir()
+    with closing(Sidecar(dsn, dsn, directory, sidecar.service, sidecar.log)) as other:
+        other.settings["source"]["publication"] = "other"
+        sidecar.source.execute("CREATE TABLE page (id integer PRIMARY KEY, body text)")
+        other.follow("page", index="none")
+        other.setup()
+        follow_blog(sidecar)
+        with sidecar.running(), other.running():
+            insert(sidecar, 1, 5)
+            other.source.execute("INSERT INTO page VALUES (1, 'page')")
+            sidecar.in_step(timeout=10)
+            other.in_step(timeout=10)
+            assert (sidecar.actual(), other.actual()) == (sidecar.expected(), other.expected())
 
 
 async def read_slot(sidecar: Sidecar) -> ReplicationStream:

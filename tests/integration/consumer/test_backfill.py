@@ -238,3 +238,27 @@ def test_long_texts_are_read_in_their_turn(blog: Sidecar) -> None:
     blog.once()
     assert rows_done(blog) == ROWS
     assert blog.actual() == blog.expected()
+
+
+def test_rows_of_inheritance_children_are_not_the_tables(sidecar: Sidecar) -> None:
+    """A child has its own keys, which may be the parent's too, and its changes come under its own name.
+
+    Every read is of the parent alone: of rows in turn, of the rest where one fails, of one row by its key.
+    """
+    sidecar.settings["pipeline"] = {"batch_rows": 1}
+    sidecar.source.execute("CREATE TABLE blog (id int PRIMARY KEY, body text, n int DEFAULT 1)")
+    sidecar.source.execute("CREATE TABLE child (PRIMARY KEY (id)) INHERITS (blog)")
+    sidecar.source.execute("ALTER TABLE blog ALTER body SET STORAGE EXTERNAL")
+    sidecar.source.execute("INSERT INTO child SELECT i, 'child ' || i FROM generate_series(0, 9) AS i")
+    sidecar.source.execute(
+        "INSERT INTO blog VALUES (1, repeat('one ', 999), 1), (3, 'three', 1), (5, 'five', 0), (7, 'sev', 1)"
+    )
+    sidecar.follow(text="body || 1 / n", index="none", chunk="none")
+    sidecar.setup()
+    sidecar.once()
+    sidecar.source.execute("UPDATE ONLY blog SET n = 2 WHERE id = 1")
+    sidecar.source.execute("INSERT INTO child VALUES (20, 'child')")
+    sidecar.once()
+    rows = sidecar.target.execute("SELECT id, left(chunk, 3) FROM blog_embedding ORDER BY id").fetchall()
+    assert rows == [(1, "one"), (3, "thr"), (7, "sev")]
+    assert sidecar.target.execute("SELECT key FROM walvec.dead_letter").fetchall() == [(["5"],)]

@@ -1,10 +1,12 @@
 """`text` and `where`: any SQL over a row, evaluated alike for the stream and for the backfill."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from slots.errors import WalvecError
 from tests.fix_walvec import Sidecar
 
 EXPRESSIONS: dict[str, dict[str, Any]] = {
@@ -158,3 +160,35 @@ class TestRowThatFails:
         sidecar.once()
         parked = sidecar.target.execute("SELECT * FROM walvec.dead_letter").fetchall()
         assert (len(parked), "SECRET" in str([parked, sidecar.log])) == (2, False)
+
+
+class TestReadOnly:
+    """Whoever owns the source's tables may run walvec: its sessions write nothing there all the same."""
+
+    def test_expressions_are_evaluated_read_only(self, sidecar: Sidecar) -> None:
+        """The rows of the backfill, the images of the stream, and a row that is read again by its key."""
+        sidecar.source.execute("CREATE TABLE blog (id int PRIMARY KEY, title text, body text)")
+        sidecar.source.execute("ALTER TABLE blog ALTER body SET STORAGE EXTERNAL")
+        sidecar.source.execute("INSERT INTO blog VALUES (1, 'one', repeat('x', 9000)), (2, 'two', '')")
+        sidecar.follow(text="title || ' ' || current_setting('transaction_read_only')", index="none")
+        sidecar.setup()
+        sidecar.once()
+        sidecar.source.execute("INSERT INTO blog VALUES (3, 'three', '')")
+        sidecar.source.execute("UPDATE blog SET title = 'won' WHERE id = 1")
+        sidecar.once()
+        chunks = sidecar.target.execute("SELECT chunk FROM blog_embedding ORDER BY id").fetchall()
+        assert chunks == [("won on",), ("two on",), ("three on",)]
+
+    def test_an_expression_that_writes_has_no_effect(self, sidecar: Sidecar) -> None:
+        """Whatever becomes of the vectorizer, the table that its function would fill stays empty."""
+        sidecar.source.execute("CREATE TABLE noted (body text)")
+        sidecar.source.execute("""
+            CREATE FUNCTION note(body text) RETURNS text LANGUAGE plpgsql AS $$
+            BEGIN INSERT INTO public.noted VALUES (body); RETURN body; END $$""")
+        sidecar.source.execute("CREATE TABLE blog (id int PRIMARY KEY, body text)")
+        sidecar.source.execute("INSERT INTO blog VALUES (1, 'one')")
+        sidecar.follow(text="public.note(body)", index="none")
+        with suppress(WalvecError, TimeoutError):
+            sidecar.setup()
+            sidecar.once(timeout=2)
+        assert sidecar.source.execute("SELECT FROM noted").fetchall() == []

@@ -101,6 +101,21 @@ async def test_command_waits_for_what_is_being_written(blog: Sidecar) -> None:
         assert cursor.rowcount == 0
 
 
+@pytest.mark.parametrize(
+    ("phase", "key"), [("rows", ["5"]), ("sweep", None), ("index", None), ("done", None)]
+)
+async def test_a_sweep_that_is_asked_for_begins_at_the_first_key(
+    blog: Sidecar, phase: str, key: list[str] | None
+) -> None:
+    """Keys may have gone anywhere, those that a sweep under way has passed included: a crash right after
+    this transaction must not let the next process go on in the middle. Rows that are being read go on.
+    """
+    blog.target.execute("UPDATE walvec.vectorizer SET phase = %s, last_key = '{5}'", [phase])
+    await write(blog.config, Batch(sweep=True), Position(FAR, FAR, []))
+    found = blog.target.execute("SELECT phase, last_key, sweeps FROM walvec.vectorizer").fetchall()
+    assert found == [("rows" if phase == "rows" else "sweep", key, True)]
+
+
 def test_vectors_dead_letters_and_checkpoint_are_one_transaction(
     blog: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:

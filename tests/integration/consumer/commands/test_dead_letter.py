@@ -35,6 +35,12 @@ def parked(sidecar: Sidecar) -> list[tuple[Any, ...]]:
     return sidecar.target.execute(query).fetchall()
 
 
+def whose(sidecar: Sidecar) -> list[tuple[Any, ...]]:
+    """Vectorizer and key, in order."""
+    query = "SELECT vectorizer, key FROM walvec.dead_letter ORDER BY vectorizer, key"
+    return sidecar.target.execute(query).fetchall()
+
+
 def embedded(sidecar: Sidecar) -> set[str]:
     """The keys that the target holds."""
     return {key for (key,) in sidecar.actual()["blog"]}
@@ -121,6 +127,58 @@ class TestParking:
         sidecar.source.execute("UPDATE page SET body = 'good'")
         sidecar.once()
         assert (parked(sidecar), sidecar.actual()) == ([], sidecar.expected())
+
+
+class TestOthers:
+    """Dead letters of other vectorizers, and of another slot's in the same target."""
+
+    def test_a_row_of_another_table_with_the_same_key(self, blog: Sidecar) -> None:
+        """The change of a page takes away the page's dead letter, and leaves the blog's."""
+        blog.source.execute("CREATE TABLE page (id bigint PRIMARY KEY, body text)")
+        blog.follow("page", index="none")
+        blog.setup()
+        poison(blog, 1)
+        blog.source.execute("INSERT INTO page VALUES (1, 'POISON')")
+        blog.once()
+        assert whose(blog) == [("blog", ["1"]), ("page", ["1"])]
+        blog.source.execute("UPDATE page SET body = 'good'")
+        blog.once()
+        assert whose(blog) == [("blog", ["1"])]
+
+    def test_a_truncate_of_another_table(self, blog: Sidecar) -> None:
+        """All of the page's go, and none of the blog's."""
+        blog.source.execute("CREATE TABLE page (id bigint PRIMARY KEY, body text)")
+        blog.follow("page", index="none")
+        blog.setup()
+        poison(blog, 1, 2)
+        blog.source.execute("INSERT INTO page VALUES (1, 'POISON')")
+        blog.once()
+        blog.source.execute("TRUNCATE page")
+        blog.once()
+        assert whose(blog) == [("blog", ["1"]), ("blog", ["2"])]
+
+    @pytest.mark.parametrize("words", [["retry", "--all"], ["discard", "--all", "--yes"]])
+    def test_commands_leave_alone_what_is_of_another_slot(
+        self, blog: Sidecar, dead_letter: DeadLetter, words: list[str]
+    ) -> None:
+        """Whoever follows that slot looks after them; here they are not even listed."""
+        poison(blog, 1)
+        blog.once()
+        blog.target.execute("""
+            INSERT INTO walvec.vectorizer
+            SELECT (jsonb_populate_record(v, '{"name": "x", "slot": "x", "target_table": "public.x"}')).*
+            FROM walvec.vectorizer AS v WHERE name = 'blog'""")
+        blog.target.execute("""
+            INSERT INTO walvec.dead_letter
+            SELECT (jsonb_populate_record(d, '{"vectorizer": "x"}')).* FROM walvec.dead_letter AS d""")
+        theirs = "SELECT d::text FROM walvec.dead_letter AS d WHERE vectorizer = 'x'"
+        before = blog.target.execute(theirs).fetchall()
+        assert [row["vectorizer"] for row in json.loads(dead_letter("list", "--json"))] == ["blog"]
+        assert "1 row is" in dead_letter(*words)
+        assert blog.target.execute(theirs).fetchall() == before != []
+        dead_letter(words[0], "x", *words[2:], code=2)
+        dead_letter(words[0], "blog", "--key", "7", *words[2:], code=2)
+        assert blog.target.execute(theirs).fetchall() == before
 
 
 class TestRetry:
