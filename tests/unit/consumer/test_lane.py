@@ -261,7 +261,7 @@ class TestOrder:
             lane.watch()
             push(lane, "a")
             read = {(key,): cast("Action", Upsert({}, 0)) for key in "abc"}
-            lane.place(read, Progress(generation=1, phase="rows", last_key=("c",), rows=3))
+            lane.place(read, Progress(phase="rows", last_key=("c",), rows=3))
             await turns()
             assert hands.keys(hands.begun) == ["a", "bc"]
 
