@@ -293,6 +293,24 @@ def test_deadlock_with_another_session(sidecar: Sidecar) -> None:
         waits_for(sidecar, "DeadlockDetected")
 
 
+def test_somebody_deletes_a_vector_that_is_to_be_moved(sidecar: Sidecar) -> None:
+    """A chunk whose vector was looked up, and is gone when it is written, is embedded like a new one.
+
+    Nothing that another session does to the target between two statements of walvec's ends the process.
+    """
+    follow_blog(sidecar, chunk={"size": 10, "overlap": 0})
+    sidecar.source.execute("INSERT INTO blog VALUES (0, 'first one second one')")
+    with surviving(sidecar), psycopg.connect(sidecar.settings["source"]["dsn"]) as somebody:
+        somebody.execute("LOCK TABLE blog_embedding IN SHARE MODE")
+        sidecar.source.execute("UPDATE blog SET body = 'second one' WHERE id = 0")
+        until(lambda: waits_for_a_lock(sidecar), "walvec's write behind the lock")
+        deleted = somebody.execute("DELETE FROM blog_embedding WHERE id = 0 RETURNING chunk").fetchall()
+        somebody.commit()
+        waits_for(sidecar, "23502")
+        sidecar.in_step()
+    assert len(deleted) == 2
+
+
 def waits_for_a_lock(sidecar: Sidecar) -> bool:
     """Whether the writer waits for somebody's lock."""
     query = (
