@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -65,12 +66,22 @@ class Cluster:
         self.start()
 
     def set(self, name: str, value: str) -> None:
-        """Change a setting for good (ALTER SYSTEM and reload); some take effect at the next restart only."""
+        """Change a setting for good (ALTER SYSTEM and reload), and wait until new sessions have it.
+
+        Some take effect at the next restart only.
+        """
+        alter = sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), sql.Literal(value))
         with psycopg.connect(self.dsn(), autocommit=True) as connection:
-            connection.execute(
-                sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), sql.Literal(value))
-            )
-            connection.execute("SELECT pg_reload_conf()")
+            connection.execute(alter)
+            ((reloaded_at, _),) = connection.execute("SELECT clock_timestamp(), pg_reload_conf()").fetchall()
+        while not self._was_loaded_since(reloaded_at):
+            time.sleep(0.005)
+
+    def _was_loaded_since(self, moment: datetime) -> bool:
+        """Whether a session that begins now has the settings that were in force then, or newer ones."""
+        with psycopg.connect(self.dsn()) as connection:
+            loaded = connection.execute("SELECT pg_conf_load_time() >= %s", [moment]).fetchone()
+        return loaded == (True,)
 
     def drop(self) -> None:
         """Stop the server and remove its files."""

@@ -21,6 +21,7 @@ from tests.fix_postgres import Cluster
 
 NOTHING = StandbyStatus(Lsn(0), Lsn(0), Lsn(0))
 OPTIONS = wal2json_options([("public", "t")])
+SHUTDOWN_LIMIT = 10.0  # seconds that a server may be held up
 
 
 def confirmed(lsn: Lsn) -> StandbyStatus:
@@ -268,16 +269,17 @@ async def test_a_shutdown_is_not_held_up_nor_stormed(cluster: Cluster) -> None:
         await conn.execute("INSERT INTO t VALUES (1)")
     stream = await Counting.connect(cluster.dsn(), on_notice=print)
     await stream.start("s", OPTIONS)
-    async with running(feedback(stream, lambda: NOTHING, stream.status_interval, poke)):
-        stopping = asyncio.create_task(asyncio.to_thread(cluster.stop, "fast"))
-        started = time.monotonic()
-        with pytest.raises(ConnectionLost, match="shutting down"):
-            await _answer_requests(stream, poke)
-    took = time.monotonic() - started
-    await stream.close()
-    await stopping
+    stopping = asyncio.create_task(asyncio.to_thread(cluster.stop, "fast"))
+    started = time.monotonic()
+    try:
+        async with running(feedback(stream, lambda: NOTHING, stream.status_interval, poke)):
+            with pytest.raises(ConnectionLost, match="shutting down"):
+                await asyncio.wait_for(_answer_requests(stream, poke), SHUTDOWN_LIMIT)
+    finally:
+        took = time.monotonic() - started
+        await stream.close()  # without it the server stops at once
+        await stopping
     assert stream.sent <= 11 * (took + 1)
-    assert took < 10
 
 
 @pytest.mark.slow
@@ -286,19 +288,15 @@ async def test_what_the_server_takes_away(cluster: Cluster) -> None:
     async with await psycopg.AsyncConnection.connect(cluster.dsn(), autocommit=True) as conn:
         await conn.execute("CREATE TABLE t (id int PRIMARY KEY)")
         await manage.create(conn, "s", "wal2json", time_limit=10)
-        await conn.execute("ALTER SYSTEM SET output_plugin_libraries = 'pgoutput'")
-        await conn.execute("SELECT pg_reload_conf()")
-        await asyncio.sleep(0.3)
+        cluster.set("output_plugin_libraries", "pgoutput")
         refused = await connect(cluster.dsn())
         with pytest.raises(PreconditionFailed) as caught:
             await refused.start("s", OPTIONS)
         await refused.close()
         assert "SET output_plugin_libraries = 'wal2json', 'pgoutput', 'test_decoding'" in str(caught.value)
 
-        await conn.execute("ALTER SYSTEM RESET output_plugin_libraries")
-        await conn.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
-        await conn.execute("SELECT pg_reload_conf()")
-        await asyncio.sleep(0.3)
+        cluster.set("output_plugin_libraries", "wal2json")
+        cluster.set("max_slot_wal_keep_size", "1MB")
         for _ in range(4):
             await conn.execute("SELECT pg_logical_emit_message(false, 'walvec', 'x')")
             await conn.execute("SELECT pg_switch_wal()")
@@ -310,9 +308,6 @@ async def test_what_the_server_takes_away(cluster: Cluster) -> None:
             await lost.start("s", OPTIONS)
         await lost.close()
 
-        await conn.execute("ALTER SYSTEM SET output_plugin_libraries = 'wal2json'")
-        await conn.execute("SELECT pg_reload_conf()")
-        await asyncio.sleep(0.3)
         await manage.create(conn, "fresh", "wal2json", time_limit=10)
     stream = await connect(cluster.dsn())
     await stream.start("fresh", OPTIONS)
