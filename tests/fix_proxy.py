@@ -7,6 +7,8 @@ becomes of its connections:
     proxy.reset()      # every connection ends in a RST
     proxy.refuse()     # so does every new one, until it is healed
     proxy.delay = 0.2  # seconds that every piece of data is late
+    proxy.stall()      # nothing is taken from either side any more: their sockets fill
+    proxy.flow()       # until here, where all of it arrives
     proxy.heal()       # new connections pass again; silenced ones never do
 """
 
@@ -35,6 +37,8 @@ class Proxy:
         self._connections: set[_Connection] = set()
         self._silent = False
         self._refusing = False
+        self._flowing = asyncio.Event()
+        self._flowing.set()
         self.delay = 0.0
         self.accepted = 0
 
@@ -80,6 +84,24 @@ class Proxy:
         """Reset every connection, and every new one until healed."""
         self._refusing = True
         self.reset()
+
+    def take_little(self) -> None:
+        """Let new connections hold little that is on its way, so that they fill soon."""
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+
+    def stall(self) -> None:
+        """Take nothing more from either side, until it flows again. What was taken already is kept."""
+        self._do(self._flowing.clear)
+
+    def flow(self) -> None:
+        """Pass on what was stalled, and all that follows."""
+        self._do(self._flowing.set)
+
+    async def let_pass(self) -> None:
+        """Wait as long as a piece of data has to."""
+        if self.delay:
+            await asyncio.sleep(self.delay)
+        await self._flowing.wait()
 
     @property
     def open(self) -> int:
@@ -150,8 +172,7 @@ class _Connection:
     async def pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass data on in one direction, to its end."""
         while data := await reader.read(_PIECE):
-            if self._proxy.delay:
-                await asyncio.sleep(self._proxy.delay)
+            await self._proxy.let_pass()
             if self.forgotten:
                 continue  # swallowed: the sender's kernel saw it acknowledged, as by a middlebox
             writer.write(data)

@@ -1,6 +1,9 @@
 """The replication connection, alive and ill."""
 
 import asyncio
+import os
+import select
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -18,6 +21,7 @@ from slots.protocol import Keepalive, StandbyStatus, XLogData
 from slots.stream import Frame, ReplicationStream, feedback
 from slots.wal2json import OPTIONAL, wal2json_options
 from tests.fix_postgres import Cluster
+from tests.fix_proxy import Proxy
 
 NOTHING = StandbyStatus(Lsn(0), Lsn(0), Lsn(0))
 OPTIONS = wal2json_options([("public", "t")])
@@ -163,6 +167,41 @@ async def test_status_is_sent_while_read_waits(
             return found is not None and found.confirmed_flush_lsn == Lsn.parse(end)
 
         assert await until(is_confirmed)
+
+
+async def test_a_status_goes_out_whole_though_the_socket_is_full(
+    database: str, conn: psycopg.AsyncConnection, slot: str, proxied: Callable[[str], tuple[Proxy, str]]
+) -> None:
+    """A send that finds no room waits for it: nothing is left behind for some later one to push out."""
+    proxy, conninfo = proxied(database)
+    proxy.take_little()
+    stream = await connect(conninfo)
+    await stream.start(slot, OPTIONS)
+    own = stream._walsender._pgconn.socket
+    with socket.socket(fileno=os.dup(own)) as duplicate:
+        duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    cursor = await conn.execute("SELECT pg_current_wal_flush_lsn()::text")
+    [[end]] = await cursor.fetchall()
+
+    async def send() -> None:
+        for _ in range(20_000):
+            await stream.send(NOTHING)
+        await stream.send(confirmed(Lsn.parse(end)))
+
+    async def is_full() -> bool:
+        return not select.select([], [own], [], 0)[1]
+
+    async def is_confirmed() -> bool:
+        found = await manage.inspect(conn, slot)
+        return found is not None and found.confirmed_flush_lsn == Lsn.parse(end)
+
+    proxy.stall()
+    async with running(send()) as sending:
+        assert await until(is_full)
+        proxy.flow()
+        await sending
+        assert await until(is_confirmed)
+    await stream.close()
 
 
 def _is_insert(frame: Frame) -> TypeGuard[XLogData]:
