@@ -277,11 +277,17 @@ class Run:
 
     def stop(self) -> None:
         """Stop in order: what is in flight is finished and confirmed. Raises what it ended with."""
+        self.begin_to_stop()
+        self.join()
+
+    def begin_to_stop(self) -> None:
+        """The same, without waiting for the end."""
         self._tell(self._stop.set)
 
     def abandon(self) -> None:
         """End at once and finish nothing, as near to a crash as a thread gets."""
         self._tell(cast("asyncio.Task[None]", self._task).cancel)
+        self.join()
 
     def join(self) -> None:
         """Wait for an end of its own accord. Raises what it ended with."""
@@ -292,7 +298,6 @@ class Run:
         if self._thread.is_alive():
             with suppress(RuntimeError):  # the loop is closed: it has ended by itself meanwhile
                 self._loop.call_soon_threadsafe(action)
-        self.join()
 
     def _main(self) -> None:
         try:

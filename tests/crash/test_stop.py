@@ -3,16 +3,19 @@
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
 from tests.crash.observe import (
     checkpoint,
+    checkpoint_hangs,
     committed_texts,
     confirmed_no_more_than_saved,
     follow_blog,
     insert,
     slot_lsn,
+    waits_to_commit,
     wal_end,
 )
 from tests.fix_embedding_service import Silent, Status
@@ -66,6 +69,26 @@ def test_what_is_in_flight_is_finished(blog: Sidecar) -> None:
     assert committed_texts(blog) == {f"row {n}" for n in range(1, 9)}
     assert checkpoint(blog) >= end
     until(lambda: slot_lsn(blog) == checkpoint(blog), "the confirmation of all that was saved")
+
+
+def test_progress_that_is_being_saved_is_saved_and_confirmed(
+    blog: Sidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop in the midst of saving how far the idle stream is waits for it, and the slot hears of it."""
+    monkeypatch.setattr("consumer.pipeline.SAVE_LIMIT", STOP_LIMIT)
+    with blog.running() as run:
+        blog.in_step()
+        with checkpoint_hangs(blog):
+            before = checkpoint(blog)
+            blog.source.execute("CREATE TABLE of_somebody_else ()")
+            until(lambda: waits_to_commit(blog), "progress that is being saved")
+            run.begin_to_stop()
+            # A process that does not wait is gone by then.
+            with suppress(AssertionError):
+                until(lambda: not run.alive, timeout=0.5)
+        run.join()
+    assert checkpoint(blog) > before
+    until(lambda: slot_lsn(blog) == checkpoint(blog), "the confirmation of what was saved")
 
 
 def test_stop_under_load_leaves_no_row_half_written(blog: Sidecar) -> None:
