@@ -9,6 +9,7 @@ import pytest
 import consumer
 import slots
 from slots.errors import WalvecError
+from tests.documents import blocks
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
@@ -47,6 +48,28 @@ def test_every_event_is_explained_and_no_other() -> None:
     table = PAGE.split("### Log lines")[1].split("\n### ")[0]
     cells = re.findall(r"^\| (`.*?) \| \w+ \|", table, re.MULTILINE)
     assert {event for cell in cells for event in re.findall(r"`([^`]+)`", cell)} == events()
+
+
+# What an operator has to be able to see -> the names that a query for it cannot do without.
+QUESTIONS = {
+    "how much WAL an hour makes": ["pg_current_wal_lsn()", "pg_size_pretty"],
+    "what the slot keeps, and how much room is left": [
+        "pg_replication_slots",
+        "restart_lsn",
+        "safe_wal_size",
+    ],
+    "who holds whom up": ["pg_stat_activity", "pg_blocking_pids"],
+    "transactions that stay open": ["pg_stat_activity", "backend_xid", "xact_start"],
+    "transactions that were prepared and forgotten": ["pg_prepared_xacts"],
+    "what is left of walvec": ["pg_replication_slots", "pg_publication", "pg_namespace", "pg_roles"],
+}
+
+
+@pytest.mark.parametrize("names", QUESTIONS.values(), ids=QUESTIONS)
+def test_what_an_operator_has_to_see_can_be_asked(names: list[str]) -> None:
+    """A block of SQL on some page asks for it. That each block runs, `test_documents` sees."""
+    asked = [block.text for block in blocks() if block.language == "sql"]
+    assert any(all(name in text for name in names) for text in asked)
 
 
 def test_files_that_are_named_exist() -> None:
