@@ -260,7 +260,7 @@ class TestOrder:
         async with at_work(rows=9) as (lane, hands):
             lane.watch()
             push(lane, "a")
-            read = {(key,): cast("Action", Upsert({}, 0)) for key in "abc"}
+            read = dict[Key, Action]({(key,): Upsert({}, 0) for key in "abc"})
             lane.place(read, Progress(phase="rows", last_key=("c",), rows=3))
             await turns()
             assert hands.keys(hands.begun) == ["a", "bc"]
