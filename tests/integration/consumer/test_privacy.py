@@ -9,6 +9,7 @@ from psycopg.conninfo import make_conninfo
 
 from tests.fix_embedding_service import Reset, Spoiled, Status
 from tests.fix_walvec import Sidecar
+from tests.integration.consumer.commands.conftest import Outcome, Walvec, walvec  # noqa: F401  a fixture
 
 ROW, KEY, API, PASSWORD = "canary-in-a-row", "canary-in-a-key", "canary-in-the-api", "canary-in-the-dsn"
 SPOILED = [Spoiled(how) for how in get_args(Spoiled.__annotations__["how"])]
@@ -89,15 +90,23 @@ def dsn_is_wrong(sidecar: Sidecar) -> None:
     sidecar.settings["source"]["dsn"] = dsn
 
 
-def written(sidecar: Sidecar, *printed: str) -> str:
-    """All that was written: on stdout, on stderr, in the log, in the dead letters."""
-    logged = [path.read_text() for path in Path(sidecar.directory).glob("*.log")]
-    return "\n".join([*printed, *logged, str(sidecar.log), str(sidecar.target.execute(TOLD).fetchall())])
+def told(sidecar: Sidecar, *outcomes: Outcome) -> str:
+    """All that was told: on stdout, on stderr with the log, in the dead letters."""
+    printed = [text for outcome in outcomes for text in (outcome.stdout, outcome.stderr)]
+    return "\n".join([*printed, str(sidecar.target.execute(TOLD).fetchall())])
 
 
 def canaries(text: str) -> set[str]:
     """Those that are in a text, whole or in part."""
     return {canary for canary in (ROW, KEY, API, PASSWORD) if canary in text}
+
+
+def run(sidecar: Sidecar, walvec: Walvec, line: str) -> Outcome:  # noqa: F811
+    """Run a command with the settings as they are now, and nothing of the environment's."""
+    sidecar.path  # noqa: B018  written anew
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("WALVEC_SOURCE__DSN")
+        return walvec(*line.split())
 
 
 @pytest.mark.parametrize(
@@ -115,30 +124,37 @@ def canaries(text: str) -> set[str]:
     ],
     ids=lambda fault: str(fault.__name__),
 )
-def test_run_tells_nothing(planted: Sidecar, fault: Callable[[Sidecar], None]) -> None:
+def test_run_tells_nothing(
+    planted: Sidecar,
+    walvec: Walvec,  # noqa: F811
+    fault: Callable[[Sidecar], None],
+) -> None:
     """Whatever fails, and though the messages of others quote it."""
     fault(planted)
-    text = written(planted, planted.start("run", "--once", "--give-up-after", "0").output())
-    assert text.strip()
-    assert canaries(text) == set()
+    outcome = run(planted, walvec, "run --once --give-up-after 0")
+    assert outcome.stderr.strip()
+    assert canaries(told(planted, outcome)) == set()
 
 
-def test_commands_tell_nothing(planted: Sidecar) -> None:
+def test_commands_tell_nothing(planted: Sidecar, walvec: Walvec) -> None:  # noqa: F811
     """Nor do the others; only `search` shows chunks, and `dead-letter list` keys: they are asked for them."""
     expression_fails(planted)
     lines = ["check --json", "run --once", "status --json", "backfill blog", "resync --yes", "slots list"]
     lines += ["status", "config show", "config show --json", "check --estimate", "check --estimate --json"]
     lines += ["init --output - --yes"]
-    printed = [planted.start(*line.split()).output() for line in lines]
-    assert canaries(written(planted, *printed)) == set()
-    assert canaries(planted.start("dead-letter", "list", "--json").output()) == {KEY}
+    outcomes = [run(planted, walvec, line) for line in lines]
+    assert canaries(told(planted, *outcomes)) == set()
+    assert canaries(run(planted, walvec, "dead-letter list --json").stdout) == {KEY}
 
 
-def test_the_command_line_tells_nothing(planted: Sidecar) -> None:
-    """What `ps` shows of a running process."""
+def test_a_process_tells_nothing(planted: Sidecar) -> None:
+    """Neither what `ps` shows of it, nor what Python itself has to say at its end."""
     process = planted.start("run")
     process.wait_for("streaming")
     shown = Path(f"/proc/{process.pid}/cmdline").read_text()
-    process.stop()
+    target_refuses(planted)
+    planted.source.execute("INSERT INTO blog VALUES (%s, %s)", [f"{KEY}-3", f"{ROW} three"])
+    ended = Outcome(process.wait(), process.output(), str(process.log))
     assert "run" in shown
-    assert canaries(shown) == set()
+    assert "blog_embedding" in ended.stderr
+    assert canaries(shown + told(planted, ended)) == set()
