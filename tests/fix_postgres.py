@@ -32,6 +32,8 @@ class Cluster:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self._altered: set[str] = set()
+        self._databases: list[str] = []
         self._run("up", "fsync=off")
         self._dsn = self._run("dsn")
 
@@ -70,9 +72,29 @@ class Cluster:
 
         Some take effect at the next restart only.
         """
-        alter = sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), sql.Literal(value))
+        self._altered.add(name)
+        self._alter(sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)))
+
+    def create_database(self) -> str:
+        """Create a database and give its connection string."""
+        name = _own_name("walvec-test")
+        with psycopg.connect(self.dsn(), autocommit=True) as admin:
+            admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        self._databases.append(name)
+        return self.dsn(name)
+
+    def restore(self) -> None:
+        """Let it run as it was made: the settings that were changed, the databases with their slots."""
+        self.start()
+        while self._altered:
+            self._alter(sql.SQL("RESET {}").format(sql.Identifier(self._altered.pop())))
+        with psycopg.connect(self.dsn(), autocommit=True) as admin:
+            while self._databases:
+                drop_database(admin, self._databases.pop())
+
+    def _alter(self, what: sql.Composable) -> None:
         with psycopg.connect(self.dsn(), autocommit=True) as connection:
-            connection.execute(alter)
+            connection.execute(sql.SQL("ALTER SYSTEM {}").format(what))
             ((reloaded_at, _),) = connection.execute("SELECT clock_timestamp(), pg_reload_conf()").fetchall()
         while not self._was_loaded_since(reloaded_at):
             time.sleep(0.005)
@@ -117,14 +139,21 @@ def server() -> Iterator[str]:
     own.drop()
 
 
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """Give a server that the test may stop, kill and reconfigure (about a second to make)."""
+@contextmanager
+def own_cluster() -> Iterator[Cluster]:
+    """Give a server of the test's own (about a second to make), and remove it."""
     if "WALVEC_TEST_DSN" in os.environ and not (CHECKOUT / ".local/postgres.done").exists():
         pytest.skip("WALVEC_TEST_DSN is not ours to stop, and `make postgres` has not made a server that is")
     own = Cluster(_own_name("test"))
     yield own
     own.drop()
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """Give a server that the test may stop, kill and reconfigure."""
+    with own_cluster() as own:
+        yield own
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from tests.crash.observe import follow_blog
 from tests.fix_embedding_service import EmbeddingService
-from tests.fix_postgres import Cluster
+from tests.fix_postgres import Cluster, own_cluster
 from tests.fix_proxy import Proxy
 from tests.fix_walvec import Sidecar
 
@@ -30,6 +29,13 @@ def blog(sidecar: Sidecar) -> Sidecar:
     return sidecar
 
 
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Give one server for all tests of a module; `on_cluster` restores it after each."""
+    with own_cluster() as own:
+        yield own
+
+
 @pytest.fixture
 def on_cluster(
     cluster: Cluster,
@@ -37,24 +43,20 @@ def on_cluster(
     embedding_service: EmbeddingService,
     log: list[dict[str, Any]],
     impatient: None,
-) -> Iterator[Callable[..., Sidecar]]:
-    """Give a function that makes a sidecar on a server that the test may stop, kill and reconfigure.
-
-    It takes connection strings of source and target, which default to one database of the server.
-    """
+) -> Iterator[Callable[[], Sidecar]]:
+    """Give a function that makes a sidecar on a server that the test may stop, kill and reconfigure."""
     made: list[Sidecar] = []
-    with psycopg.connect(cluster.dsn(), autocommit=True) as admin:
-        admin.execute("CREATE EXTENSION vector")
 
-    def make(source: str = "", target: str = "") -> Sidecar:
-        source = source or cluster.dsn()
-        own = Sidecar(source, target or source, tmp_path, embedding_service, log)
-        made.append(own)
-        return own
+    def make() -> Sidecar:
+        dsn = cluster.create_database()
+        made.append(Sidecar(dsn, dsn, tmp_path, embedding_service, log))
+        made[-1].source.execute("CREATE EXTENSION vector")
+        return made[-1]
 
     yield make
     for own in made:
         own.close()
+    cluster.restore()
 
 
 @pytest.fixture

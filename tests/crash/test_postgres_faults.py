@@ -62,7 +62,7 @@ def waits_for(sidecar: Sidecar, words: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_server_restarts(cluster: Cluster, on_cluster: Callable[..., Sidecar], mode: StopMode) -> None:
+def test_server_restarts(cluster: Cluster, on_cluster: Callable[[], Sidecar], mode: StopMode) -> None:
     """After a restart, or a crash, of the server walvec attaches anew."""
     sidecar = on_cluster()
     follow_blog(sidecar)
@@ -87,7 +87,7 @@ def test_backend_is_terminated(sidecar: Sidecar, role: str) -> None:
         waits_for(sidecar, "trying again")
 
 
-def test_fast_shutdown_is_not_held_up(cluster: Cluster, on_cluster: Callable[..., Sidecar]) -> None:
+def test_fast_shutdown_is_not_held_up(cluster: Cluster, on_cluster: Callable[[], Sidecar]) -> None:
     """A server that shuts down waits for what it sent to be confirmed: walvec lets it go at once."""
     sidecar = on_cluster()
     follow_blog(sidecar)
@@ -108,7 +108,7 @@ def test_fast_shutdown_is_not_held_up(cluster: Cluster, on_cluster: Callable[...
 
 
 def test_slow_service_does_not_end_the_stream(
-    cluster: Cluster, on_cluster: Callable[..., Sidecar], monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, on_cluster: Callable[[], Sidecar], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a wal_sender_timeout of 2 s, a request of 5 s ends nothing: status is sent meanwhile."""
     impatient = functools.partial(ReplicationStream.connect, sender_timeout=2.0)

@@ -87,7 +87,7 @@ def test_slot_is_dropped_under_a_running_walvec(sidecar: Sidecar) -> None:
 
 
 @pytest.mark.parametrize("running", [True, False], ids=["while running", "before the start"])
-def test_slot_is_invalidated(cluster: Cluster, on_cluster: Callable[..., Sidecar], running: bool) -> None:  # noqa: FBT001
+def test_slot_is_invalidated(cluster: Cluster, on_cluster: Callable[[], Sidecar], running: bool) -> None:  # noqa: FBT001
     """A slot whose WAL the server had to remove, past max_slot_wal_keep_size, is lost."""
     sidecar = on_cluster()
     follow_blog(sidecar)

@@ -25,10 +25,10 @@ NOT_WAITING = "-c synchronous_commit=local"
 
 
 @pytest.fixture
-def hung(cluster: Cluster, on_cluster: Callable[..., Sidecar]) -> Sidecar:
+def hung(on_cluster: Callable[[], Sidecar]) -> Sidecar:
     """Give walvec on a server that lets walvec's own sessions, and the test's, commit without a standby."""
     sidecar = on_cluster()
-    sidecar.settings["source"]["dsn"] = make_conninfo(cluster.dsn(), options=NOT_WAITING)
+    sidecar.settings["source"]["dsn"] = make_conninfo(sidecar.settings["source"]["dsn"], options=NOT_WAITING)
     sidecar.settings["pipeline"] = {"batch_rows": 2}
     sidecar.source.execute("SET synchronous_commit = local")
     sidecar.source.execute("CREATE TABLE blog (id integer PRIMARY KEY, title text, body text)")
@@ -49,7 +49,8 @@ def commit_hangs(cluster: Cluster, sidecar: Sidecar, statement: LiteralString) -
     cluster.set("synchronous_standby_names", "nobody")
 
     def commit() -> None:
-        with psycopg.connect(cluster.dsn(), autocommit=True, application_name="application") as application:
+        dsn = make_conninfo(sidecar.settings["source"]["dsn"], options="")
+        with psycopg.connect(dsn, autocommit=True, application_name="application") as application:
             application.execute(statement)
 
     def hangs() -> bool:
