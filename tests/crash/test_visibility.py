@@ -15,8 +15,9 @@ from psycopg.conninfo import make_conninfo
 
 from slots.lsn import Lsn
 from tests.crash.observe import checkpoint, slot_lsn, wal_end
+from tests.fix_embedding_service import Status
 from tests.fix_postgres import Cluster
-from tests.fix_walvec import Sidecar, until
+from tests.fix_walvec import Process, Sidecar, until
 
 WAITING = "waiting for decoded transactions to become visible"
 LONG = "repeat(md5(id::text || 'salt'), 400)"  # TOASTed, and not compressed away
@@ -26,7 +27,7 @@ NOT_WAITING = "-c synchronous_commit=local"
 
 @pytest.fixture
 def hung(on_cluster: Callable[[], Sidecar]) -> Sidecar:
-    """Give walvec on a server that lets walvec's own sessions, and the test's, commit without a standby."""
+    """Give a blog, not set up yet, on a server that lets walvec's sessions, and the test's, commit alone."""
     sidecar = on_cluster()
     sidecar.settings["source"]["dsn"] = make_conninfo(sidecar.settings["source"]["dsn"], options=NOT_WAITING)
     sidecar.settings["pipeline"] = {"batch_rows": 2}
@@ -35,7 +36,6 @@ def hung(on_cluster: Callable[[], Sidecar]) -> Sidecar:
     sidecar.source.execute("ALTER TABLE blog ALTER body SET STORAGE EXTERNAL")
     sidecar.source.execute(f"INSERT INTO blog SELECT id, 'old', {LONG} FROM generate_series(1, 40) AS id")
     sidecar.follow("blog", text="title || body", chunk="none", index="none")
-    sidecar.setup()
     return sidecar
 
 
@@ -80,6 +80,7 @@ def delivered(sidecar: Sidecar, lsn: Lsn) -> bool:
 
 def test_refetch_waits_until_it_sees_the_change(cluster: Cluster, hung: Sidecar) -> None:
     """An update with an unchanged TOAST value is read again only by a snapshot that contains it."""
+    hung.setup()
     hung.once()
     process = hung.start("run")
 
@@ -93,13 +94,27 @@ def test_refetch_waits_until_it_sees_the_change(cluster: Cluster, hung: Sidecar)
     assert process.stop() == 0
 
 
+@contextmanager
+def last_row_is_updated(cluster: Cluster, sidecar: Sidecar) -> Iterator[tuple[Process, Lsn]]:
+    """Let the last row be updated under a backfill that has not come to it, by a COMMIT that hangs.
+
+    The backfill gets no further than the service, which is away, lets it read ahead; then it is back.
+    """
+    sidecar.source.execute(f"INSERT INTO blog SELECT id, 'old', {LONG} FROM generate_series(41, 400) AS id")
+    sidecar.setup()
+    sidecar.service.always = Status(503)
+    process = sidecar.start("run")
+    until(lambda: sidecar.service.requests, "rows on their way")
+    update = f"UPDATE blog SET title = 'new', body = {LONG} || '.' WHERE id = 400"
+    with commit_hangs(cluster, sidecar, update) as lsn:
+        until(lambda: delivered(sidecar, lsn), "the update, delivered")
+        sidecar.service.always = None
+        yield process, lsn
+
+
 def test_backfill_waits_until_it_sees_what_was_decoded(cluster: Cluster, hung: Sidecar) -> None:
     """A row is updated by the stream first; the backfill, which would still read the old one, waits."""
-    with commit_hangs(
-        cluster, hung, f"UPDATE blog SET title = 'new', body = {LONG} || '.' WHERE id = 40"
-    ) as lsn:
-        process = hung.start("run")
-        until(lambda: delivered(hung, lsn), "the update, delivered")
+    with last_row_is_updated(cluster, hung) as (process, _):
         process.wait_for(WAITING)
         assert not hung.backfilled()
 
@@ -110,18 +125,17 @@ def test_backfill_waits_until_it_sees_what_was_decoded(cluster: Cluster, hung: S
 
 def test_backfill_waits_for_what_was_decoded_before_a_crash(cluster: Cluster, hung: Sidecar) -> None:
     """What no snapshot was seen to contain is in the checkpoint: the slot will not send it again."""
-    with commit_hangs(
-        cluster, hung, f"UPDATE blog SET title = 'new', body = {LONG} || '.' WHERE id = 40"
-    ) as lsn:
-        process = hung.start("run")
+    with last_row_is_updated(cluster, hung) as (first, lsn):
+        # A later commit, with which the idle stream's progress is saved past the update.
+        hung.source.execute("CREATE TABLE of_somebody_else ()")
         until(lambda: slot_lsn(hung) >= lsn, "the update, embedded and confirmed")
-        process.kill()
+        first.kill()
         assert not hung.backfilled()
 
-        process = hung.start("run")
-        process.wait_for(WAITING)
+        second = hung.start("run")
+        second.wait_for(WAITING)
         assert not hung.backfilled()
 
     hung.in_step()
     assert hung.actual() == hung.expected()
-    assert process.stop() == 0
+    assert second.stop() == 0
