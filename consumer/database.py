@@ -5,17 +5,18 @@ Defaults"), so that a key read here and one from the stream are the same text.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.types.json import Jsonb
 
 from consumer.config import Config
 from consumer.errors import ConfigInvalid
 from consumer.session import Session
 from slots.errors import ConnectionLost, PreconditionFailed
 from slots.queries import load
+from slots.settle import open_session, startup
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -24,18 +25,7 @@ _QUERIES = load("session.sql")
 # A lock that somebody holds is asked for again and again: in between, others get their turn on the session.
 LOCK_TIMEOUT = "2s"
 
-# Same printed form of every value as in the stream; nothing of the server's defaults may end a session that
-# waits.
-_PINNED = {
-    "client_encoding": "UTF8",
-    "DateStyle": "ISO, MDY",
-    "IntervalStyle": "postgres",
-    "TimeZone": "UTC",
-    "bytea_output": "hex",
-    "extra_float_digits": "3",
-    "statement_timeout": "0",
-    "idle_in_transaction_session_timeout": "0",
-    "idle_session_timeout": "0",
+_OURS = {
     # A statement is planned once and serves for months: planned over a table that was small then, it would
     # read all of it for every batch. Every one of ours has an index to go by.
     "enable_seqscan": "off",
@@ -56,7 +46,14 @@ _SOURCE = {
     "lock_timeout": LOCK_TIMEOUT,
 }
 
-_TARGET = {"default_transaction_isolation": "read committed", "lock_timeout": LOCK_TIMEOUT}
+_TARGET = {
+    "default_transaction_read_only": "off",
+    "default_transaction_isolation": "read committed",
+    "lock_timeout": LOCK_TIMEOUT,
+}
+
+# Slots and publications are made and dropped there.
+_CHANGES = {"default_transaction_read_only": "off", "default_transaction_isolation": "read committed"}
 
 # Notices a dead peer within about 30 s where the operating system would take hours.
 _KEEPALIVES = {
@@ -70,21 +67,28 @@ _KEEPALIVES = {
 async def connect_source(config: Config, *, role: str) -> Connection:
     """Open a read-only autocommit session on the source.
 
-    Raises ConnectionLost where the server does not answer, PreconditionFailed where it refuses.
+    Raises ConnectionLost where the server does not answer, PreconditionFailed where it refuses or a pooler is
+    in between.
     """
-    connection = await _connect("source", config.source_dsn, role)
-    await _pin(connection, _SOURCE)
-    return connection
+    return await _connect("source", config.source_dsn, role, _SOURCE)
 
 
 async def connect_target(config: Config, *, role: str) -> Connection:
     """Open an autocommit session on the target whose commits are durable when they return.
 
-    Raises ConnectionLost where the server does not answer, PreconditionFailed where it refuses.
+    Raises ConnectionLost where the server does not answer, PreconditionFailed where it refuses or a pooler is
+    in between.
     """
     own = config.target.dsn is not None and config.target.dsn.get_secret_value()
-    connection = await _connect("target", config.target_dsn, role, setting="target" if own else "source")
-    await _pin(connection, _TARGET, durable=True)
+    connection = await _connect(
+        "target", config.target_dsn, role, _TARGET, setting="target" if own else "source"
+    )
+    try:
+        # The checkpoint must survive a crash of the server before the slot is told of it.
+        await connection.execute(_QUERIES["durable_commits"])
+    except BaseException:  # being cancelled too
+        await connection.close()
+        raise
     return connection
 
 
@@ -92,9 +96,7 @@ async def connect_source_for_changes(config: Config) -> Connection:
     """Open an ordinary autocommit session on the source, for commands that create or drop a slot or a
     publication.
     """
-    connection = await _connect("source", config.source_dsn, "setup")
-    await _pin(connection, {})
-    return connection
+    return await _connect("source", config.source_dsn, "setup", _CHANGES)
 
 
 def conninfo(dsn: str, role: str) -> str:
@@ -104,14 +106,19 @@ def conninfo(dsn: str, role: str) -> str:
     return make_conninfo("", **{**defaults, **given})
 
 
-async def _connect(which: str, dsn: str, role: str, *, setting: str = "source") -> Connection:
+async def _connect(
+    which: str, dsn: str, role: str, settings: Mapping[str, str], *, setting: str = "source"
+) -> Connection:
+    settings = _OURS | settings
     try:
-        connection = await Session.connect(conninfo(dsn, role), autocommit=True)
+        connection = await open_session(Session, conninfo(dsn, role), settings)
     except psycopg.ProgrammingError as error:
         raise ConfigInvalid(f"the {which} DSN cannot be read", hint=f"look at [{setting}] dsn") from error
     except psycopg.OperationalError as error:
         raise connection_error(which, error, setting) from error
-    connection.conninfo = conninfo(dsn, f"{role} (is it still there?)")
+    connection.conninfo = startup(conninfo(dsn, f"{role} (is it still there?)"), settings)
+    # Most statements come back thousands of times.
+    connection.prepare_threshold = 2
     return connection
 
 
@@ -161,16 +168,3 @@ _REFUSALS = (
     "does not support SSL",
     "certificate",
 )
-
-
-async def _pin(connection: Connection, settings: dict[str, str], *, durable: bool = False) -> None:
-    """Settle a new session; whatever comes in between, being told to stop too, closes it."""
-    try:
-        await connection.execute(_QUERIES["pin"], {"settings": Jsonb(_PINNED | settings)})
-        if durable:
-            # The checkpoint must survive a crash of the server before the slot is told of it.
-            await connection.execute(_QUERIES["durable_commits"])
-    except BaseException:
-        await connection.close()
-        raise
-    connection.prepare_threshold = 2  # most statements come back thousands of times

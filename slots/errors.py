@@ -2,7 +2,9 @@
 
     WalvecError                  1  unexpected
     ├── PreconditionFailed       3  a setting, a right or an object is missing; what `check` would say
-    │   └── SlotBlocked          3  a new slot waits for open transactions
+    │   ├── SlotBlocked          3  a new slot waits for open transactions
+    │   ├── PoolerInBetween      3  the connection leads through a connection pooler
+    │   └── NotUtf8              3  the database keeps its text in another encoding
     ├── SlotLost                 4  the slot is gone, was invalidated or cannot be used; never retried
     │   └── SlotWedged           4  the server cannot decode what comes next; the slot must be moved past it
     ├── SlotActive               5  another process holds the slot; waiting helps
@@ -40,6 +42,26 @@ class PreconditionFailed(WalvecError):
 
 class SlotBlocked(PreconditionFailed):
     """Creating a slot took too long: it waits for every transaction that has written and is still open."""
+
+
+class PoolerInBetween(PreconditionFailed):
+    """The connection leads through a pooler, which hands one server session to several clients."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The connection leads through a connection pooler, whose server sessions are shared with others",
+            hint="connect to the server itself: its own host and port, 5432 as a rule, not the pooler's",
+        )
+
+
+class NotUtf8(PreconditionFailed):
+    """The database's encoding is not UTF8; `side` is source or target."""
+
+    def __init__(self, side: str, database: str, encoding: str | None) -> None:
+        super().__init__(
+            f'The {side} database "{database}" has the encoding {encoding}; walvec needs UTF8',
+            hint="dump it, and restore it into a database made with ENCODING 'UTF8' TEMPLATE template0",
+        )
 
 
 class SlotLost(WalvecError):

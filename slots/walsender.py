@@ -6,18 +6,17 @@ https://www.postgresql.org/docs/current/libpq-copy.html
 """
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, Self
 
 import psycopg
 from psycopg import pq
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from slots.catalog import QUERIES
 from slots.errors import ConnectionLost, PreconditionFailed
 from slots.refusal import grant_replication
+from slots.settle import open_session
 
 CLOSE_TIMEOUT: Final = 1.0  # seconds that the server is given to let go of the slot
 
@@ -60,27 +59,24 @@ class Walsender:
     ) -> Self:
         """Open a session with every setting pinned that shapes values or could end it.
 
-        Raises PreconditionFailed if the role may not replicate, ConnectionLost if there is no connection to
-        be had.
+        Raises PreconditionFailed if the role may not replicate or a pooler is in between, ConnectionLost if
+        there is no connection to be had.
         """
         try:
-            conn = await psycopg.AsyncConnection.connect(
-                **_settings(conninfo),
-                autocommit=True,
+            conn = await open_session(
+                psycopg.AsyncConnection,
+                make_conninfo("", **{**_CONNECTION_DEFAULTS, **conninfo_to_dict(conninfo)}),
+                {"wal_sender_timeout": f"{round(sender_timeout * 1000)}ms"},
+                replication="database",
                 prepare_threshold=None,
-                cursor_factory=psycopg.AsyncClientCursor,  # a walsender takes simple queries only
+                # A walsender takes simple queries only.
+                cursor_factory=psycopg.AsyncClientCursor,
             )
-            conn.add_notice_handler(
-                lambda diag: on_notice(diag.severity_nonlocalized or "", diag.message_primary or "")
-            )
-            try:
-                timeout = f"{round(sender_timeout * 1000)}ms"
-                await conn.execute(QUERIES["pin_session"], {"sender_timeout": timeout})
-            except BaseException:
-                await conn.close()
-                raise
         except psycopg.Error as error:
             raise _unreachable(error) from error
+        conn.add_notice_handler(
+            lambda diag: on_notice(diag.severity_nonlocalized or "", diag.message_primary or "")
+        )
         return cls(conn)
 
     @property
@@ -217,14 +213,6 @@ class Walsender:
         if waiter is not None:
             waiter.get_loop().remove_reader(self._watched)
             _resolve(waiter)
-
-
-def _settings(conninfo: str) -> dict[str, Any]:
-    """Return the connection's parameters: the caller's, ours where absent, and what a walsender must have."""
-    given: dict[str, Any] = {**_CONNECTION_DEFAULTS, **conninfo_to_dict(conninfo)}
-    # The database's own timeout could be too short for the statement that pins it.
-    options = f"{given.get('options') or os.environ.get('PGOPTIONS', '')} -c statement_timeout=0"
-    return {**given, "options": options, "replication": "database", "client_encoding": "UTF8"}
 
 
 def _resolve(waiter: asyncio.Future[None]) -> None:

@@ -1,5 +1,9 @@
 -- Settings of walvec's own sessions.
 
+-- name: who_answers
+-- The first statement of every session: which server process answers, and the mark in its startup packet.
+SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('walvec.session', true)
+
 -- name: pin
 -- A setting that this server's version does not have is none that could be wrong.
 SELECT set_config(s.name, wanted.value, false)

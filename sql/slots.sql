@@ -253,29 +253,6 @@ CREATE UNIQUE INDEX ON {table} ({columns})
 -- Remedy: the log carries the table's changes from now on.
 ALTER TABLE {table} SET LOGGED
 
--- name: pin_session
--- Make values in the stream look the same whatever role, database or environment set, and let nothing end the
--- session: bytea_output because wal2json drops two bytes of anything but hex; search_path so that names in
--- values (regclass) come with their schemas; client_min_messages because debug messages hold row data.
--- Settings the server lacks are left out.
-SELECT set_config(s.name, pinned.setting, false)
-FROM (VALUES
-    ('datestyle', 'ISO'),
-    ('intervalstyle', 'postgres'),
-    ('timezone', 'UTC'),
-    ('bytea_output', 'hex'),
-    ('extra_float_digits', '3'),
-    ('search_path', 'pg_catalog'),
-    ('client_min_messages', 'warning'),
-    ('statement_timeout', '0'),
-    ('lock_timeout', '0'),
-    ('transaction_timeout', '0'),
-    ('idle_in_transaction_session_timeout', '0'),
-    ('idle_session_timeout', '0'),
-    ('wal_sender_timeout', %(sender_timeout)s)
-) AS pinned (name, setting)
-JOIN pg_settings AS s ON lower(s.name) = pinned.name
-
 -- name: start_replication
 -- From where the slot was last confirmed: that is what 0/0 stands for. An LSN given here would be believed.
 START_REPLICATION SLOT {slot} LOGICAL 0/0 ({options})
