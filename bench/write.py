@@ -29,7 +29,7 @@ from consumer.config import Config, load
 from consumer.database import Connection, connect_source, connect_target
 from consumer.embed import Vector
 from consumer.sections import Pipeline
-from consumer.target import TargetTable, register_vectors
+from consumer.target import TargetTable
 from consumer.write import Batch, Position, Writer
 from slots.lsn import Lsn
 
@@ -129,9 +129,7 @@ async def _copier(stack: AsyncExitStack, config: Config) -> Write:
 
 
 async def _session(stack: AsyncExitStack, config: Config, role: str) -> Connection:
-    connection = await stack.enter_async_context(await connect_target(config, role=role))
-    await register_vectors(connection)
-    return connection
+    return await stack.enter_async_context(await connect_target(config, role=role))
 
 
 def _batches(count: int, seed: int) -> Iterator[list[Row]]:

@@ -21,11 +21,12 @@ from consumer.continuity import Server, look_at_server, require_continuity
 from consumer.database import Connection, connect_source, connect_target, conninfo
 from consumer.fence import OwnSessions
 from consumer.metadata import Checkpoint
+from consumer.pgvector import require_vectors
 from consumer.route import streamed_tables
-from consumer.target import register_vectors
 from slots.errors import PreconditionFailed, SlotActive
 from slots.lsn import Lsn
 from slots.manage import inspect
+from slots.settle import require_utf8
 from slots.stream import ReplicationStream
 from slots.wal2json import OPTIONAL, wal2json_options
 
@@ -62,9 +63,10 @@ async def attach(
     Raises PreconditionFailed, ConfigInvalid, SlotLost, ConnectionLost.
     """
     writer = await _open(stack, connect_target(config, role="writer"))
+    require_utf8(writer, "target")
     await metadata.require_schema(writer)
     await own.take_fence(writer, config.source.slot, wait=wait)
-    await register_vectors(writer)
+    await require_vectors(writer)
     async with asyncio.TaskGroup() as opening:  # a session takes longer to open than anything that is asked
 
         def open_beside(connecting: Coroutine[object, object, Connection]) -> asyncio.Task[Connection]:
@@ -76,6 +78,7 @@ async def attach(
         backfill = open_beside(connect_target(config, role="backfill"))
         connecting = opening.create_task(_connect_stream(config, stack))
         catalog = await _open(stack, connect_source(config, role="catalog"))
+        require_utf8(catalog, "source")
         server = await look_at_server(catalog)
         checkpoint, begin = await _checkpoint(config, writer, catalog, server)
         holder = uuid4()

@@ -5,7 +5,7 @@ starts; the stages after it work by what a `Binding` says.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import psycopg
@@ -41,6 +41,8 @@ class Binding:
     published: Published
     used: tuple[str, ...]
     functions: tuple[tuple[int, int], ...] = ()  # of the user's own that the expressions call: oid, version
+    search_path: str = ""  # in which the expressions' names are looked up
+    takes_rows: bool = True  # the expressions are about the row as a whole, or may be
 
     @property
     def name(self) -> str:
@@ -118,6 +120,7 @@ class Binding:
             "row_filter": listing.row_filter,
             "published": sorted(listing.actions),
             "functions": [list(function) for function in self.functions],
+            "search_path": self.search_path,
         }
 
 
@@ -140,16 +143,39 @@ async def bind_to(
 ) -> Binding:
     """Bind a vectorizer to a table as it is described and published; raises as `bind` does."""
     binding = Binding(vectorizer, relation, listing, ())
-    used = await _used_columns(connection, binding)
-    _refuse_unpublished(binding, used)
-    _refuse_taken_names(binding)
-    functions = await called_functions(connection, vectorizer)
-    return Binding(vectorizer, relation, listing, used, functions)
+    async with connection.transaction(force_rollback=True):
+        search_path = await resolve_expressions(connection, local=True)
+        await _require_valid(connection, binding)
+        used, takes_rows = await _used_columns(connection, binding)
+        _refuse_unpublished(binding, used)
+        _refuse_taken_names(binding)
+        bound = replace(binding, used=used, search_path=search_path, takes_rows=takes_rows)
+        if not takes_rows and not await _is_valid(connection, bound):
+            bound = replace(bound, takes_rows=True)
+    return replace(bound, functions=await called_functions(connection, vectorizer))
 
 
-async def _used_columns(connection: Connection, binding: Binding) -> tuple[str, ...]:
-    """Ask the planner which columns the expressions use, in the table's order."""
-    every = tuple(column.name for column in binding.relation.columns)
+async def resolve_expressions(connection: Connection, *, local: bool) -> str:
+    """Let a session, or with `local` its transaction, look names up as the expressions are to have it.
+
+    Returns the search path. Every other statement on the session must name its schemas from then on.
+    """
+    cursor = await connection.execute(_QUERIES["resolve_expressions"], {"local": local})
+    ((search_path,),) = await cursor.fetchall()
+    return str(search_path)
+
+
+async def _is_valid(connection: Connection, binding: Binding) -> bool:
+    try:
+        async with connection.transaction():
+            await connection.execute(source_query(binding, "evaluate_images"), {"images": "[]"})
+    except psycopg.ProgrammingError:
+        return False
+    return True
+
+
+async def _require_valid(connection: Connection, binding: Binding) -> None:
+    """Raise PreconditionFailed without the right to evaluate them, ConfigInvalid if they do not parse."""
     try:
         await connection.execute(source_query(binding, "evaluate_images"), {"images": "[]"})
     except psycopg.errors.InsufficientPrivilege as error:
@@ -164,16 +190,25 @@ async def _used_columns(connection: Connection, binding: Binding) -> tuple[str, 
             f'vectorizer "{binding.name}": its expressions do not parse: {error.diag.message_primary}',
             hint=f"[[vectorizer]] text and where are SQL over a row of {binding.vectorizer.table}",
         ) from error
+
+
+async def _used_columns(connection: Connection, binding: Binding) -> tuple[tuple[str, ...], bool]:
+    """Ask the planner which columns the expressions use, in the table's order.
+
+    Also whether they take the row as a whole, as f(blog) and to_jsonb(blog) do: every column counts then.
+    """
+    every = tuple(column.name for column in binding.relation.columns)
     try:
         async with connection.transaction():
             cursor = await connection.execute(source_query(binding, "used_columns"), {})
     except psycopg.ProgrammingError:
-        return every  # the row as a whole is an argument, as in f(blog): every column counts
+        return every, True
     ((plans,),) = await cursor.fetchall()
-    outputs = _function_scan(plans[0]["Plan"])
-    if len(outputs) != len(every):
-        return every
-    return tuple(name for name, output in zip(every, outputs, strict=True) if not output.startswith("NULL::"))
+    *outputs, whole = _function_scan(plans[0]["Plan"]) or [""]
+    if len(outputs) != len(every) or not whole.startswith("NULL::"):
+        return every, True
+    used = (name for name, output in zip(every, outputs, strict=True) if not output.startswith("NULL::"))
+    return tuple(used), False
 
 
 def _function_scan(plan: Mapping[str, object]) -> list[str]:
@@ -219,16 +254,39 @@ def source_query(binding: Binding, name: str, *, file: str = "source.sql") -> sq
         only=sql.SQL("ONLY" if binding.relation.kind == "r" else ""),
         key=key_sql.columns(binding.key, table.name),
         embed=_embed(binding, row_filter),
-        wanted=key_sql.casts(binding.key, "walvec_wanted"),
-        arrays=key_sql.arrays(binding.key),
+        images=_images(binding),
+        wanted=key_sql.equal(binding.key, table.name, "walvec_wanted"),
+        keys=key_sql.unnested(binding.key),
         names=key_sql.names(binding.key),
-        after=key_sql.values(binding.key),
+        follows=key_sql.follows(binding.key, table.name),
+        key_order=key_sql.order(binding.key, table.name),
+        name_order=key_sql.order(binding.key),
     )
+
+
+def _images(binding: Binding) -> sql.Composed:
+    """Compose what makes rows of their images."""
+    table = binding.vectorizer.table
+    alias = key_sql.identifier(table.name)
+    if binding.takes_rows:
+        return sql.SQL(_QUERIES["images_of_rows"]).format(table=key_sql.identifier(*table), alias=alias)
+    # One column at least, where the expressions use none.
+    names = binding.used or binding.relation.key[:1]
+    definitions = (
+        sql.SQL("{} {}{}").format(
+            key_sql.identifier(column.name),
+            key_sql.type_name(column),
+            key_sql.literal_sql(f" COLLATE {column.collation}" if column.collation else ""),
+        )
+        for column in binding.relation.columns
+        if column.name in names
+    )
+    return sql.SQL(_QUERIES["images_of_columns"]).format(alias=alias, columns=sql.SQL(", ").join(definitions))
 
 
 def _within_published(binding: Binding, row_filter: sql.Composable) -> sql.Composed:
     """Keep rows of partitions out that are not published: nobody would hear of their changes."""
-    return sql.SQL("({}\n) AND {} IN ({})").format(
+    return sql.SQL("({}\n) AND {} OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.oid[])").format(
         row_filter,
         key_sql.identifier(binding.vectorizer.table.name, "tableoid"),
         sql.SQL(", ").join(leaf.oid for leaf in binding.published.leaves),

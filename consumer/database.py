@@ -5,7 +5,6 @@ Defaults"), so that a key read here and one from the stream are the same text.
 """
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import psycopg
@@ -13,6 +12,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from consumer.config import Config
 from consumer.errors import ConfigInvalid
+from consumer.pgvector import find_vectors
+from consumer.search_path import search_path
 from consumer.session import Session
 from slots.errors import ConnectionLost, PreconditionFailed
 from slots.queries import load
@@ -70,7 +71,8 @@ async def connect_source(config: Config, *, role: str) -> Connection:
     Raises ConnectionLost where the server does not answer, PreconditionFailed where it refuses or a pooler is
     in between.
     """
-    return await _connect("source", config.source_dsn, role, _SOURCE)
+    settings = _SOURCE | {"walvec.search_path": search_path(config.source.search_path)}
+    return await _connect("source", config.source_dsn, role, settings)
 
 
 async def connect_target(config: Config, *, role: str) -> Connection:
@@ -86,6 +88,7 @@ async def connect_target(config: Config, *, role: str) -> Connection:
     try:
         # The checkpoint must survive a crash of the server before the slot is told of it.
         await connection.execute(_QUERIES["durable_commits"])
+        await find_vectors(connection)
     except BaseException:  # being cancelled too
         await connection.close()
         raise
@@ -96,7 +99,8 @@ async def connect_source_for_changes(config: Config) -> Connection:
     """Open an ordinary autocommit session on the source, for commands that create or drop a slot or a
     publication.
     """
-    return await _connect("source", config.source_dsn, "setup", _CHANGES)
+    settings = _CHANGES | {"walvec.search_path": search_path(config.source.search_path)}
+    return await _connect("source", config.source_dsn, "setup", settings)
 
 
 def conninfo(dsn: str, role: str) -> str:
@@ -107,7 +111,7 @@ def conninfo(dsn: str, role: str) -> str:
 
 
 async def _connect(
-    which: str, dsn: str, role: str, settings: Mapping[str, str], *, setting: str = "source"
+    which: str, dsn: str, role: str, settings: dict[str, str], *, setting: str = "source"
 ) -> Connection:
     settings = _OURS | settings
     try:

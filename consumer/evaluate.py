@@ -20,7 +20,7 @@ from psycopg.types.string import TextLoader
 
 from consumer import keys as key_sql
 from consumer.actions import Key
-from consumer.bind import Binding, source_query
+from consumer.bind import Binding, resolve_expressions, source_query
 from consumer.database import Connection
 from consumer.errors import EvaluationFailed
 from consumer.visibility import Snapshot, Unseen
@@ -72,6 +72,7 @@ class Source:
         self._connection = connection
         self._unseen = unseen
         self._lock = asyncio.Lock()
+        self._resolves = False
         self._statements: dict[tuple[str, str], bytes] = {}
         # Vectorizers whose next rows are read one by one: the server would work out a thousand long texts
         # ahead of the one that ends a read.
@@ -88,6 +89,7 @@ class Source:
         """
         query = self._statement(binding, "evaluate_images")
         async with self._lock:
+            await self._resolve()
             with _evaluating(binding):
                 cursor = await self._connection.execute(query, {"images": Json(images, orjson.dumps)})
                 return [text for (text,) in await cursor.fetchall()]
@@ -178,6 +180,8 @@ class Source:
         needed = self._unseen.current()
         wait, warn_at = _FIRST_WAIT, monotonic() + _PATIENCE
         while True:
+            async with self._lock:
+                await self._resolve()
             async with self._lock, self._connection.transaction():
                 snapshot = await self._snapshot()
                 self._unseen.observe(snapshot)
@@ -192,6 +196,12 @@ class Source:
                 )
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LONGEST_WAIT)
+
+    async def _resolve(self) -> None:
+        """Look names up as expressions have it, from the session's first one on."""
+        if not self._resolves:
+            await resolve_expressions(self._connection, local=False)
+            self._resolves = True
 
     def _statement(self, binding: Binding, name: str) -> bytes:
         """Compose a statement, once: what a binding's statements are made of stays while it is attached."""

@@ -36,12 +36,12 @@ async def build_index(table: TargetTable, connection: Connection, kind: Index) -
         case True:
             return
         case False:
-            await connection.execute(table.compose("drop_index"), {})
+            await connection.execute(table.compose("drop_index", connection), {})
     _log.info("vector index is being built", target=str(table.name), index=table.index.name)
     # It waits for every older transaction; given up on the way it would leave an invalid index behind.
     await connection.execute(_SESSION["limit_locks"], {"limit": "0"})
     try:
-        await connection.execute(table.compose("create_index"), {})
+        await connection.execute(table.compose("create_index", connection), {})
     finally:
         await connection.execute(_SESSION["limit_locks"], {"limit": LOCK_TIMEOUT})
     _log.info("vector index is built", target=str(table.name), index=table.index.name)

@@ -28,8 +28,11 @@ def literal_sql(text: str) -> sql.SQL:
 
 
 def type_name(column: Column) -> sql.SQL:
-    """Return the column's type as PostgreSQL spells it."""
-    return literal_sql(column.type_name)
+    """Return the column's type as PostgreSQL spells it; of a domain, the type under it, which checks nothing.
+
+    A domain's CHECK is its owner's code, and would run as walvec's role.
+    """
+    return literal_sql(column.base_type_name)
 
 
 def columns(key: Sequence[Column], alias: str) -> sql.Composed:
@@ -43,15 +46,66 @@ def names(key: Sequence[Column]) -> sql.Composed:
 
 
 def arrays(key: Sequence[Column], prefix: str = "k") -> sql.Composed:
-    """`%(k0)s::text[], %(k1)s::text[]`: one parameter a key column."""
-    return _COMMA.join(sql.SQL("{}::text[]").format(sql.Placeholder(f"{prefix}{i}")) for i in range(len(key)))
-
-
-def values(key: Sequence[Column]) -> sql.Composed:
-    """`%(k0)s::bigint, %(k1)s::text`: one key."""
+    """`%(k0)s::pg_catalog.text[], …`: one parameter a key column."""
     return _COMMA.join(
-        sql.SQL("{}::text::{}").format(sql.Placeholder(f"k{i}"), type_name(column))
+        sql.SQL("{}::pg_catalog.text[]").format(sql.Placeholder(f"{prefix}{i}")) for i in range(len(key))
+    )
+
+
+def unnested(key: Sequence[Column]) -> sql.Composed:
+    """`ROWS FROM (pg_catalog.unnest(%(k0)s::pg_catalog.text[]), …)`: many keys, a row each.
+
+    Only an unnest without its schema takes several arrays.
+    """
+    return sql.SQL("ROWS FROM ({})").format(
+        _COMMA.join(
+            sql.SQL("pg_catalog.unnest({}::pg_catalog.text[])").format(sql.Placeholder(f"k{i}"))
+            for i in range(len(key))
+        )
+    )
+
+
+def order(key: Sequence[Column], alias: str | None = None) -> sql.Composed:
+    """`alias.id USING OPERATOR(pg_catalog.<), …`: the order of the key's index, for ORDER BY.
+
+    Without an alias, of the columns as `names` calls them.
+    """
+    return _COMMA.join(
+        sql.SQL("{} USING {}").format(
+            sql.Identifier(f"k{i}") if alias is None else identifier(alias, column.name),
+            literal_sql(column.operators.less),
+        )
         for i, column in enumerate(key)
+    )
+
+
+def follows(key: Sequence[Column], alias: str) -> sql.Composed:
+    """`(alias.id, …) > (%(k0)s::bigint, …)`: what follows one key in the order of the key's index."""
+    mine = [identifier(alias, column.name) for column in key]
+    theirs = [
+        sql.SQL("{}::pg_catalog.text::{}").format(sql.Placeholder(f"k{i}"), type_name(column))
+        for i, column in enumerate(key)
+    ]
+    if len({column.operators.greater for column in key}) == 1:
+        return sql.SQL("({}) {} ({})").format(
+            _COMMA.join(mine), literal_sql(key[0].operators.greater), _COMMA.join(theirs)
+        )
+    return _follows(key, mine, theirs)
+
+
+def _follows(
+    key: Sequence[Column], mine: Sequence[sql.Composable], theirs: Sequence[sql.Composable]
+) -> sql.Composed:
+    """Write a comparison of rows out: its operators are of several schemas, and it can name one only."""
+    first = key[0].operators
+    after = sql.SQL("{} {} {}").format(mine[0], literal_sql(first.greater), theirs[0])
+    if len(key) == 1:
+        return after
+    return sql.SQL("({} {} {} AND ({} OR {} {} {} AND {}))").format(
+        *(mine[0], literal_sql(first.greater_equal), theirs[0]),
+        after,
+        *(mine[0], literal_sql(first.equal), theirs[0]),
+        _follows(key[1:], mine[1:], theirs[1:]),
     )
 
 
@@ -64,8 +118,16 @@ def casts(key: Sequence[Column], alias: str) -> sql.Composed:
 
 
 def equal(key: Sequence[Column], table: str, text: str) -> sql.Composed:
-    """`(table.id, …) = (text.k0::bigint, …)`: the join of a table to unnested or staged keys."""
-    return sql.SQL("({}) = ({})").format(columns(key, table), casts(key, text))
+    """`table.id = text.k0::bigint AND …`: the join of a table to unnested or staged keys."""
+    return sql.SQL(" AND ").join(
+        sql.SQL("{} {} {}::{}").format(
+            identifier(table, column.name),
+            literal_sql(column.operators.equal),
+            sql.Identifier(text, f"k{i}"),
+            type_name(column),
+        )
+        for i, column in enumerate(key)
+    )
 
 
 def parameters(keys: Iterable[Key], key: Sequence[Column], prefix: str = "k") -> dict[str, list[str]]:
@@ -87,5 +149,5 @@ def read(cursor: AsyncCursor[Any]) -> list[Key]:
 
 
 def parameter(key: Key) -> dict[str, str]:
-    """Return the parameters for `values`."""
+    """Return the parameters for `follows`."""
     return {f"k{i}": part for i, part in enumerate(key)}

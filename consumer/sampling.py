@@ -16,7 +16,7 @@ from psycopg.types.string import TextLoader
 from consumer import keys as key_sql
 from consumer.actions import Key
 from consumer.batch import estimate_tokens
-from consumer.bind import Binding, source_query
+from consumer.bind import Binding, resolve_expressions, source_query
 from consumer.chunk import Chunker, InputHasher
 from consumer.config import EmbedderSettings
 from consumer.database import Connection
@@ -152,6 +152,7 @@ async def _stream(source: Connection, binding: Binding, name: str, percent: floa
     width, taken, texts = len(binding.key), 0, _Texts()
     async with source.transaction(force_rollback=True):
         await source.execute(load("slots.sql")["limit_statements"], {"milliseconds": STATEMENT_LIMIT})
+        await resolve_expressions(source, local=True)
         stream = _cursor(source).stream(query, {"percent": percent})
         async with aclosing(cast("AsyncGenerator[Sequence[str], None]", stream)) as rows:
             async for row in rows:
@@ -169,6 +170,7 @@ async def _read_keys(source: Connection, binding: Binding, keys: Sequence[Key], 
     try:
         async with source.transaction(force_rollback=True):
             await source.execute(load("slots.sql")["limit_statements"], {"milliseconds": STATEMENT_LIMIT})
+            await resolve_expressions(source, local=True)
             cursor = await source.execute(query, key_sql.parameters(keys, binding.key))
             texts.found.update(zip(keys, [text for (text,) in await cursor.fetchall()], strict=True))
             return

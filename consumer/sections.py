@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from consumer.config_problems import refusal
+from consumer.search_path import schemas
 from consumer.table_name import MAX_NAME_BYTES, TableName
 
 MAX_DIMENSIONS = 16_000  # pgvector: vector and halfvec
@@ -91,9 +92,19 @@ class Source(Section):
     """The database whose changes are followed, and what walvec owns there."""
 
     dsn: Conninfo = SecretStr("")
+    search_path: str = "pg_catalog"
     slot: str = "walvec"
     publication: NotBlank = "walvec"
     plugin: Literal["wal2json"] = "wal2json"
+
+    @field_validator("search_path")
+    @classmethod
+    def _schemas(cls, path: str) -> str:
+        try:
+            schemas(path)
+        except ValueError as error:
+            raise refusal(str(error), 'search_path = "pg_catalog, public", say') from None
+        return path
 
     @field_validator("slot")
     @classmethod

@@ -5,18 +5,11 @@ method takes the session to work in: the writer's for what belongs to a transact
 """
 
 import hashlib
-import struct
-import sys
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import psycopg
-from pgvector.psycopg import register_vector_async
 from psycopg import sql
 from psycopg.abc import Buffer
-from psycopg.adapt import Dumper
-from psycopg.pq import Format
-from psycopg.types import TypeInfo
 
 from consumer import keys as key_sql
 from consumer.actions import Chunk, Key
@@ -24,6 +17,7 @@ from consumer.config import Vectorizer
 from consumer.database import Connection
 from consumer.embed import Vector
 from consumer.embed.vectors import MAX_VECTOR_DIMENSIONS
+from consumer.pgvector import vector_schema
 from consumer.table_name import MAX_NAME_BYTES, TableName
 from slots.errors import PreconditionFailed
 from slots.queries import load
@@ -48,32 +42,41 @@ class TargetTable:
         self.operator, operators = _OPERATORS[vectorizer.metric]
         self.operator_class = f"{self._kind}_{operators}"
         digest = hashlib.blake2b(vectorizer.name.encode(), digest_size=8).hexdigest()
-        self._staging = sql.Identifier(f"walvec_staging_{digest}")
+        self._staging = sql.Identifier("pg_temp", f"walvec_staging_{digest}")
         self.index = TableName(self.name.schema, index_name(self.name.name))
-        self._composed: dict[str, bytes] = {}
+        self._composed: dict[tuple[str, str], bytes] = {}
 
-    def compose(self, name: str) -> bytes:
-        """Return one of the named statements over the target. To be executed with parameters."""
-        if name not in self._composed:
-            self._composed[name] = self._compose(name).as_bytes()
-        return self._composed[name]
+    def compose(self, name: str, connection: Connection) -> bytes:
+        """Return one of the named statements over the target, to be executed with parameters.
 
-    def _compose(self, name: str) -> sql.Composed:
+        Raises PreconditionFailed where the connection's database lacks pgvector.
+        """
+        schema = vector_schema(connection)
+        if (schema, name) not in self._composed:
+            self._composed[schema, name] = self._compose(name, schema).as_bytes()
+        return self._composed[schema, name]
+
+    def _compose(self, name: str, schema: str, foreign: frozenset[str] = frozenset()) -> sql.Composed:
         return sql.SQL(_QUERIES[name]).format(
             target=key_sql.identifier(*self.name),
             index=key_sql.identifier(*self.index[1 if name == "create_index" else 0 :]),
-            operator_class=_sql(self.operator_class),
-            operator=_sql(self.operator),
-            vector=_sql(self.vector_type),
+            operator_class=_sql(f"{schema}.{self.operator_class}"),
+            operator=_sql(f"OPERATOR({schema}.{self.operator})"),
+            vector=_sql(f"{schema}.{self.vector_type}"),
+            pgvector=_sql(schema),
             staging=self._staging,
             staged_columns=self._columns((f"k{i}", "text") for i in range(len(self.key))),
-            key_columns=self._columns((column.name, column.type_name) for column in self.key),
+            key_columns=self._columns(
+                (column.name, column.base_type_name if column.type_name in foreign else column.type_name)
+                for column in self.key
+            ),
             key=_comma(key_sql.identifier(column.name) for column in self.key),
             cast_key=key_sql.casts(self.key, "s"),
             held_key=key_sql.equal(self.key, "o", "s"),
             gone_key=key_sql.equal(self.key, "t", "gone"),
             wanted_key=key_sql.equal(self.key, "t", "wanted"),
-            after=key_sql.values(self.key),
+            follows=key_sql.follows(self.key, "t"),
+            key_order=key_sql.order(self.key, "t"),
             arrays=key_sql.arrays(self.key),
             gone_arrays=key_sql.arrays(self.key, "g"),
             names=key_sql.names(self.key),
@@ -99,20 +102,22 @@ class TargetTable:
         if keys:
             cursor = connection.cursor(binary=True)
             parameters = key_sql.parameters(keys, self.key) | key_sql.parameters(gone, self.key, "g")
-            await cursor.execute(self.compose("existing_chunks"), parameters)
+            await cursor.execute(self.compose("existing_chunks", connection), parameters)
             for position, chunk_seq, input_hash in await cursor.fetchall():
                 found.setdefault(keys[position - 1], {})[chunk_seq] = input_hash
         return found
 
     async def is_empty(self, connection: Connection) -> bool:
         """Whether no row has an embedding."""
-        cursor = await connection.execute(self.compose("target_is_empty"), {})
+        cursor = await connection.execute(self.compose("target_is_empty", connection), {})
         return await cursor.fetchone() == (True,)
 
     async def keys_after(self, connection: Connection, key: Key | None, *, rows: int) -> list[Key]:
         """Return the keys that follow `key`, in the target's order."""
         name = "target_keys_from_start" if key is None else "target_keys_after"
-        cursor = await connection.execute(self.compose(name), {**key_sql.parameter(key or ()), "limit": rows})
+        cursor = await connection.execute(
+            self.compose(name, connection), {**key_sql.parameter(key or ()), "limit": rows}
+        )
         return key_sql.read(cursor)
 
     async def columns(self, connection: Connection) -> list[tuple[str, str]]:
@@ -121,15 +126,15 @@ class TargetTable:
         cursor = await connection.execute(_QUERIES["target_columns"], {"target": name})
         return await cursor.fetchall()
 
-    def expected_columns(self) -> list[tuple[str, str]]:
-        """Return the columns and types the table must have."""
+    def expected_columns(self, connection: Connection) -> list[tuple[str, tuple[str, ...]]]:
+        """Return the columns the table must have, and the types each may be of, the preferred one first."""
         return [
-            *((column.name, column.type_name) for column in self.key),
-            ("chunk_seq", "integer"),
-            ("chunk", "text"),
-            ("embedding", self.vector_type),
-            ("input_hash", "bytea"),
-            ("embedded_at", "timestamp with time zone"),
+            *((column.name, (column.type_name, column.base_type_name)) for column in self.key),
+            ("chunk_seq", ("integer",)),
+            ("chunk", ("text",)),
+            ("embedding", (f"{vector_schema(connection)}.{self.vector_type}",)),
+            ("input_hash", ("bytea",)),
+            ("embedded_at", ("timestamp with time zone",)),
         ]
 
     # -- Writing
@@ -140,7 +145,8 @@ class TargetTable:
         Raises PreconditionFailed where another table has its name, or the database lacks a type of the key.
         """
         try:
-            await connection.execute(self.compose("create_target"), {})
+            query = self._compose("create_target", vector_schema(connection), await self._foreign(connection))
+            await connection.execute(query, {})
         except psycopg.errors.UndefinedObject as error:
             raise PreconditionFailed(
                 f"{self.name} needs in the target database what it lacks: {error.diag.message_primary}",
@@ -148,36 +154,45 @@ class TargetTable:
             ) from error
         await self.require(connection)
 
+    async def _foreign(self, connection: Connection) -> frozenset[str]:
+        """Return those of the key's types that are domains of an owner who is neither trusted nor ourselves.
+
+        A domain's CHECK runs whenever a row is written, as walvec's role.
+        """
+        types = [column.type_name for column in self.key]
+        cursor = await connection.execute(_QUERIES["foreign_domains"], {"types": types})
+        return frozenset(name for (name,) in await cursor.fetchall())
+
     async def require(self, connection: Connection) -> None:
         """Raise PreconditionFailed unless the table is there and has the expected columns."""
         found = dict(await self.columns(connection))
         if not found:
             raise PreconditionFailed(f"the target table {self.name} does not exist", hint="run: walvec setup")
-        for name, kind in self.expected_columns():
-            if found.get(name) != kind and found.get(name, "").split(".")[-1] != kind.split(".")[-1]:
+        for name, kinds in self.expected_columns(connection):
+            if found.get(name) not in kinds:
                 raise PreconditionFailed(
-                    f"{self.name} should have a column {name} {kind} and has {found.get(name, 'none')}",
+                    f"{self.name} should have a column {name} {kinds[0]} and has {found.get(name, 'none')}",
                     hint="name another target, or drop the table and run: walvec setup",
                 )
 
     async def create_staging(self, connection: Connection) -> None:
         """Make the session's staging table."""
-        await connection.execute(self.compose("create_staging"), {})
+        await connection.execute(self.compose("create_staging", connection), {})
 
     async def delete_all(self, connection: Connection) -> None:
         """Delete every row's chunks."""
-        await connection.execute(self.compose("delete_all_chunks"), {})
+        await connection.execute(self.compose("delete_all_chunks", connection), {})
 
     async def delete(self, connection: Connection, keys: Sequence[Key], first: Sequence[int]) -> None:
         """Delete each key's chunks from the given `chunk_seq` on."""
         parameters = key_sql.parameters(keys, self.key) | {"first": list(first)}
-        await connection.execute(self.compose("delete_chunks"), parameters)
+        await connection.execute(self.compose("delete_chunks", connection), parameters)
 
     async def stage(
         self, connection: Connection, chunks: Iterable[tuple[Key, int, Chunk, Vector | None]]
     ) -> None:
         """Copy chunks to where `upsert` takes them from, in the same transaction."""
-        async with connection.cursor().copy(self.compose("fill_staging")) as copy:
+        async with connection.cursor().copy(self.compose("fill_staging", connection)) as copy:
             copy.set_types([*["text"] * len(self.key), "int4", "text", "vector", "bytea"])
             for block in _blocks(copy.formatter.write_row, chunks):
                 await copy.write(block)
@@ -187,7 +202,7 @@ class TargetTable:
 
         Raises psycopg's NotNullViolation where the target no longer holds that vector.
         """
-        await connection.execute(self.compose("upsert_chunks"), {})
+        await connection.execute(self.compose("upsert_chunks", connection), {})
 
 
 async def find_target(connection: Connection, vectorizer: Vectorizer, dimensions: int) -> TargetTable:
@@ -218,36 +233,9 @@ def index_name(table: str) -> str:
     return table + suffix
 
 
-async def register_vectors(connection: Connection) -> None:
-    """Teach a session to take `array('f')` as pgvector's binary form.
-
-    Raises PreconditionFailed where the extension is missing.
-    """
-    info = await TypeInfo.fetch(connection, "vector")
-    if info is None:
-        raise PreconditionFailed(
-            "the target database has no extension vector",
-            hint="run there, as a superuser: CREATE EXTENSION vector",
-        )
-    await register_vector_async(connection)
-    connection.adapters.register_dumper(array, type("VectorDumper", (_VectorDumper,), {"oid": info.oid}))
-
-
-class _VectorDumper(Dumper):
-    """pgvector's wire format: dimensions and zero, 16 bits each, then float32, all big-endian."""
-
-    format = Format.BINARY
-
-    def dump(self, obj: Vector) -> bytes:
-        if sys.byteorder == "little":
-            obj = obj[:]
-            obj.byteswap()
-        return struct.pack(">HH", len(obj), 0) + obj.tobytes()
-
-
 def _sql(text: str) -> sql.SQL:
     """Take words of our own, or of the catalog, as SQL."""
-    return sql.SQL(text)
+    return sql.SQL(text.replace("%", "%%"))
 
 
 def _blocks(

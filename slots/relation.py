@@ -41,6 +41,19 @@ _REPLICA_IDENTITIES: Final[Mapping[str, ReplicaIdentity]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class KeyOperators:
+    """What compares a column of a key: the operators of its index's operator class, as SQL, schemas named.
+
+    Under a search path that lacks citext's schema, `=` on two citext values would be that of text.
+    """
+
+    equal: str = "OPERATOR(pg_catalog.=)"
+    greater: str = "OPERATOR(pg_catalog.>)"
+    greater_equal: str = "OPERATOR(pg_catalog.>=)"
+    less: str = "OPERATOR(pg_catalog.<)"
+
+
+@dataclass(frozen=True, slots=True)
 class Column:
     """One column. `type_name` is SQL text with modifiers, the schema named.
 
@@ -56,6 +69,9 @@ class Column:
     type_name: str
     not_null: bool
     generated: bool
+    base_type_name: str  # under any domains, with the modifiers
+    collation: str | None = None  # as SQL; None: the base type's own
+    operators: KeyOperators = KeyOperators()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +198,9 @@ def quoted(schema: str, name: str) -> str:
 
 
 def _column(row: DictRow) -> Column:
-    return Column(**{name: value for name, value in row.items() if name != "canonical"})
+    fields = {name: value for name, value in row.items() if name != "canonical"}
+    operators = KeyOperators(*fields.pop("operators") or ())
+    return Column(**fields, operators=operators)
 
 
 def _leaf(row: DictRow) -> Leaf:

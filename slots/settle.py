@@ -96,7 +96,7 @@ async def open_session(
 def startup(conninfo: str, settings: Mapping[str, str]) -> str:
     """Complete a connection string with the settings that every session begins with, over its own."""
     given = conninfo_to_dict(conninfo)
-    options = [given.get("options") or os.environ.get("PGOPTIONS", "")]
+    options = [str(given.get("options") or os.environ.get("PGOPTIONS", ""))]
     options += [
         f"-c {name}={_escaped(value)}" for name, value in _pinned(settings).items() if name not in _SET_LATER
     ]

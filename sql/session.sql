@@ -25,3 +25,15 @@ SELECT backend_start::text FROM pg_stat_activity WHERE pid = %(pid)s
 -- name: is_at_work
 -- Whether a session is working on a statement, as the server sees it. No row: it is gone.
 SELECT state = 'active' FROM pg_stat_activity WHERE pid = %(pid)s
+
+-- name: vector_type
+-- pgvector's type `vector`, and the schema that the extension is in. No row: there is no such extension.
+SELECT t.oid, t.typarray, quote_ident(n.nspname)
+FROM pg_extension AS e
+JOIN pg_namespace AS n ON n.oid = e.extnamespace
+JOIN pg_type AS t ON t.typnamespace = n.oid AND t.typname = 'vector'
+WHERE e.extname = 'vector'
+
+-- name: may_use_vectors
+-- Whether this role may use what is in pgvector's schema.
+SELECT has_schema_privilege(extnamespace, 'USAGE') FROM pg_extension WHERE extname = 'vector'

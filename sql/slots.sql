@@ -21,7 +21,8 @@ LEFT JOIN pg_type AS t ON t.oid = c.reltype
 WHERE n.nspname = %(schema)s::text AND c.relname = %(name)s::text
 
 -- name: columns
--- A table's columns in order, with the type under each domain. A type is canonical if equal values always
+-- A table's columns in order, with the type under each domain, a collation that is not that type's own, and for those
+-- that an index holds unique, the operators (=, >, >=, <) of the index's operator class. A type is canonical if equal values always
 -- have equal text: not so numeric (1.0 = 1.00), floats (0 = -0), char without a length, jsonb, arrays of
 -- such, and text under a collation that takes different strings for equal.
 --
@@ -37,6 +38,31 @@ SELECT
     format_type(a.atttypid, a.atttypmod) AS type_name,
     a.attnotnull AS not_null,
     a.attgenerated <> '' AS generated,
+    format_type(base.oid, base.typmod) AS base_type_name,
+    CASE WHEN a.attcollation <> base.typcollation THEN (
+        SELECT quote_ident(n.nspname) || '.' || quote_ident(co.collname)
+        FROM pg_namespace AS n WHERE n.oid = co.collnamespace
+    ) END AS collation,
+    (
+        SELECT array_agg(
+            'OPERATOR(' || quote_ident(n.nspname) || '.' || o.oprname || ')'
+            ORDER BY array_position(ARRAY[3, 5, 4, 1]::int2[], member.amopstrategy)
+        )
+        FROM (
+            SELECT i.indclass[array_position(i.indkey::int2[], a.attnum)] AS class
+            FROM pg_index AS i
+            WHERE i.indrelid = a.attrelid AND i.indisunique AND i.indisvalid AND a.attnum = ANY (i.indkey::int2[])
+                AND i.indclass[array_position(i.indkey::int2[], a.attnum)] IS NOT NULL
+            ORDER BY i.indisreplident DESC, i.indisprimary DESC, i.indexrelid
+            LIMIT 1
+        ) AS key
+        JOIN pg_opclass AS c ON c.oid = key.class
+        JOIN pg_amop AS member ON member.amopfamily = c.opcfamily AND member.amoppurpose = 's'
+            AND member.amoplefttype = c.opcintype AND member.amoprighttype = c.opcintype
+            AND member.amopstrategy <> 2
+        JOIN pg_operator AS o ON o.oid = member.amopopr
+        JOIN pg_namespace AS n ON n.oid = o.oprnamespace
+    ) AS operators,
     coalesce(co.collisdeterministic, true) AND (
         base.typtype = 'e'
         OR base.oid = 'bpchar'::regtype AND base.typmod <> -1
@@ -50,16 +76,16 @@ LEFT JOIN pg_collation AS co ON co.oid = a.attcollation
 LEFT JOIN pg_attrdef AS d ON a.attgenerated <> '' AND d.adrelid = a.attrelid AND d.adnum = a.attnum
 CROSS JOIN LATERAL (
     WITH RECURSIVE type AS (
-        SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, a.atttypmod AS typmod
+        SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, t.typcollation, a.atttypmod AS typmod
         FROM pg_type AS t
         WHERE t.oid = a.atttypid
         UNION ALL
-        SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, type.typtypmod
+        SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, t.typcollation, type.typtypmod
         FROM type
         JOIN pg_type AS t ON t.oid = type.typbasetype
         WHERE type.typtype = 'd'
     )
-    SELECT oid, typtype, typmod FROM type WHERE typtype <> 'd'
+    SELECT oid, typtype, typmod, typcollation FROM type WHERE typtype <> 'd'
 ) AS base
 WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum

@@ -1,5 +1,6 @@
 -- The target tables: what is written, and what is looked up on the way.
--- {key} are the key's columns, {staged_key} the same as text in the staging table, {cast_key} these cast to their types.
+-- {key} are the key's columns, {cast_key} what is staged as text, cast to their types. {vector} and {operator_class}
+-- come with pgvector's schema, {pgvector}; whatever compares or sorts a key is the operator of its index.
 
 -- name: create_target
 CREATE TABLE IF NOT EXISTS {target} (
@@ -13,7 +14,7 @@ CREATE TABLE IF NOT EXISTS {target} (
 )
 
 -- name: create_extension
-CREATE EXTENSION IF NOT EXISTS vector
+CREATE EXTENSION IF NOT EXISTS vector SCHEMA public
 
 -- name: target_columns
 -- The target's columns as they are. No row: there is no such table.
@@ -21,6 +22,13 @@ SELECT a.attname, format_type(a.atttypid, a.atttypmod)
 FROM pg_attribute AS a
 WHERE a.attrelid = to_regclass(%(target)s) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
+
+-- name: foreign_domains
+-- Which of these types are domains whose owner is neither a superuser nor this role.
+SELECT name FROM unnest(%(types)s::text[]) AS name
+JOIN pg_type AS t ON t.oid = to_regtype(name)
+JOIN pg_roles AS r ON r.oid = t.typowner
+WHERE t.typtype = 'd' AND NOT r.rolsuper AND r.rolname <> current_user
 
 -- name: change_vector_type
 -- Vectors of another model are no good to anyone: the table is emptied with the change, never mixed.
@@ -38,7 +46,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS {staging} (
     {staged_columns},
     chunk_seq  integer NOT NULL,
     chunk      text    NOT NULL,
-    embedding  vector,
+    embedding  {pgvector}.vector,
     input_hash bytea   NOT NULL
 ) ON COMMIT DELETE ROWS
 
@@ -78,10 +86,10 @@ WHERE NOT EXISTS (SELECT FROM unnest({gone_arrays}) AS gone ({names}) WHERE {gon
 ORDER BY wanted.position, t.chunk_seq
 
 -- name: target_keys_from_start
-SELECT DISTINCT {key} FROM {target} AS t ORDER BY {key} LIMIT %(limit)s
+SELECT DISTINCT {key} FROM {target} AS t ORDER BY {key_order} LIMIT %(limit)s
 
 -- name: target_keys_after
-SELECT DISTINCT {key} FROM {target} AS t WHERE ({key}) > ({after}) ORDER BY {key} LIMIT %(limit)s
+SELECT DISTINCT {key} FROM {target} AS t WHERE {follows} ORDER BY {key_order} LIMIT %(limit)s
 
 -- name: target_is_empty
 SELECT NOT EXISTS (SELECT FROM {target})

@@ -51,9 +51,9 @@ async def _empty(config: Config, vectorizer: Vectorizer, target: Connection) -> 
     async with await connect_source(config, role="command") as source:
         binding = await bind(source, vectorizer, config.source.publication)
     table = TargetTable(vectorizer, binding.key, config.embedder.dimensions)
-    await target.execute(table.compose("drop_index"), {})
-    await target.execute(table.compose("empty_target"), {})
-    await target.execute(table.compose("change_vector_type"), {})
+    await target.execute(table.compose("drop_index", target), {})
+    await target.execute(table.compose("empty_target", target), {})
+    await target.execute(table.compose("change_vector_type", target), {})
     typer.echo(f"{vectorizer.name}: {vectorizer.target} is emptied, its vectors are of another model")
 
 

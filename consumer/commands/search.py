@@ -11,7 +11,8 @@ from consumer.database import Connection, connect_target
 from consumer.embed import Vector, open_embedder
 from consumer.embed.dispatch import ask
 from consumer.errors import UsageInvalid
-from consumer.target import TargetTable, find_target, register_vectors
+from consumer.pgvector import require_vectors
+from consumer.target import TargetTable, find_target
 from slots.queries import load
 
 _EXCERPT = 72  # characters of a chunk that a table shows: with keys of usual length, 100 columns
@@ -32,7 +33,7 @@ async def search(config: Config, name: str, query: str, *, limit: int, as_json: 
     finally:
         await embedder.aclose()
     async with await connect_target(config, role="search") as target:
-        await register_vectors(target)
+        await require_vectors(target)
         table = await find_target(target, vectorizer, config.embedder.dimensions)
         rows = await nearest(target, table, vector, limit=limit)
     keys = [column.name for column in table.key]
@@ -64,7 +65,7 @@ async def nearest(
     """
     values = {"query": vector, "limit": limit}
     async with connection.transaction():
-        await connection.execute(table.compose("search_widely"), values)
+        await connection.execute(table.compose("search_widely", connection), values)
         rows = await _search(connection, table, values)
         if len(rows) < limit:
             await connection.execute(load("target.sql")["search_exactly"])
@@ -76,7 +77,7 @@ async def _search(
     connection: Connection, table: TargetTable, values: dict[str, object]
 ) -> list[dict[str, Any]]:
     cursor = connection.cursor(row_factory=dict_row)
-    await cursor.execute(table.compose("search"), values)
+    await cursor.execute(table.compose("search", connection), values)
     return await cursor.fetchall()
 
 

@@ -6,6 +6,7 @@ before the first checkpoint, which says where it begins; the backfill, which `ru
 before that.
 """
 
+import psycopg
 import typer
 
 from consumer import metadata
@@ -16,13 +17,15 @@ from consumer.continuity import look_at_server
 from consumer.database import Connection, connect_source, connect_source_for_changes, connect_target
 from consumer.failpoint import failpoint
 from consumer.metadata import Checkpoint
-from consumer.target import TargetTable, register_vectors
+from consumer.pgvector import find_vectors, require_vectors
+from consumer.target import TargetTable
 from consumer.visibility import Snapshot
 from slots import manage, publication
 from slots.errors import PreconditionFailed, SlotLost
 from slots.lsn import Lsn
 from slots.queries import load
 from slots.relation import Relation, describe
+from slots.settle import require_utf8
 
 
 async def setup(config: Config, *, time_limit: float) -> None:
@@ -34,6 +37,8 @@ async def setup(config: Config, *, time_limit: float) -> None:
         await connect_source_for_changes(config) as source,
         await connect_target(config, role="setup") as target,
     ):
+        require_utf8(source, "source")
+        require_utf8(target, "target")
         relations = [await describe(source, *vectorizer.table) for vectorizer in config.vectorizers]
         await publish(config, source, relations)
         failpoint("setup-publication")
@@ -60,19 +65,17 @@ async def publish(config: Config, source: Connection, relations: list[Relation])
 
 
 async def _prepare_target(target: Connection) -> None:
-    import psycopg
-
-    try:
-        await register_vectors(target)
-    except PreconditionFailed:
+    if not await find_vectors(target):
         try:
             await target.execute(load("target.sql")["create_extension"])
         except psycopg.Error as error:
             raise PreconditionFailed(
                 f"extension vector cannot be created in the target: {error.diag.message_primary}",
-                hint="install pgvector on the server; then, as a superuser: CREATE EXTENSION vector",
+                hint="install pgvector; then, as a superuser: CREATE EXTENSION vector SCHEMA public",
             ) from error
+        await find_vectors(target)
         _say("created extension vector")
+    await require_vectors(target)
     for version in await metadata.migrate(target):
         _say(f"created schema walvec, version {version}")
 

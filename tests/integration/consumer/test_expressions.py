@@ -61,6 +61,7 @@ def blog(shared_sidecar: Sidecar) -> Iterator[Sidecar]:
     """A table with a vectorizer of each expression, whose rows came by backfill and stream, and changed."""
     run = shared_sidecar.source.execute
     run(TABLE.encode())
+    shared_sidecar.settings["source"]["search_path"] = "pg_catalog, public"
     run("ALTER TABLE blog DROP COLUMN dropped")
     run(
         "CREATE FUNCTION describe(blog) RETURNS text LANGUAGE sql AS $$ SELECT $1.title || ': ' || $1.body $$"

@@ -9,7 +9,7 @@ from psycopg import sql
 from consumer.bind import bind
 from consumer.database import Connection, connect_source, connect_target
 from consumer.evaluate import Source
-from consumer.target import TargetTable, register_vectors
+from consumer.target import TargetTable
 from consumer.visibility import Unseen
 from tests.fix_walvec import Sidecar
 
@@ -53,7 +53,6 @@ async def test_look_ups_and_deletions_go_by_the_index_of_the_target(blog: Sideca
         binding = await bind(source, vectorizer, config.source.publication)
     table = TargetTable(vectorizer, binding.key, config.embedder.dimensions)
     async with await connect_target(config, role="test") as target:
-        await register_vectors(target)
         for number in range(OFTEN):
             await table.existing(target, [(str(number),)])
             await table.delete(target, [(str(number),)], [0])

@@ -13,7 +13,7 @@ from consumer.config import Config
 from consumer.database import connect_target
 from consumer.errors import CatalogChanged, EpochEnded
 from consumer.metadata import begin_epoch
-from consumer.target import find_target, register_vectors
+from consumer.target import find_target
 from consumer.write import Batch, Position, Progress, Writer
 from slots.errors import WalvecError
 from slots.lsn import Lsn
@@ -40,7 +40,6 @@ async def write(config: Config, batch: Batch, position: Position) -> None:
     vector = array("f", [0.5] * config.embedder.dimensions)
     batch.chunks = [(("1",), 0, Chunk("text", b"hash"), vector)]
     async with await connect_target(config, role="test") as target:
-        await register_vectors(target)
         table = await find_target(target, vectorizer, config.embedder.dimensions)
         await table.create_staging(target)
         writer = Writer(target, config.source.slot, Lsn(1), HOLDER, {"blog": 0})

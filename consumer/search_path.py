@@ -1,0 +1,31 @@
+"""`[source] search_path`: where the names in the user's expressions are looked up. Pure."""
+
+import re
+
+# A name in double quotes, or a bare one, as PostgreSQL reads them in a list.
+_NAME = r'(?:"(?:[^"]|"")+"|[^\s",]+)'
+_OWN = "pg_catalog"
+_TEMPORARY = "pg_temp"
+
+
+def schemas(text: str) -> list[str]:
+    """Return the schemas of a search path by name.
+
+    Raises ValueError where it is none, or where PostgreSQL's own names could be taken for others'.
+    """
+    if not re.fullmatch(rf"\s*{_NAME}(\s*,\s*{_NAME})*\s*", text):
+        raise ValueError("is not a list of schemas")
+    names = [
+        name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
+        for name in re.findall(_NAME, text)
+    ]
+    if _OWN in names[1:]:
+        raise ValueError(f"must begin with {_OWN}, or leave it out: it is then looked at first")
+    return names
+
+
+def search_path(text: str) -> str:
+    """Return the setting that a session gets: PostgreSQL's own schema first, temporary objects last."""
+    names = [name for name in schemas(text) if name not in (_OWN, _TEMPORARY)]
+    quoted = ('"' + name.replace('"', '""') + '"' for name in names)
+    return ", ".join([_OWN, *quoted, _TEMPORARY])
