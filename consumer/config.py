@@ -18,6 +18,7 @@ from consumer.config_file import ConfigFile
 from consumer.config_problems import explain, refusal
 from consumer.environment import VECTORIZERS, Environment, origin, spelling, with_vectorizers
 from consumer.errors import ConfigInvalid
+from consumer.misread import ENCODE, VARIABLES, misread_part, names_part
 from consumer.sections import (
     ChunkSize,
     EmbedderSettings,
@@ -100,6 +101,16 @@ class Config(BaseSettings):
     def vectorizer(self, name: str) -> Vectorizer | None:
         """Find a vectorizer by its name."""
         return next((vectorizer for vectorizer in self.vectorizers if vectorizer.name == name), None)
+
+    @model_validator(mode="after")
+    def _variables_of_libpq(self) -> Self:
+        """Refuse PGHOST and its like where they complete a dsn with what they cannot mean."""
+        for variable, part in VARIABLES.items():
+            odd = misread_part(part, os.environ.get(variable, ""))
+            for section, dsn in (("source", self.source_dsn), ("target", self.target_dsn)):
+                if odd and not names_part(dsn, part):
+                    raise refusal(f"is completed by {variable}, which {odd}", ENCODE, (section, "dsn"))
+        return self
 
     @model_validator(mode="after")
     def _one_of_each(self) -> Self:

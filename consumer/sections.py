@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from consumer.config_problems import refusal
+from consumer.misread import ENCODE, misread_dsn, misread_url
 from consumer.search_path import schemas
 from consumer.table_name import MAX_NAME_BYTES, TableName
 
@@ -48,15 +49,16 @@ def _table_name(value: object) -> TableName:
 
 def _conninfo(value: SecretStr) -> SecretStr:
     from psycopg import ProgrammingError
-    from psycopg.conninfo import conninfo_to_dict
 
     try:
-        conninfo_to_dict(value.get_secret_value())
+        odd = misread_dsn(value.get_secret_value())
     except ProgrammingError:  # whose message quotes the string
         raise refusal(
             "is not a connection string of libpq",
             "postgresql://user@host:5432/database, odd characters percent-encoded, or host=… dbname=…",
         ) from None
+    if odd:
+        raise refusal(odd, ENCODE)
     return value
 
 
@@ -170,6 +172,8 @@ class EmbedderSettings(Section):
             return None
         if not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", url):
             raise refusal("is not the address of a server", "http://host:port or https://host")
+        if misread_url(url):
+            raise refusal("has a port that is not a number, or an @ in its path", ENCODE)
         return url.rstrip("/")
 
     @field_validator("api_key_env")

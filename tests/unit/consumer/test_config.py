@@ -53,7 +53,13 @@ class TestDefaults:
         """The defaults are those that the contract lists."""
         config = read(BLOG)
         assert config.model_dump() == {
-            "source": {"dsn": SecretStr(""), "slot": "walvec", "publication": "walvec", "plugin": "wal2json"},
+            "source": {
+                "dsn": SecretStr(""),
+                "search_path": "pg_catalog",
+                "slot": "walvec",
+                "publication": "walvec",
+                "plugin": "wal2json",
+            },
             "target": {"dsn": None},
             "embedder": {
                 "provider": "mistral",
@@ -297,6 +303,76 @@ class TestSecrets:
     def test_no_value_is_ever_shown(self, text: str) -> None:
         """Any value may be a secret pasted in the wrong place."""
         assert "hunter2" not in refused(text)
+
+    @pytest.mark.parametrize(
+        "dsn",
+        [
+            "postgresql://u:p@hunter2@h/db",
+            "postgresql://u:p@@hunter2@h/db",
+            "postgresql://u:p@hunter2@h1,h2/db",
+            "postgresql://u:12/hunter2@h/db",
+            "postgresql://u:hunter2/x@h/db",
+            "postgresql://u:hunter2",
+            "postgresql://u:p?host=@hunter2@h/db",
+            "postgresql://u:p%hunter2@h/db",
+            "postgresql://u:p [hunter2@h/db?",
+            "host=hunter2@h password=p",
+            "host=h hostaddr=hunter2@1.1.1.1",
+            "host=h password=p hunter2",
+            "host=h password='p'hunter2'",
+            "host=h port=hunter2",
+            "host=h dbname=postgresql://u:hunter2@h/db",
+        ],
+    )
+    @pytest.mark.parametrize("section", ["source", "target"])
+    def test_a_password_that_became_another_part_is_refused(self, section: str, dsn: str) -> None:
+        """An address that libpq reads otherwise than it was meant is refused without a word of it."""
+        text = refused(f'[{section}]\ndsn = "{dsn}"')
+        assert f"[{section}] dsn" in text
+        assert "hunter2" not in text
+
+    @pytest.mark.parametrize(
+        "dsn",
+        [
+            "postgresql://u:p%40ss@h/db",
+            "postgresql://u:p:s#s?s@h:5432/db",
+            "postgresql://u@h1:1,h2:2/db?target_session_attrs=read-write",
+            "postgresql://%2Ftmp/db",
+            "postgresql://h/db?user=u&password=p@ss",
+            "postgresql://u:p@[::1]:5432/db",
+            "host=/tmp user=me@server password=p@ss/w",
+        ],
+    )
+    def test_an_address_that_says_what_is_meant_is_taken(self, dsn: str) -> None:
+        """What is encoded, or stands where it may, is no reason to refuse."""
+        assert read(f'[source]\ndsn = "{dsn}"').source_dsn == dsn
+
+    @pytest.mark.parametrize(
+        ("variable", "value"),
+        [
+            ("PGHOST", "hunter2@h"),
+            ("PGHOSTADDR", "hunter2@::1"),
+            ("PGPORT", "hunter2"),
+            ("PGDATABASE", "postgresql://u:hunter2@h/db"),
+        ],
+    )
+    def test_a_variable_of_libpq_is_refused_alike(
+        self, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+    ) -> None:
+        """PGHOST and its like complete the connection string; one that it has itself does not count."""
+        monkeypatch.setenv(variable, value)
+        text = refused("")
+        assert variable in text
+        assert "hunter2" not in text
+        assert read('[source]\ndsn = "host=h hostaddr=::1 port=1 dbname=d"')
+
+    @pytest.mark.parametrize(
+        "url",
+        ["https://u:hunter2/x@h", "https://u:p/hunter2@h", "https://u:p?hunter2@h", "https://u:p#hunter2@h"],
+    )
+    def test_an_embedder_s_address_is_refused_alike(self, url: str) -> None:
+        """What stands before an unencoded / in its password would be the host."""
+        assert "hunter2" not in refused(f'[embedder]\nbase_url = "{url}"')
 
     def test_a_dsn_has_no_repr(self) -> None:
         """Printing the settings is safe."""
