@@ -188,8 +188,14 @@ async def _require_valid(connection: Connection, binding: Binding) -> None:
             raise
         raise ConfigInvalid(
             f'vectorizer "{binding.name}": its expressions do not parse: {error.diag.message_primary}',
-            hint=f"[[vectorizer]] text and where are SQL over a row of {binding.vectorizer.table}",
+            hint=_way_out(binding, error),
         ) from error
+
+
+def _way_out(binding: Binding, error: psycopg.Error) -> str:
+    if isinstance(error, psycopg.errors.UndefinedFunction | psycopg.errors.UndefinedObject):
+        return 'name the schema, as in public.f(…), or add it: [source] search_path = "pg_catalog, public"'
+    return f"[[vectorizer]] text and where are SQL over a row of {binding.vectorizer.table}"
 
 
 async def _used_columns(connection: Connection, binding: Binding) -> tuple[tuple[str, ...], bool]:

@@ -15,17 +15,20 @@ from psycopg.rows import DictRow, dict_row
 from consumer.admission import require_fingerprint
 from consumer.bind import Binding, bind_to
 from consumer.config import Config, TableName, Vectorizer, fingerprint
+from consumer.creators import look_for_creators
 from consumer.database import Connection, connect_source, connect_target
 from consumer.embed import open_embedder
 from consumer.embed.dispatch import ask
 from consumer.embed.vectors import MAX_VECTOR_DIMENSIONS
 from consumer.metadata import load_vectorizers
+from consumer.pgvector import require_vectors
 from consumer.target import TargetTable
 from slots.errors import PreconditionFailed, WalvecError
 from slots.probe import Finding, probe
 from slots.publication import Action, Published, published
 from slots.queries import load
 from slots.relation import describe
+from slots.settle import require_utf8
 
 _QUERIES = load("check.sql")
 
@@ -74,6 +77,8 @@ async def _source(config: Config, bindings: dict[str, Binding]) -> AsyncIterator
         )
         for finding in findings:
             yield finding
+        for finding in await look_for_creators(connection, source.search_path):
+            yield finding
         said = {finding.detail for finding in findings}
         for vectorizer in config.vectorizers:
             subject = f"vectorizer {vectorizer.name}"
@@ -117,7 +122,17 @@ async def _target(config: Config, bindings: Mapping[str, Binding]) -> AsyncItera
     async with connection:
         server = await _row(connection, "target_server")
         yield _server(server)
-        yield _pgvector(await _row(connection, "pgvector"), config)
+        try:
+            require_utf8(connection, "target")
+        except PreconditionFailed as error:
+            yield _failed("target encoding", error)
+        extension = await _row(connection, "pgvector")
+        yield _pgvector(extension, config)
+        if extension["installed"] is not None:
+            try:
+                await require_vectors(connection)
+            except PreconditionFailed as error:
+                yield _failed("pgvector's schema", error)
         schemas = dict.fromkeys(vectorizer.target.schema for vectorizer in config.vectorizers)
         for schema in (METADATA_SCHEMA, *schemas):
             yield await _schema(connection, schema, server)

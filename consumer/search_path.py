@@ -1,6 +1,7 @@
 """`[source] search_path`: where the names in the user's expressions are looked up. Pure."""
 
 import re
+from collections.abc import Iterable
 
 # A name in double quotes, or a bare one, as PostgreSQL reads them in a list.
 _NAME = r'(?:"(?:[^"]|"")+"|[^\s",]+)'
@@ -24,8 +25,18 @@ def schemas(text: str) -> list[str]:
     return names
 
 
+def spell(names: Iterable[str]) -> str:
+    """Write a search path that begins with PostgreSQL's own schema, as `schemas` reads it."""
+    return ", ".join(
+        [_OWN, *(name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else _quoted(name) for name in names)]
+    )
+
+
 def search_path(text: str) -> str:
     """Return the setting that a session gets: PostgreSQL's own schema first, temporary objects last."""
     names = [name for name in schemas(text) if name not in (_OWN, _TEMPORARY)]
-    quoted = ('"' + name.replace('"', '""') + '"' for name in names)
-    return ", ".join([_OWN, *quoted, _TEMPORARY])
+    return ", ".join([_OWN, *map(_quoted, names), _TEMPORARY])
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

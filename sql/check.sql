@@ -76,3 +76,22 @@ ALTER TABLE {table} OWNER TO {role}
 -- name: update_extension
 -- Remedy
 ALTER EXTENSION vector UPDATE
+
+-- name: creators
+-- For each schema, whether it exists, and which roles may create in it that are neither superusers nor this one.
+SELECT wanted.name, n.oid IS NOT NULL, (
+    SELECT array_agg(DISTINCT coalesce(role.rolname, 'PUBLIC'))
+    FROM aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) AS acl
+    LEFT JOIN pg_roles AS grantee ON grantee.oid = acl.grantee
+    LEFT JOIN pg_roles AS role ON role.oid = CASE grantee.rolname
+        WHEN 'pg_database_owner' THEN (SELECT datdba FROM pg_database WHERE datname = current_database())
+        ELSE acl.grantee
+    END
+    WHERE acl.privilege_type = 'CREATE' AND role.rolsuper IS NOT TRUE AND role.rolname IS DISTINCT FROM current_user
+)
+FROM unnest(%(schemas)s::text[]) AS wanted (name)
+LEFT JOIN pg_namespace AS n ON n.nspname = wanted.name
+
+-- name: revoke_create
+-- Remedy
+REVOKE CREATE ON SCHEMA {schema} FROM {roles}

@@ -42,3 +42,24 @@ SELECT {lengths} FROM (SELECT * FROM {table} LIMIT 100) AS walvec_row
 -- name: average_length
 -- One of those.
 avg(octet_length({column}::text))::int
+
+-- name: search_path
+-- The schemas that this role's sessions in this database look names up in, as far as they exist. What is set in
+-- postgresql.conf is not to be seen from here: PostgreSQL's own default stands for it.
+WITH setting (value) AS (
+    SELECT coalesce((
+        SELECT substr(entry, length('search_path=') + 1)
+        FROM pg_db_role_setting AS s, unnest(s.setconfig) AS entry
+        WHERE starts_with(entry, 'search_path=')
+            AND s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+            AND s.setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = current_user))
+        ORDER BY s.setrole = 0, s.setdatabase = 0
+        LIMIT 1
+    ), '"$user", public')
+)
+SELECT n.nspname
+FROM setting, regexp_matches(setting.value, '"((?:[^"]|"")+)"|([^\s,"]+)', 'g') WITH ORDINALITY AS part (names, position)
+JOIN pg_namespace AS n
+    ON n.nspname = replace(coalesce(replace(names[1], '""', '"'), lower(names[2])), '$user', current_user)
+WHERE n.nspname <> 'pg_catalog'
+ORDER BY position

@@ -22,6 +22,7 @@ from consumer.config import TableName
 from consumer.environment import spelling
 from consumer.errors import UsageInvalid
 from consumer.masking import SECRETS
+from consumer.search_path import spell
 from consumer.table_name import MAX_NAME_BYTES
 
 STDOUT = Path("-")
@@ -46,7 +47,11 @@ def write(
         if not names:
             proposals = _chosen(proposals)
         proposals = tuple(_asked(proposal) for proposal in proposals)
-    text = render(proposals, dsn=dsn, provider=provider, left_out=found.left_out)
+    text = render(proposals, dsn=dsn, provider=provider, left_out=found.left_out, schemas=found.schemas)
+    if found.schemas:
+        typer.echo(
+            f"names in expressions are looked up in {spell(found.schemas)}, as the database does", err=True
+        )
     if output == STDOUT:
         sys.stdout.write(text)
         return
@@ -56,9 +61,17 @@ def write(
 
 
 def render(
-    proposals: Sequence[Proposal], *, dsn: str | None, provider: str, left_out: Sequence[str] = ()
+    proposals: Sequence[Proposal],
+    *,
+    dsn: str | None,
+    provider: str,
+    left_out: Sequence[str] = (),
+    schemas: Sequence[str] = (),
 ) -> str:
-    """Compose the file's text; `left_out` are tables that are not proposed, and why."""
+    """Compose the file's text; `left_out` are tables that are not proposed, and why.
+
+    `schemas` are those in which the expressions' names are looked up, after PostgreSQL's own.
+    """
     tables = [proposal.table for proposal in proposals]
     vectorizers = [
         _why(proposal)
@@ -82,7 +95,11 @@ def render(
         vectorizers = ["".join(f"# {line}\n" for line in example.splitlines())]
     if left_out:
         vectorizers.append("# Left out:\n" + "".join(_remark(f"  {reason}") for reason in left_out))
-    return FRAME.format(dsn=_dsn_line(dsn), embedder=PROVIDERS[provider], vectorizers="\n".join(vectorizers))
+    path = f"search_path = {_quoted(spell(schemas))}"
+    path = f"{path:<36} # in which functions and operators of expressions are looked up"
+    return FRAME.format(
+        dsn=_dsn_line(dsn), search_path=path, embedder=PROVIDERS[provider], vectorizers="\n".join(vectorizers)
+    )
 
 
 def _table(name: str) -> TableName:

@@ -74,6 +74,7 @@ class Look:
 
     proposals: tuple[Proposal, ...] = ()
     left_out: tuple[str, ...] = ()
+    schemas: tuple[str, ...] = ()  # in which the database looks names up, besides PostgreSQL's own
 
 
 async def look(tables: Sequence[TableName], dsn: str | None) -> Look:
@@ -97,8 +98,11 @@ async def look(tables: Sequence[TableName], dsn: str | None) -> Look:
         return Look(tuple(Proposal(table) for table in tables))
     async with connection:
         if tables:
-            return Look(tuple([await _propose(connection, table) for table in tables]))
-        return await _find(connection)
+            found = Look(tuple([await _propose(connection, table) for table in tables]))
+        else:
+            found = await _find(connection)
+        cursor = await connection.execute(_QUERIES["search_path"])
+        return replace(found, schemas=tuple(schema for (schema,) in await cursor.fetchall()))
 
 
 def _source_alone(dsn: str, origin: str) -> Config:

@@ -9,6 +9,7 @@ FRAME = """\
 
 [source]
 {dsn}
+{search_path}
 slot = "walvec"                      # the replication slot, created by setup
 publication = "walvec"               # which tables are followed, created by setup
 # plugin = "wal2json"

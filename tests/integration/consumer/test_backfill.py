@@ -107,7 +107,7 @@ def test_change_of_a_row_that_is_being_read(sidecar: Sidecar) -> None:
             RETURN $1;
         END $$
     """)
-    sidecar.follow(text="slowly(body)")
+    sidecar.follow(text="public.slowly(body)")
     sidecar.setup()
     sidecar.source.execute("SELECT pg_advisory_lock(42)")
     reading = (

@@ -117,7 +117,10 @@ class TestFailures:
     def test_no_pgvector(self, source: psycopg.Connection, walvec: Walvec) -> None:
         """A role that may create it only hears of it."""
         source.execute("DROP EXTENSION vector")
-        assert level(checked(walvec)["pgvector"]) == ("warning", "CREATE EXTENSION IF NOT EXISTS vector")
+        assert level(checked(walvec)["pgvector"]) == (
+            "warning",
+            "CREATE EXTENSION IF NOT EXISTS vector SCHEMA public",
+        )
 
     def test_a_schema_that_is_not_there(self, walvec: Walvec, monkeypatch: pytest.MonkeyPatch) -> None:
         """Setup makes tables, not the user's schemas."""

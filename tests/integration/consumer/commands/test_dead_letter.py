@@ -217,7 +217,7 @@ class TestRetry:
     def test_the_row_is_read_as_it_is_now(self, blog: Sidecar, dead_letter: DeadLetter) -> None:
         """A function that the expression calls is put right; the row is not touched."""
         blog.source.execute("CREATE FUNCTION label(int) RETURNS text RETURN 1 / ($1 - 1)")
-        blog.follow("blog", index="none", text="label(divisor)")
+        blog.follow("blog", index="none", text="public.label(divisor)")
         blog.backfill()
         blog.once()
         assert len(parked(blog)) == 3
