@@ -26,8 +26,8 @@ _PIECE = 65_536
 class Pooler:
     """Listens on loopback while its block lasts.
 
-    `honest` passes the server's own process id on, as a pooler may by chance; `strict` refuses a startup packet
-    that has options in it, as PgBouncer does unless it is told to ignore them.
+    `honest` passes the server's own process id on, as a pooler may by chance; `strict` refuses a startup
+    packet that has options in it, as PgBouncer does unless it is told to ignore them.
     """
 
     def __init__(self, dsn: str, *, honest: bool = False, strict: bool = False) -> None:

@@ -27,6 +27,7 @@ from slots.errors import PreconditionFailed, SlotActive
 from slots.manage import Slot
 from slots.queries import load
 from slots.relation import Relation, describe
+from slots.settle import require_utf8
 
 
 async def resync(config: Config, *, time_limit: float, compare: bool, sure: bool) -> None:
@@ -39,6 +40,8 @@ async def resync(config: Config, *, time_limit: float, compare: bool, sure: bool
         await connect_target(config, role="resync") as target,
         await connect_source_for_changes(config) as source,
     ):
+        require_utf8(source, "source")
+        require_utf8(target, "target")
         await metadata.require_schema(target)
         if not await metadata.try_fence(target, config.source.slot):
             raise SlotActive(

@@ -1,4 +1,4 @@
-"""A connection pooler in between is named and refused, before anything is left on a session that it shares."""
+"""A connection pooler in between is refused, before anything is left on a session that it shares."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,7 +83,7 @@ def test_every_command_refuses_a_pooler_and_leaves_nothing_behind(blog: Sidecar,
 
 @pytest.mark.parametrize("kind", ["honest", "strict"])
 def test_other_poolers(blog: Sidecar, side: str, kind: str) -> None:
-    """One that passes the right process id on is found out by what it does not pass on, a strict one by its words."""
+    """One that passes the right process id on is found out by the mark; a strict one by what it says."""
     with Pooler(blog.settings[side]["dsn"], honest=kind == "honest", strict=kind == "strict") as pooler:
         blog.settings[side]["dsn"] = pooler.dsn
         with pytest.raises(PoolerInBetween):

@@ -364,7 +364,8 @@ class TestSecrets:
         text = refused("")
         assert variable in text
         assert "hunter2" not in text
-        assert read('[source]\ndsn = "host=h hostaddr=::1 port=1 dbname=d"')
+        whole = "host=h hostaddr=::1 port=1 dbname=d"
+        assert read(f'[source]\ndsn = "{whole}"').source_dsn == whole
 
     @pytest.mark.parametrize(
         "url",
