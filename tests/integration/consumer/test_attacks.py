@@ -12,7 +12,8 @@ from consumer.commands import check
 from consumer.config import load
 from tests.fix_walvec import Sidecar, until
 
-# PostgreSQL counts the calls of such functions on sessions younger than the attacker's. An error could pass unseen, because a row whose image fails is read by its key.
+# PostgreSQL counts the calls of such functions on sessions younger than the attacker's. An error could pass
+# unseen, because a row whose image fails is read by its key.
 BOOM = "LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
 BOOM_SET = "LANGUAGE plpgsql AS $$ BEGIN RETURN; END $$"
 CALLS = "SELECT funcname, calls FROM pg_catalog.pg_stat_user_functions"
