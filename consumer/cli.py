@@ -16,7 +16,9 @@ from consumer.cli_config import app as config_app
 from consumer.cli_dead_letter import app as dead_letter_app
 from consumer.cli_slots import app as slots_app
 from consumer.completion import vectorizer_names
+from consumer.errors import ConfigInvalid
 from consumer.options import EXIT_CODES, ConfigPath, Json, Timeout, Yes, done, examples, settings
+from consumer.visible import visible
 from slots.errors import WalvecError
 
 TRACEBACK_VARIABLE = "WALVEC_TRACEBACK"  # the same in consumer.logs
@@ -334,10 +336,17 @@ def _complain(error: Exception) -> int:
     else:
         # The words of a foreign error may quote a row.
         what, hint, code = f"unexpected {type(error).__name__}", f"{TRACEBACK_VARIABLE}=1 shows where", 1
-    typer.echo(f"walvec: {what}", err=True)
+    for line in _lines(error, f"walvec: {what}"):
+        typer.echo(line, err=True)
     if hint:
-        typer.echo(f"  {hint}", err=True)
+        typer.echo(f"  {visible(hint)}", err=True)
     return code
+
+
+def _lines(error: Exception, words: str) -> list[str]:
+    """Split what is ours to be split, the list of wrong settings; elsewhere a line break may be a row's."""
+    lines = words.split("\n") if isinstance(error, ConfigInvalid) else [words]
+    return [visible(line) for line in lines]
 
 
 def _explained(error: Exception) -> WalvecError | None:

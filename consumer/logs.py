@@ -21,6 +21,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from consumer.sections import Log
+from consumer.visible import visible
 from slots.errors import WalvecError
 
 MASKED = "***"
@@ -51,6 +52,8 @@ def set_up(log: Log, stream: TextIO | None = None) -> None:
         mask,
     ]
     renderer = _renderer(log, stream)
+    if isinstance(renderer, structlog.dev.ConsoleRenderer):
+        prepare.append(make_visible)
     structlog.configure(
         processors=[*prepare, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(log.level),
@@ -98,6 +101,22 @@ def masked(text: str) -> str:
     for secret in _SECRETS:
         text = secret.sub(rf"\g<1>{MASKED}", text)
     return text
+
+
+def make_visible(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Let no value drive the terminal that shows the log; a structlog processor.
+
+    A traceback keeps its lines.
+    """
+    return {name: value if name == "exception" else _shown(value) for name, value in event.items()}
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, dict):
+        return {_shown(inner): _shown(item) for inner, item in value.items()}
+    return [_shown(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _masked(name: str, value: Any) -> Any:

@@ -1,17 +1,16 @@
 """`walvec check`: every precondition, a row each."""
 
-import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
 from rich.text import Text
 
-from consumer.commands.output import print_json
+from consumer.commands.output import print_json, terminal
 from consumer.config import Config
 from consumer.exposure import exposed
 from consumer.preconditions import examine
+from consumer.visible import visible
 from slots.probe import Finding
 
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
@@ -32,12 +31,12 @@ async def report(config: Config, path: Path | None, *, offline: bool, as_json: b
 
 def _print(findings: list[Finding]) -> None:
     """Print a line a finding, its remedy below it whole, ready to be copied."""
-    console = Console(soft_wrap=True, highlight=False, markup=False, file=sys.stdout)
+    console = terminal(soft_wrap=True)
     width = max(len(finding.subject) for finding in findings)
     for finding in findings:
         level = Text(f"{finding.level:<8}", style=_STYLES[finding.level])
-        console.print(Text.assemble(level, f" {finding.subject:<{width}}  {finding.detail}"))
+        console.print(Text.assemble(level, visible(f" {finding.subject:<{width}}  {finding.detail}")))
         if finding.remedy and finding.level != "ok":
-            console.print(Text(f"{'':<9}{finding.remedy}", style="cyan"))
+            console.print(Text(f"{'':<9}{visible(finding.remedy)}", style="cyan"))
     counts = Counter[str](finding.level for finding in findings)
     console.print(", ".join(f"{counts[level]} {level}" for level in _STYLES if counts[level]))

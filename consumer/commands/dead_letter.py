@@ -7,12 +7,11 @@ marked within seconds, otherwise the next one does.
 from collections.abc import Sequence
 from typing import Any
 
-import typer
 from psycopg.rows import dict_row
 
 from consumer import metadata
 from consumer.commands.backfill import find
-from consumer.commands.output import confirm, print_json, print_table
+from consumer.commands.output import confirm, print_json, print_table, say
 from consumer.config import Config
 from consumer.database import Connection, connect_target
 from consumer.errors import UsageInvalid
@@ -42,7 +41,7 @@ async def show(config: Config, name: str | None, key: Sequence[str], *, limit: i
         empty="no row is parked",
     )
     if total > len(rows):
-        typer.echo(f"… and {total - len(rows):,} more: --limit shows them")
+        say(f"… and {total - len(rows):,} more: --limit shows them")
 
 
 async def retry(config: Config, name: str | None, key: Sequence[str], *, every: bool) -> None:
@@ -54,9 +53,7 @@ async def retry(config: Config, name: str | None, key: Sequence[str], *, every: 
     async with await connect_target(config, role="command") as target:
         await metadata.require_schema(target)
         rows = await _act(target, "retry_dead_letters", config, name, key)
-    typer.echo(
-        f"{_rows(rows)} tried again: a running walvec takes them up within seconds, otherwise: walvec run"
-    )
+    say(f"{_rows(rows)} tried again: a running walvec takes them up within seconds, otherwise: walvec run")
 
 
 async def discard(config: Config, name: str | None, key: Sequence[str], *, every: bool, sure: bool) -> None:
@@ -71,7 +68,7 @@ async def discard(config: Config, name: str | None, key: Sequence[str], *, every
         left = "without an embedding" if config.pipeline.parked_vectors == "remove" else "with old vectors"
         confirm(f"{_rows(count)} forgotten, and left {left} until they change again", sure=sure)
         rows = await _act(target, "discard_dead_letters", config, name, key)
-    typer.echo(f"{_rows(rows)} forgotten")
+    say(f"{_rows(rows)} forgotten")
 
 
 def _wanted(config: Config, name: str | None, key: Sequence[str]) -> dict[str, Any]:

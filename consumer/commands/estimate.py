@@ -3,9 +3,7 @@
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 
-import typer
-
-from consumer.commands.output import byte_size, print_json, print_table
+from consumer.commands.output import byte_size, print_json, print_table, say
 from consumer.config import Config
 from consumer.database import connect_source, connect_target
 from consumer.estimate import Estimate, estimate, time_for
@@ -88,7 +86,7 @@ def _show(estimates: list[Estimate], price: float | None) -> None:
     for each in estimates:
         read = "every row read" if each.basis == "counted" else f"{each.rows_read:,} rows read"
         failing = f"; text or where fails on {each.rows_failing:,} rows" if each.rows_failing else ""
-        typer.echo(f"{each.vectorizer}: {read}, {_BASES[each.basis]}{failing}")
+        say(f"{each.vectorizer}: {read}, {_BASES[each.basis]}{failing}")
 
 
 def _count(number: int, each: Estimate) -> str:
@@ -105,8 +103,8 @@ def _tell(config: Config, requests: int, seconds: float, latency: float) -> None
     """Say what the figures rest on."""
     settings = config.embedder
     pace = f", {settings.requests_per_second:g} requests/s at most" if settings.requests_per_second else ""
-    typer.echo(
+    say(
         f"all: {requests:,} requests, {duration(seconds)} at {settings.concurrency} in flight{pace}, "
         f"taking {latency:g} s for each (--latency)"
     )
-    typer.echo("characters to time are of what is left to embed; tokens are bytes / 3, rather too many")
+    say("characters to time are of what is left to embed; tokens are bytes / 3, rather too many")

@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from consumer.commands.init_proposal import Column, Proposal, lengths_of, look
 from consumer.commands.init_template import FRAME, PROVIDERS, VECTORIZER
+from consumer.commands.output import say
 from consumer.config import TableName
 from consumer.environment import spelling
 from consumer.errors import UsageInvalid
@@ -49,15 +50,13 @@ def write(
         proposals = tuple(_asked(proposal) for proposal in proposals)
     text = render(proposals, dsn=dsn, provider=provider, left_out=found.left_out, schemas=found.schemas)
     if found.schemas:
-        typer.echo(
-            f"names in expressions are looked up in {spell(found.schemas)}, as the database does", err=True
-        )
+        say(f"names in expressions are looked up in {spell(found.schemas)}, as the database does", err=True)
     if output == STDOUT:
         sys.stdout.write(text)
         return
     with output.open("w" if force else "x", encoding="utf-8") as file:
         file.write(text)
-    typer.echo(f"wrote {output}; look it over, then: walvec check", err=True)
+    say(f"wrote {output}; look it over, then: walvec check", err=True)
 
 
 def render(
@@ -113,13 +112,13 @@ def _chosen(proposals: Sequence[Proposal]) -> tuple[Proposal, ...]:
     """Let the operator choose among the tables that were found."""
     known = {str(proposal.table): proposal for proposal in proposals}
     for name, proposal in known.items():
-        typer.echo(f"{name}: {lengths_of(proposal.columns)}", err=True)
+        say(f"{name}: {lengths_of(proposal.columns)}", err=True)
     while known:
         words = typer.prompt("tables to embed", default=", ".join(known), err=True).split(",")
         chosen = [word.strip() for word in words]
         if not (unknown := [name for name in chosen if name not in known]):
             return tuple(known[name] for name in dict.fromkeys(chosen))
-        typer.echo(f"not among them: {', '.join(unknown)}", err=True)
+        say(f"not among them: {', '.join(unknown)}", err=True)
     return ()
 
 
@@ -128,14 +127,14 @@ def _asked(proposal: Proposal) -> Proposal:
     if len(proposal.all_columns) < 2:  # noqa: PLR2004 -- there is nothing to choose
         return proposal
     known = {column.name: column for column in proposal.all_columns}
-    typer.echo(f"{proposal.table} has text in {', '.join(known)}", err=True)
+    say(f"{proposal.table} has text in {', '.join(known)}", err=True)
     default = ", ".join(column.name for column in proposal.columns)
     while True:
         words = typer.prompt("columns to embed", default=default, err=True).split(",")
         chosen = [word.strip() for word in words]
         if not (unknown := [name for name in chosen if name not in known]):
             return replace(proposal, columns=tuple(known[name] for name in chosen))
-        typer.echo(f"not among them: {', '.join(unknown)}", err=True)
+        say(f"not among them: {', '.join(unknown)}", err=True)
 
 
 def _expression(columns: Sequence[Column]) -> str:

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import psycopg
-import typer
 from psycopg import sql
 from pydantic import SecretStr, ValidationError
 
+from consumer.commands.output import say
 from consumer.config import Config, Source, TableName, Target
 from consumer.config_problems import words_for
 from consumer.database import Connection, connect_source
@@ -94,7 +94,7 @@ async def look(tables: Sequence[TableName], dsn: str | None) -> Look:
     except WalvecError as error:
         if given:
             raise
-        typer.echo(f"Could not inspect the tables: {error.what}", err=True)
+        say(f"Could not inspect the tables: {error.what}", err=True)
         return Look(tuple(Proposal(table) for table in tables))
     async with connection:
         if tables:

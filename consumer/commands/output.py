@@ -3,9 +3,13 @@
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from consumer.errors import UsageInvalid
+from consumer.visible import visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PIPE_WIDTH = 1000  # columns; a table takes no more of them than it needs
 
@@ -19,18 +23,30 @@ def print_json(document: Any) -> None:
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
     """Print rows under their columns, or the words for none. On a pipe lines are not cut to a width."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    width = None if sys.stdout.isatty() else PIPE_WIDTH
-    console = Console(width=width, highlight=False, markup=False)
+    console = terminal(None if sys.stdout.isatty() else PIPE_WIDTH)
     if not rows:
         console.print(empty)
         return
     table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row))
+        table.add_row(*("" if value is None else visible(str(value)) for value in row))
     console.print(table)
+
+
+def terminal(width: int | None = None, *, soft_wrap: bool = False) -> "Console":
+    """Return a console on stdout that takes words as they are: no markup, nothing coloured by itself."""
+    from rich.console import Console
+
+    return Console(width=width, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
+
+
+def say(words: str, *, err: bool = False) -> None:
+    """Print a line; what comes from rows or catalogs in it cannot drive the terminal."""
+    import typer
+
+    typer.echo(visible(words), err=err)
 
 
 def byte_size(count: int | None) -> str:
@@ -52,7 +68,8 @@ def confirm(loss: str, *, sure: bool) -> None:
     """
     import typer
 
-    typer.echo(loss, err=True)
+    for line in loss.split("\n"):
+        say(line, err=True)
     if sure:
         return
     if not sys.stdin.isatty():

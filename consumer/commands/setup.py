@@ -7,11 +7,11 @@ before that.
 """
 
 import psycopg
-import typer
 
 from consumer import metadata
 from consumer.admission import require_fingerprint
 from consumer.bind import bind
+from consumer.commands.output import say
 from consumer.config import Config, fingerprint
 from consumer.continuity import look_at_server
 from consumer.database import Connection, connect_source, connect_source_for_changes, connect_target
@@ -46,7 +46,7 @@ async def setup(config: Config, *, time_limit: float) -> None:
         await _create_slot(config, source, target, time_limit)
         failpoint("setup-checkpoint")
         await create_targets(config, target)
-    _say("set up; run: walvec run")
+    say("set up; run: walvec run")
 
 
 async def publish(config: Config, source: Connection, relations: list[Relation]) -> None:
@@ -54,14 +54,14 @@ async def publish(config: Config, source: Connection, relations: list[Relation])
     name = config.source.publication
     if not await publication.exists(source, name):
         await publication.create(source, name, relations)
-        _say(f"created publication {name}")
+        say(f"created publication {name}")
         return
     for relation in relations:
         try:
             await publication.published(source, name, relation)
         except publication.NotPublished:
             await publication.add_table(source, name, relation)
-            _say(f"added {relation.schema}.{relation.name} to publication {name}")
+            say(f"added {relation.schema}.{relation.name} to publication {name}")
 
 
 async def _prepare_target(target: Connection) -> None:
@@ -74,10 +74,10 @@ async def _prepare_target(target: Connection) -> None:
                 hint="install pgvector; then, as a superuser: CREATE EXTENSION vector SCHEMA public",
             ) from error
         await find_vectors(target)
-        _say("created extension vector")
+        say("created extension vector")
     await require_vectors(target)
     for version in await metadata.migrate(target):
-        _say(f"created schema walvec, version {version}")
+        say(f"created schema walvec, version {version}")
 
 
 async def _create_slot(config: Config, source: Connection, target: Connection, time_limit: float) -> None:
@@ -91,7 +91,7 @@ async def _create_slot(config: Config, source: Connection, target: Connection, t
         )
     if slot is None:
         await manage.create(source, name, config.source.plugin, time_limit=time_limit)
-        _say(f"created slot {name}")
+        say(f"created slot {name}")
         slot = await manage.inspect(source, name)
     failpoint("setup-slot")
     if slot is None or slot.confirmed_flush_lsn is None:
@@ -142,13 +142,9 @@ async def create_targets(config: Config, target: Connection) -> None:
             async with target.transaction():
                 table = TargetTable(vectorizer, binding.key, config.embedder.dimensions)
                 if not await table.columns(target):
-                    _say(f"created table {vectorizer.target}")
+                    say(f"created table {vectorizer.target}")
                 await table.create(target)
                 if vectorizer.name not in known:
                     await metadata.add_vectorizer(target, vectorizer.name, config.source.slot, wanted)
-                    _say(f"added vectorizer {vectorizer.name}; its existing rows are embedded by: walvec run")
+                    say(f"added vectorizer {vectorizer.name}; its existing rows are embedded by: walvec run")
             failpoint("setup-target")
-
-
-def _say(words: str) -> None:
-    typer.echo(words)

@@ -6,9 +6,7 @@ moved by somebody else stops with that reason.
 
 from dataclasses import asdict
 
-import typer
-
-from consumer.commands.output import byte_size, confirm, print_json, print_table
+from consumer.commands.output import byte_size, confirm, print_json, print_table, say
 from consumer.config import Config
 from consumer.database import Connection, connect_source, connect_source_for_changes
 from consumer.errors import UsageInvalid
@@ -37,7 +35,7 @@ async def create(config: Config, name: str | None, time_limit: float) -> None:
     name = name or config.source.slot
     async with await connect_source_for_changes(config) as connection:
         lsn = await manage.create(connection, name, config.source.plugin, time_limit=time_limit)
-    typer.echo(f"created {name}; it keeps every change from {lsn} on")
+    say(f"created {name}; it keeps every change from {lsn} on")
 
 
 async def drop(config: Config, name: str, *, sure: bool) -> None:
@@ -47,14 +45,14 @@ async def drop(config: Config, name: str, *, sure: bool) -> None:
         loss = f"{byte_size(slot.unconfirmed_bytes)} of WAL that its reader has not confirmed go with {name}"
         confirm(loss + _own(config, name), sure=sure)
         await manage.drop(connection, name)
-    typer.echo(f"dropped {name}")
+    say(f"dropped {name}")
 
 
 async def copy(config: Config, name: str, new: str) -> None:
     """Copy a slot under a new name."""
     async with await connect_source_for_changes(config) as connection:
         lsn = await manage.copy(connection, name, new)
-    typer.echo(f"copied {name} to {new}, which begins at {lsn}")
+    say(f"copied {name} to {new}, which begins at {lsn}")
 
 
 async def advance(config: Config, name: str, position: str, *, sure: bool) -> None:
@@ -71,7 +69,7 @@ async def advance(config: Config, name: str, position: str, *, sure: bool) -> No
         loss = f"the reader of {name} never sees what was committed from {start} to {lsn}"
         confirm(f"{loss} ({byte_size(lsn - start)} of WAL){_own(config, name)}", sure=sure)
         reached = await manage.advance(connection, name, lsn)
-    typer.echo(f"{name} goes on at {reached}")
+    say(f"{name} goes on at {reached}")
 
 
 async def _idle(connection: Connection, name: str) -> Slot:

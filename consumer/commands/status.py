@@ -12,15 +12,15 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 import psycopg
-import typer
 
-from consumer.commands.output import print_json
+from consumer.commands.output import print_json, say
 from consumer.config import Config
 from consumer.policy import explain
 from consumer.status.reading import Reader, Report
 from consumer.status.trend import Trend
 from consumer.status.verdict import Verdict, judge, unreadable
 from consumer.status.words import document, line, unread_document, unread_line
+from consumer.visible import visible
 from slots.errors import ConnectionLost
 
 ANSWER_LIMIT = (
@@ -36,7 +36,7 @@ async def status(config: Config, *, as_json: bool) -> None:
     async with Reader(config) as reader:
         report = await reader.read()
     if reader.source_failure:
-        typer.echo(f"walvec: {reader.source_failure}", err=True)
+        say(f"walvec: {reader.source_failure}", err=True)
     if as_json:
         print_json(document(report, judge(report)))
     else:
@@ -79,10 +79,10 @@ async def _as_lines(config: Config, interval: float) -> None:
     trend = Trend()
     async for report in reports(config, interval):
         if isinstance(report, Verdict):
-            _print(unread_line(datetime.now(UTC), report))
+            _print(visible(unread_line(datetime.now(UTC), report)))
         else:
             trend.add(report)
-            _print(line(report, judge(report), trend))
+            _print(visible(line(report, judge(report), trend)))
 
 
 async def _as_json(config: Config, interval: float) -> None:

@@ -11,6 +11,7 @@ from consumer.status.spell import duration
 from consumer.status.trend import Motion, Trend, sparkline
 from consumer.status.verdict import Verdict
 from consumer.status.words import behind, catch_up, newest_commit, process_of, state_of
+from consumer.visible import visible
 
 WIDTH = 100  # columns at most
 _SPARK = 40  # columns of a sparkline
@@ -28,7 +29,7 @@ def console() -> Console:
 
 def render_unread(verdict: Verdict, last: Report | None) -> RenderableType:
     """Lay out that nothing can be read now, and what was read last as what it is."""
-    sentence = Text(verdict.text, style=_STYLES[verdict.level])
+    sentence = Text(visible(verdict.text), style=_STYLES[verdict.level])
     if last is None:
         return sentence
     return Group(
@@ -38,10 +39,10 @@ def render_unread(verdict: Verdict, last: Report | None) -> RenderableType:
 
 def render(report: Report, verdict: Verdict, trend: Trend | None = None) -> RenderableType:
     """Lay out the sentence, the slot, the vectorizers, and with a trend how things move."""
-    parts: list[RenderableType] = [Text(verdict.text, style=_STYLES[verdict.level]), ""]
+    parts: list[RenderableType] = [Text(visible(verdict.text), style=_STYLES[verdict.level]), ""]
     parts += [_slot(report.slot), "", _vectorizers(report)]
     parts += [
-        Text(f"{each.name} is paused: {each.paused}", style="red")
+        Text(visible(f"{each.name} is paused: {each.paused}"), style="red")
         for each in report.vectorizers
         if each.paused and verdict.state != "paused"
     ]
@@ -63,7 +64,7 @@ def _slot(slot: SlotStatus) -> Table:
     style = {"streaming": "green", "starting": "yellow"}.get(process, "bold red")
     limit = "no limit" if slot.safe_wal_bytes is None else byte_size(slot.safe_wal_bytes)
     cells: dict[str, Text | str | None] = {
-        "slot": slot.name,
+        "slot": visible(slot.name),
         "process": Text(process, style=style),
         "WAL kept": None if slot.retained_bytes is None else byte_size(slot.retained_bytes),
         "until lost": limit if slot.exists else None,
@@ -86,9 +87,9 @@ def _vectorizers(report: Report) -> RenderableType:
     for each in report.vectorizers:
         about = "~" if each.estimated else ""
         table.add_row(
-            each.name,
-            each.source_table,
-            each.target_table,
+            visible(each.name),
+            visible(each.source_table),
+            visible(each.target_table),
             Text(state_of(each), style=_state_style(each)),
             *(f"{about}{count:,}" if count is not None else "?" for count in _counts(each)),
             Text(_parked(each), style="yellow" if each.dead_letters else ""),

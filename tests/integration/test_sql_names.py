@@ -21,7 +21,7 @@ GRAMMAR = set(
     re.findall(
         r"\w+",
         """
-        add all and any array as by case cast check coalesce conflict create current_user default
+        index null add all and any array as by case cast check coalesce conflict create current_user default
         delete distinct do else end except exists extract filter format from group if in insert
         interval into is join key lateral limit materialized not nullif on only operator or order
         over recursive references repeatable replace returning row rows select set temporary then

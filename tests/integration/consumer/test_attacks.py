@@ -194,10 +194,12 @@ def test_nothing_that_is_planted_runs(sidecar: Sidecar, mallory: psycopg.Connect
     sidecar.source.execute("SET search_path = pg_catalog, public")
     sidecar.target.execute("SET search_path = pg_catalog, public")
     assert sidecar.target.execute("SELECT * FROM walvec.dead_letter").fetchall() == []
-    blog = dict(
+    blog: dict[str, str] = dict(
         sidecar.target.execute("SELECT slug::pg_catalog.text, chunk FROM public.blog_embedding").fetchall()
     )
-    page = dict(sidecar.target.execute("SELECT id, chunk FROM public.page_embedding").fetchall())
+    page: dict[int, str] = dict(
+        sidecar.target.execute("SELECT id, chunk FROM public.page_embedding").fetchall()
+    )
     assert len(blog) == 19
     assert set(blog.values()) == {"t body", "t body!"}
     assert page == {1: "four", 2: "two", 3: "three"}

@@ -115,7 +115,7 @@ async def test_every_session_has_the_same_form_of_values(
         await connect_source_for_changes(config),
         walsender,
     ]
-    found = []
+    found: list[dict[str, str]] = []
     for session in sessions:
         async with session:
             cursor = await session.execute(
