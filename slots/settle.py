@@ -62,6 +62,9 @@ _LASTING: Final[Mapping[str, str]] = {
 # startup packet, and libpq's PGDATESTYLE and PGTZ stand after `options` there, and win.
 _SET_LATER: Final = frozenset({"transaction_timeout", "DateStyle", "TimeZone"})
 
+# How poolers refuse what a session begins with: PgBouncer and Odyssey, Amazon's proxy.
+_OF_POOLERS: Final = ("unsupported startup parameter", "RDS Proxy")
+
 _QUERIES = load("session.sql")
 
 Connection = TypeVar("Connection", bound=psycopg.AsyncConnection[Any])
@@ -80,7 +83,7 @@ async def open_session(
             startup(conninfo, {**settings, "walvec.session": mark}), autocommit=True, **arguments
         )
     except psycopg.OperationalError as error:
-        if "unsupported startup parameter" in str(error):  # PgBouncer's words
+        if any(words in str(error) for words in _OF_POOLERS):
             raise PoolerInBetween from error
         raise
     try:
@@ -100,7 +103,9 @@ def startup(conninfo: str, settings: Mapping[str, str]) -> str:
     options += [
         f"-c {name}={_escaped(value)}" for name, value in _pinned(settings).items() if name not in _SET_LATER
     ]
-    return make_conninfo("", **{**given, "options": " ".join(options).strip(), "client_encoding": "UTF8"})
+    return make_conninfo(
+        "", **{**given, "options": " ".join(filter(None, options)), "client_encoding": "UTF8"}
+    )
 
 
 def require_utf8(connection: psycopg.AsyncConnection[Any], side: str) -> None:

@@ -18,6 +18,12 @@ ALTER ROLE :"role" LOGIN;
 -- TEMPORARY: vectors pass through a staging table of the session.
 GRANT CONNECT, TEMPORARY ON DATABASE :"DBNAME" TO :"role";
 
+-- Where pgvector is in a schema of its own.
+SELECT format('GRANT USAGE ON SCHEMA %I TO %I', n.nspname, :'role')
+FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace
+WHERE e.extname = 'vector'
+\gexec
+
 -- walvec's own tables: how far it is, and what could not be embedded.
 SELECT format('CREATE SCHEMA walvec AUTHORIZATION %I', :'role') WHERE to_regnamespace('walvec') IS NULL
 \gexec

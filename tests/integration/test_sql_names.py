@@ -58,8 +58,8 @@ RELATION = re.compile(
     r"\b(?:FROM|JOIN|INTO|UPDATE|TABLE|USING)\s+(?:ONLY\s+)?([a-z_][a-z0-9_.]*)\b(?!\s*[(.])", re.IGNORECASE
 )
 ALIAS = re.compile(
-    r"\bAS\s+(?:MATERIALIZED\s+)?([a-z_][a-z0-9_]*)\s*\("
-    r"|\b([a-z_][a-z0-9_]*)\s*(?:\([a-z_, ]*\))?\s+AS\s+\("
+    r"\bAS\s+([a-z_][a-z0-9_]*)\s*\("
+    r"|\b([a-z_][a-z0-9_]*)\s*(?:\([a-z_, ]*\))?\s+AS\s+(?:MATERIALIZED\s+)?\("
 )
 OPERATOR = re.compile(r"(?<![<>=!~+*/|%-])(?:<>|<=|>=|=|<|>|\|\||!~|~|%%|\+|/|->>|->)(?![<>=~])")
 
