@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import structlog
 
-from consumer.actions import REFETCH, Action, Found, Key
+from consumer.actions import DELETE, REFETCH, Action, Found, Key
 from consumer.budget import Budget
 from consumer.database import Connection
 from consumer.errors import EvaluationFailed
@@ -49,7 +49,7 @@ class Backfill:
         rows: int,
         size: int,
     ) -> None:
-        """Read at most `rows` rows, or about `size` characters, at a time; `target` is its own session."""
+        """Read at most `rows` rows, or about `size` bytes, at a time; `target` is its own session."""
         self._lane = lane
         self._state = state
         self._source = source
@@ -160,10 +160,10 @@ class Backfill:
         if not keys:
             return {}, progress
         try:
-            texts = await self._source.by_key(self._lane.binding, keys)
+            gone = await self._source.gone(self._lane.binding, keys)
         except EvaluationFailed:
             return dict.fromkeys(keys, REFETCH), progress
-        return {key: Found(text) for key, text in texts.items()}, progress
+        return dict.fromkeys(gone, DELETE), progress
 
     def _progress(self, keys: list[Key], *, complete: bool) -> Progress:
         rows = len(keys) if self.phase == "rows" else 0

@@ -260,6 +260,7 @@ def source_query(binding: Binding, name: str, *, file: str = "source.sql") -> sq
         only=sql.SQL("ONLY" if binding.relation.kind == "r" else ""),
         key=key_sql.columns(binding.key, table.name),
         embed=_embed(binding, row_filter),
+        is_embedded=_is_embedded(binding, row_filter),
         images=_images(binding),
         wanted=key_sql.equal(binding.key, table.name, "walvec_wanted"),
         keys=key_sql.unnested(binding.key),
@@ -301,9 +302,12 @@ def _within_published(binding: Binding, row_filter: sql.Composable) -> sql.Compo
 
 def _embed(binding: Binding, row_filter: sql.Composable) -> sql.Composed:
     """Compose the expression whose value is what to embed."""
-    vectorizer = binding.vectorizer
     return sql.SQL(_QUERIES["embed_expression"]).format(
-        filter=row_filter,
-        where=key_sql.literal_sql(vectorizer.where or "true"),
-        text=key_sql.literal_sql(vectorizer.text),
+        is_embedded=_is_embedded(binding, row_filter), text=key_sql.literal_sql(binding.vectorizer.text)
     )
+
+
+def _is_embedded(binding: Binding, row_filter: sql.Composable) -> sql.Composed:
+    """Compose the condition under which a row is embedded, if it has a text."""
+    where = key_sql.literal_sql(binding.vectorizer.where or "true")
+    return sql.SQL(_QUERIES["is_embedded"]).format(filter=row_filter, where=where)

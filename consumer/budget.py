@@ -1,6 +1,11 @@
-"""How many bytes of changes may be in memory."""
+"""How many bytes may be in memory: as changes that arrive, and apart from these as what they become.
+
+The two are apart because one waits for the other: a change leaves memory only once it has been worked on, so
+there must be room to work when there is none for more changes.
+"""
 
 import asyncio
+from collections.abc import Callable
 
 
 class Budget:
@@ -36,3 +41,34 @@ class Budget:
     async def room(self) -> None:
         """Wait until there is room for more."""
         await self._room.wait()
+
+
+class Workspace:
+    """Bytes that a lane's segments in flight may take while they are worked on.
+
+    The oldest segment never waits, because the younger ones give nothing back before it is committed. So they
+    leave it room for two slices: one that is being written, and one that is being prepared.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """Allow `limit` bytes."""
+        self.slice = max(limit // 5, 1)  # bytes that one slice should not pass
+        self._for_the_younger = limit - 2 * self.slice
+        self._changed = asyncio.Event()
+        self.used = 0
+
+    async def take(self, size: int, *, is_oldest: Callable[[], bool]) -> None:
+        """Count `size` bytes as in use, once there is room for them or `is_oldest` holds."""
+        while self.used and self.used + size > self._for_the_younger and not is_oldest():
+            self._changed.clear()
+            await self._changed.wait()
+        self.used += size
+
+    def give(self, size: int) -> None:
+        """Count `size` bytes as gone."""
+        self.used -= size
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Let those who wait see whether they are the oldest now."""
+        self._changed.set()

@@ -73,7 +73,7 @@ class Committer:
         self.poke = asyncio.Event()  # set when the slot has something to be told
 
     async def commit(self, lane: Lane, batch: Batch) -> None:
-        """Commit the lane's oldest batch with all the progress it allows; again while something is in the
+        """Commit the lane's next batch with all the progress it allows; again while something is in the
         way.
         """
         if len(self._unseen) > UNSEEN_LIMIT:
@@ -83,22 +83,28 @@ class Committer:
         self._committed(done)
 
     async def _commit(self, name: str, batch: Batch) -> Position:
-        """Try once. The lock is for one try, so that other lanes write in between."""
+        """Try once. The lock is for one try, so that other lanes write in between.
+
+        A batch that is not its segment's last leaves the lane where it is.
+        """
+        finishing = int(batch.is_last)
         async with self.writing:
             batch.stages.done("turn")
             position = Position(
-                applied=self._ledger.applied(name, finishing=1),
-                checkpoint=self._ledger.checkpoint(name, finishing=1),
+                applied=self._ledger.applied(name, finishing=finishing),
+                checkpoint=self._ledger.checkpoint(name, finishing=finishing),
                 unseen_xids=self._unseen.current(),
-                landmark=self._router.landmarks.covered_by(self._ledger.checkpoint(name, finishing=1)),
-                transactions=self._ledger.transactions(name),
+                landmark=self._router.landmarks.covered_by(
+                    self._ledger.checkpoint(name, finishing=finishing)
+                ),
+                transactions=self._ledger.transactions(name) if batch.is_last else 0,
             )
             failpoint("before-commit")
             await self._write(name, batch, position)
             batch.stages.done("write")
             failpoint("after-commit")
             self._stall.finished(monotonic())
-            self._ledger.finish(name, 1)
+            self._ledger.finish(name, finishing)
             self._confirm(position.checkpoint)
         return position
 

@@ -3,18 +3,23 @@
 The vectorizer's expressions are SQL and only PostgreSQL evaluates them, whether the row comes with the stream
 (an image), by its key (a refetch) or in key order (the backfill). Reads of rows obey the visibility rule;
 what an image says needs no rule, it is the change itself.
+
+A read is limited by bytes, whatever it reads: it gives the first rows, and the caller reads on from there. So
+memory is bounded, and no snapshot is held while the texts are worked on.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
+from sys import getsizeof
 from time import monotonic
-from typing import TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 import orjson
 import psycopg
 import structlog
+from psycopg import sql
 from psycopg.types.json import Json
 from psycopg.types.string import TextLoader
 
@@ -31,6 +36,7 @@ _QUERIES = load("source.sql")
 # Rows that libpq hands over together: one by one costs more than all the rest of reading them.
 _AT_A_TIME = 32 if psycopg.capabilities.has_stream_chunked() else 1
 _ANY_LENGTH = 2**31 - 1  # bytes
+_WITH_KEYS = {"rows_from_start", "rows_after"}  # statements that give each row's key before its text
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.002, 1.0  # seconds between looks at a snapshot that does not see enough yet
 _PATIENCE = (
@@ -45,6 +51,12 @@ _log = structlog.get_logger(__name__)
 
 Text = str | None
 Result = TypeVar("Result")
+
+
+class _Within(Protocol):
+    """Runs a read where its rule allows it."""
+
+    async def __call__(self, read: Callable[[], Awaitable[Result]], /) -> Result: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,79 +86,58 @@ class Source:
         self._lock = asyncio.Lock()
         self._resolves = False
         self._statements: dict[tuple[str, str], bytes] = {}
-        # Vectorizers whose next rows are read one by one: the server would work out a thousand long texts
+        # Statements whose next rows are read one by one: the server would work out a thousand long texts
         # ahead of the one that ends a read.
-        self._with_long_texts: set[str] = set()
+        self._with_long_texts: set[bytes] = set()
         # Every value as the text of its output function, which is what the stream carries too.
         for info in connection.adapters.types:
             for oid in (info.oid, info.array_oid):
                 connection.adapters.register_loader(oid, TextLoader)
 
-    async def evaluate(self, binding: Binding, images: Sequence[Mapping[str, object]]) -> list[Text]:
-        """Return each image's text, None where it has no embedding.
+    async def evaluate(
+        self, binding: Binding, images: Sequence[Mapping[str, object]], *, size: int
+    ) -> list[Text]:
+        """Return the texts of the first images, None where one has no embedding, until they pass `size`
+        bytes.
 
         Raises EvaluationFailed where an expression fails on one of them.
         """
-        query = self._statement(binding, "evaluate_images")
-        async with self._lock:
-            await self._resolve()
-            with _evaluating(binding):
-                cursor = await self._connection.execute(query, {"images": Json(images, orjson.dumps)})
-                return [text for (text,) in await cursor.fetchall()]
+        values = {"images": Json(images, orjson.dumps)}
+        found, _ = await self._read(binding, "evaluate_images", values, size, self._alone)
+        return [text for (text,) in found]
 
-    async def by_key(self, binding: Binding, keys: Sequence[Key]) -> dict[Key, Text]:
-        """Return the text of the rows with these keys; None for one that is gone or has no embedding.
+    async def by_key(self, binding: Binding, keys: Sequence[Key], *, size: int) -> list[Text]:
+        """Return the texts of the rows with the first of these keys, until they pass `size` bytes.
 
-        Raises EvaluationFailed where an expression fails on one of them.
+        None for a row that is gone or has no embedding. Raises EvaluationFailed where an expression fails on
+        one of them.
         """
-        query = self._statement(binding, "rows_by_key")
-
-        async def read() -> dict[Key, Text]:
-            cursor = await self._connection.execute(query, key_sql.parameters(keys, binding.key))
-            return {key: text for key, (text,) in zip(keys, await cursor.fetchall(), strict=True)}
-
-        with _evaluating(binding):
-            return await self._visible(read)
+        values = key_sql.parameters(keys, binding.key)
+        found, _ = await self._read(binding, "rows_by_key", values, size, self._visible)
+        return [text for (text,) in found]
 
     async def after(self, binding: Binding, key: Key | None, *, rows: int, size: int) -> Rows:
-        """Return the rows that follow `key` in key order: at most `rows`, none more once they pass `size`
-        characters.
+        """Return the rows that follow `key` in key order: at most `rows`, until their texts pass `size`
+        bytes.
 
         Raises EvaluationFailed where an expression fails on one of them.
         """
-        longest = size // _AT_A_TIME
-        if binding.name not in self._with_long_texts:
-            found = await self._read(
-                binding, key, rows=rows, size=size, at_a_time=_AT_A_TIME, longest=longest
-            )
-            if found.texts or found.complete:
-                return found
-        found = await self._read(binding, key, rows=rows, size=size, at_a_time=1, longest=_ANY_LENGTH)
-        if not any(text and len(text) > longest for text in found.texts.values()):
-            self._with_long_texts.discard(binding.name)
-        return found
+        name = "rows_from_start" if key is None else "rows_after"
+        values = {**key_sql.parameter(key or ()), "limit": rows}
+        found, all_of_them = await self._read(binding, name, values, size, self._visible)
+        texts = {cast("Key", tuple(parts)): text for *parts, text in found}
+        return Rows(texts, complete=all_of_them and len(texts) < rows)
 
-    async def _read(
-        self, binding: Binding, key: Key | None, *, rows: int, size: int, at_a_time: int, longest: int
-    ) -> Rows:
-        """Read as `after` says, so many rows together, up to the first text of more than `longest` bytes."""
-        query = self._statement(binding, "rows_from_start" if key is None else "rows_after")
-        values = {**key_sql.parameter(key or ()), "limit": rows, "longest": longest}
+    async def gone(self, binding: Binding, keys: Sequence[Key]) -> list[Key]:
+        """Return those of the keys that no row has which is published and meant to be embedded.
 
-        async def read() -> Rows:
-            texts: dict[Key, Text] = {}
-            taken = 0
-            stream = self._connection.cursor().stream(query, values, size=at_a_time)
-            async with aclosing(cast("AsyncGenerator[Sequence[str]]", stream)) as found:
-                async for *parts, text, is_longer in found:
-                    if is_longer == "t":
-                        self._with_long_texts.add(binding.name)
-                        return Rows(texts, complete=False)
-                    texts[tuple(parts)] = text
-                    taken += len(text or "")
-                    if taken > size:
-                        return Rows(texts, complete=False)
-            return Rows(texts, complete=len(texts) < rows)
+        The rows' texts are not looked at. Raises EvaluationFailed where `where` fails on one of them.
+        """
+        query = self._statement(binding, "keys_gone")
+
+        async def read() -> list[Key]:
+            cursor = await self._connection.execute(query, key_sql.parameters(keys, binding.key))
+            return await cursor.fetchall()
 
         with _evaluating(binding):
             return await self._visible(read)
@@ -172,6 +163,52 @@ class Source:
         if self._unseen:
             async with self._lock:
                 self._unseen.observe(await self._snapshot())
+
+    # -- The one way to read texts
+
+    async def _read(
+        self, binding: Binding, name: str, values: Mapping[str, object], size: int, within: _Within
+    ) -> tuple[list[list[Text]], bool]:
+        """Return the first rows of a statement, one at least, until their texts pass `size` bytes; and
+        whether these are all.
+
+        Many at a time, up to a text that is too long for that; such ones are read one by one.
+        """
+        query = self._statement(binding, name, limited=True)
+        with _evaluating(binding):
+            if query not in self._with_long_texts:
+                found, complete = await within(lambda: self._stream(query, values, size, _AT_A_TIME))
+                if found or complete:
+                    return found, complete
+            found, complete = await within(lambda: self._stream(query, values, size, 1))
+        if not any(text and len(text) > size // _AT_A_TIME for *_, text in found):
+            self._with_long_texts.discard(query)
+        return found, complete
+
+    async def _stream(
+        self, query: bytes, values: Mapping[str, object], size: int, at_a_time: int
+    ) -> tuple[list[list[Text]], bool]:
+        """Read as `_read` says, so many rows together, up to the first text that is too long for that."""
+        longest = size // at_a_time if at_a_time > 1 else _ANY_LENGTH
+        found: list[list[Text]] = []
+        taken = 0
+        stream = self._connection.cursor().stream(query, {**values, "longest": longest}, size=at_a_time)
+        async with aclosing(cast("AsyncGenerator[Sequence[Text]]", stream)) as rows:
+            async for *row, is_longer in rows:
+                if is_longer == "t":
+                    self._with_long_texts.add(query)
+                    return found, False
+                found.append(row)
+                taken += getsizeof(row[-1])
+                if taken > size:
+                    return found, False
+        return found, True
+
+    async def _alone(self, read: Callable[[], Awaitable[Result]]) -> Result:
+        """Run a read that looks at no row of a table: no rule is needed."""
+        async with self._lock:
+            await self._resolve()
+            return await read()
 
     async def _visible(self, read: Callable[[], Awaitable[Result]]) -> Result:
         """Run a read in a transaction whose snapshot sees all that was decoded before it; wait until one
@@ -203,10 +240,16 @@ class Source:
             await resolve_expressions(self._connection, local=False)
             self._resolves = True
 
-    def _statement(self, binding: Binding, name: str) -> bytes:
+    def _statement(self, binding: Binding, name: str, *, limited: bool = False) -> bytes:
         """Compose a statement, once: what a binding's statements are made of stays while it is attached."""
         if (binding.name, name) not in self._statements:
-            self._statements[binding.name, name] = source_query(binding, name).as_bytes(self._connection)
+            query = source_query(binding, name)
+            if limited:
+                keys = (
+                    sql.SQL("{}, ").format(key_sql.names(binding.key)) if name in _WITH_KEYS else sql.SQL("")
+                )
+                query = sql.SQL(_QUERIES["limited"]).format(rows=query, keys=keys)
+            self._statements[binding.name, name] = query.as_bytes(self._connection)
         return self._statements[binding.name, name]
 
     async def _snapshot(self) -> Snapshot:

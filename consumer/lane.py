@@ -13,21 +13,33 @@ Pushing is synchronous, so whoever holds the event loop sees one order.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from sys import getsizeof
 from time import monotonic
+from typing import Protocol
 
 from consumer.actions import Action, Found, Key, Upsert
 from consumer.bind import Binding
-from consumer.budget import Budget
+from consumer.budget import Budget, Workspace
 from consumer.errors import LaneBehind
 from consumer.write import Batch, Progress
 from slots.ack import Ledger, Span
 
 _ACTION_BYTES = 600  # what an action takes besides its texts: dict entries, key, objects
 
-Prepare = Callable[["Segment"], Coroutine[None, None, Batch]]
+
+class Batches(Protocol):
+    """A segment's batches, one or several, in the order in which they are to be written."""
+
+    async def next(self) -> Batch:
+        """Prepare the next one."""
+        ...
+
+
+Claim = Callable[[int], Awaitable[None]]  # counts bytes as in use once there is room; below 0: as given back
+Prepare = Callable[["Segment", Claim], Batches]
 Commit = Callable[["Lane", Batch], Awaitable[None]]
 
 
@@ -40,6 +52,7 @@ class Limits:
     delay: float  # seconds to wait for more, for each segment in flight
     depth: int  # at most so many segments in flight
     flight: int  # bytes in flight from which no further segment begins
+    work: int  # bytes that the segments in flight may take besides, for what their actions become
 
 
 class Segment:
@@ -93,9 +106,10 @@ class Segment:
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """A segment in flight."""
+    """A segment in flight, and its next batch."""
 
     segment: Segment
+    batches: Batches
     batch: asyncio.Task[Batch]
 
 
@@ -109,6 +123,7 @@ class Lane:
         self._ledger = ledger
         self._budget = budget
         self._limits = limits
+        self.workspace = Workspace(limits.work)
         self._queue: deque[Segment] = deque()
         self._flight: deque[_Job] = deque()
         self._owners: dict[Key, _Job] = {}  # the newest segment in flight that has an action on the key
@@ -116,7 +131,7 @@ class Lane:
         self._touched: set[Key] | None = None
         self._truncated = False
         self._closing = False
-        self._began = 0.0  # when the oldest segment in flight became the oldest
+        self._began = 0.0  # when the batch to be committed next became that
         self.behind = False  # it has let its changes go, and the stream's are of no use to it
         self.sweeps = 0  # how often the target's keys were to be looked up since the lane was made
 
@@ -185,7 +200,7 @@ class Lane:
         self._changed.set()
 
     def stuck(self, seconds: float) -> bool:
-        """Whether the oldest segment in flight has been so for that long."""
+        """Whether nothing was committed for that long, though something is in flight."""
         return bool(self._flight) and monotonic() - self._began > seconds
 
     @property
@@ -222,7 +237,7 @@ class Lane:
         try:
             while not (self._closing and not self._flight):
                 if self._flight:
-                    await self._finish(self._flight[0], commit)
+                    await self._finish(tasks, self._flight[0], commit)
                 else:
                     await self._change()
         finally:
@@ -264,7 +279,8 @@ class Lane:
                 return
             self._queue.popleft()
             segment.sealed = True
-            job = _Job(segment, tasks.create_task(prepare(segment), name=f"{self.name}: prepare"))
+            batches = prepare(segment, partial(self._claim, segment))
+            job = _Job(segment, batches, self._begin(tasks, batches))
             self._flight.append(job)
             if len(self._flight) == 1:
                 self._began = monotonic()
@@ -303,11 +319,28 @@ class Lane:
         owners = self._owners.keys() & segment.actions.keys()
         return max((self._owners[key] for key in owners), key=self._flight.index, default=None)
 
-    async def _finish(self, job: _Job, commit: Commit) -> None:
-        """Commit the oldest job and make room."""
-        await commit(self, await job.batch)
+    def _begin(self, tasks: asyncio.TaskGroup, batches: Batches) -> asyncio.Task[Batch]:
+        return tasks.create_task(batches.next(), name=f"{self.name}: prepare")
+
+    async def _claim(self, segment: Segment, size: int) -> None:
+        if size > 0:
+            await self.workspace.take(size, is_oldest=lambda: self._flight[0].segment is segment)
+        else:
+            self.workspace.give(-size)
+
+    async def _finish(self, tasks: asyncio.TaskGroup, job: _Job, commit: Commit) -> None:
+        """Commit the oldest job, batch by batch, and make room."""
+        is_last = False
+        while not is_last:
+            batch = await job.batch
+            is_last = batch.is_last
+            if not is_last:
+                job.batch = self._begin(tasks, job.batches)
+            await commit(self, batch)
+            self.workspace.give(batch.weight)
+            self._began = monotonic()
         self._flight.popleft()
-        self._began = monotonic()
+        self.workspace.look_again()
         for key in job.segment.actions:
             if self._owners.get(key) is job:
                 del self._owners[key]

@@ -75,7 +75,7 @@ class Pipeline:
         self._end = attachment.position if once else None
         self._limits = _limits(attachment)
         self._ledger = Ledger(checkpoint.lsn, {name: state.applied for name, state in agreed.states.items()})
-        self._budget = Budget(config.pipeline.max_buffer_bytes)
+        self._budget = Budget(config.pipeline.max_buffer_bytes // 4)
         unseen = Unseen(checkpoint.unseen_xids)
         images, self._rows = Source(attachment.images, unseen), Source(attachment.rows, unseen)
         self._lanes = {
@@ -91,6 +91,7 @@ class Pipeline:
                 attachment.lookups,
                 dispatcher,
                 hasher,
+                limit=lane.workspace.slice,
                 lanes=len(self._lanes),
                 keep_parked=config.pipeline.parked_vectors == "keep",
             )
@@ -179,7 +180,7 @@ class Pipeline:
             lag_seconds=self._router.lag_seconds(),
             stalled_for=committer.stalled_for,
             write_failure=committer.write_failure,
-            buffered=self._budget.used,
+            buffered=self._budget.used + sum(lane.workspace.used for lane in self._lanes.values()),
             in_flight={name: lane.in_flight for name, lane in self._lanes.items()},
             queued={name: lane.queued for name, lane in self._lanes.items()},
             backfills={name: each.standing() for name, each in self._backfills.items()},
@@ -291,12 +292,15 @@ def _limits(attachment: Attachment) -> Limits:
     """Work out how much goes into a segment, and how many may be in flight to keep the service busy."""
     pipeline, embedder = attachment.config.pipeline, attachment.config.embedder
     texts = embedder.concurrency * embedder.max_batch_inputs
+    lanes = max(1, len(attachment.vectorizers.bindings))
     return Limits(
         rows=pipeline.batch_rows,
-        size=pipeline.max_buffer_bytes // 16,
+        size=pipeline.max_buffer_bytes // 32,
         delay=pipeline.batch_delay,
         depth=min(2 + -(-texts // pipeline.batch_rows), MAX_IN_FLIGHT),
-        flight=pipeline.max_buffer_bytes // (2 * max(1, len(attachment.vectorizers.bindings))),
+        # A quarter is for changes that arrive, of which a lane that is stuck leaves the others half.
+        flight=pipeline.max_buffer_bytes // (8 * lanes),
+        work=pipeline.max_buffer_bytes * 3 // (4 * lanes),
     )
 
 

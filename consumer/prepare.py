@@ -3,30 +3,33 @@
 Evaluate, chunk, hash, compare with what the target holds, and embed only what is new. Segments of one lane
 are prepared side by side; none of them shares a key with another, so what the target holds for a key does not
 change meanwhile.
+
+A segment too heavy for memory becomes several batches, a slice of its rows each, written one after the other
+in its place. That keeps every promise: a key is in one slice only, so its order is the segment's; a truncate
+comes with the first, before any row; the stream's position, a backfill's progress and the request of a sweep
+come with the last, so that after a crash the whole segment is worked off again, and what is written already
+is found by its hashes.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
-from consumer.actions import Chunk, Delete, Found, Key, Refetch, Upsert
+from consumer.actions import Chunk, Key
 from consumer.bind import Binding
 from consumer.chunk import Chunker, InputHasher
 from consumer.database import Connection
 from consumer.embed import Vector
 from consumer.embed.dispatch import Dispatcher, Refused
-from consumer.errors import EvaluationFailed
 from consumer.evaluate import Source, Text
 from consumer.failpoint import failpoint
-from consumer.lane import Segment
+from consumer.lane import Claim, Segment
 from consumer.policy import in_place
 from consumer.stages import Stages
 from consumer.target import TargetTable
+from consumer.texts import Slice, Texts, Weigher
 from consumer.write import Batch, Parked
 
 _IN_A_THREAD = 65_536  # characters in a segment's long texts, from which cutting them holds up the event loop
-
-Item = TypeVar("Item")
 
 
 class Preparer:
@@ -41,11 +44,13 @@ class Preparer:
         dispatcher: Dispatcher,
         hasher: InputHasher,
         *,
+        limit: int,
         lanes: int = 1,
         keep_parked: bool = False,
     ) -> None:
         """Read the source through `source` and the target through `lookups`; embed through `dispatcher`.
 
+        `limit`: bytes of memory from which a segment is prepared in slices.
         `lanes`: how many share the dispatcher.
         `keep_parked`: a row that is parked keeps the vectors of its last good text.
         """
@@ -56,80 +61,50 @@ class Preparer:
         self._dispatcher = dispatcher
         self._hasher = hasher
         self._share = dispatcher.share(lanes)
-        self._keep_parked = keep_parked
+        self._limit = limit
+        self._weigh = Weigher(binding, dispatcher.embedder.dimensions)
+        self.keep_parked = keep_parked
         chunk = binding.vectorizer.chunk
         self._chunker = Chunker() if chunk == "none" else Chunker(chunk.size, chunk.overlap)
 
-    async def __call__(self, segment: Segment) -> Batch:
-        """Return what to write for a segment."""
+    def __call__(self, segment: Segment, claim: Claim) -> "Preparation":
+        """Begin to prepare a segment, whose slices claim what they weigh in memory."""
         failpoint("after-plan")
-        stages = Stages(segment.began)
-        stages.done("queue")
-        batch = Batch(
-            truncate=segment.truncate,
-            progress=segment.progress,
-            sweep=segment.sweep,
-            stages=stages,
-            keep_parked=self._keep_parked,
-        )
-        rows = await self._chunk(await self._texts(segment, batch))  # unnamed: the texts may be large
-        stages.done("chunk")
+        texts = Texts(self._source, self._binding, segment.actions, self._weigh, self._limit)
+        return Preparation(self, segment, texts, claim)
+
+    async def fill(self, batch: Batch, part: Slice) -> None:
+        """Let a batch say what to write for a slice; the slice's texts are let go on the way."""
+        for key, failure in part.failures.items():
+            batch.parked.append(Parked(key, "evaluate", f"{failure.kind} ({failure.sqlstate})", failure.what))
+        keys = [*part.texts, *part.failures]
+        rows = await self._chunk(part.texts)
+        part.texts.clear()  # they may be large
+        batch.stages.done("chunk")
+        await self._compare_with_target(batch, rows)
+        batch.stages.done("lookup")
+        await self._embed(batch)
+        batch.stages.done("embed")
+        parked = {row.key for row in batch.parked}
+        batch.surplus = [row for row in batch.surplus if row[0] not in parked]
+        if not self.keep_parked:
+            batch.gone.extend(parked)
+        batch.settled = [key for key in keys if key not in parked]
+
+    async def _compare_with_target(self, batch: Batch, rows: Mapping[Key, Sequence[Chunk]]) -> None:
+        """Add what differs from what the target holds; after a truncate, in this batch, that is nothing."""
         batch.gone.extend(key for key, chunks in rows.items() if not chunks)
         rows = {key: chunks for key, chunks in rows.items() if chunks}
-        equals = [] if self._binding.relation.key_is_canonical else batch.gone
-        held = (
-            {}
-            if segment.truncate
-            else await in_place(self._table.existing, self._lookups, list(rows), equals)
-        )
-        stages.done("lookup")
+        held: dict[Key, dict[int, bytes]] = {}
+        if not batch.truncate:
+            equals = [] if self._binding.relation.key_is_canonical else batch.gone
+            held = await in_place(self._table.existing, self._lookups, list(rows), equals)
         for key, chunks in rows.items():
             batch.texts += len(chunks)
             if key in held:
                 _compare(key, chunks, held[key], batch)
             else:
                 batch.chunks += [(key, chunk_seq, chunk, NEW) for chunk_seq, chunk in enumerate(chunks)]
-        await self._embed(batch)
-        stages.done("embed")
-        parked = {row.key for row in batch.parked}
-        batch.surplus = [row for row in batch.surplus if row[0] not in parked]
-        if not self._keep_parked:
-            batch.gone.extend(parked)
-        batch.settled = [key for key in segment.actions if key not in parked]
-        failpoint("after-embed")
-        return batch
-
-    # -- Evaluate
-
-    async def _texts(self, segment: Segment, batch: Batch) -> dict[Key, Text]:
-        """Return every row's text. Rows on which an expression fails are parked instead."""
-        texts: dict[Key, Text] = {}
-        images: dict[Key, Mapping[str, object]] = {}
-        refetch: list[Key] = []
-        for key, action in segment.actions.items():
-            match action:
-                case Upsert(image):
-                    images[key] = image
-                case Refetch():
-                    refetch.append(key)
-                case Found(text):
-                    texts[key] = text
-                case Delete():
-                    texts[key] = None
-        # An image that fails may be of an older definition of the table: what the row is now decides.
-        refetch += _sort(images, await _isolate(list(images.values()), self._evaluate), texts)
-        refused = await _isolate(refetch, self._refetch)
-        for key, failure in _sort(refetch, refused, texts).items():
-            batch.parked.append(Parked(key, "evaluate", f"{failure.kind} ({failure.sqlstate})", failure.what))
-        batch.stages.done("evaluate")
-        return texts
-
-    async def _evaluate(self, images: Sequence[Mapping[str, object]]) -> Sequence[Text]:
-        return await self._source.evaluate(self._binding, images)
-
-    async def _refetch(self, keys: Sequence[Key]) -> Sequence[Text]:
-        texts = await in_place(self._source.by_key, self._binding, keys)
-        return [texts[key] for key in keys]
 
     # -- Chunk and hash
 
@@ -183,29 +158,37 @@ def _compare(key: Key, chunks: Sequence[Chunk], held: Mapping[int, bytes], batch
         batch.surplus.append((key, len(chunks)))
 
 
-def _sort(
-    keys: Iterable[Key], evaluated: Sequence[Text | EvaluationFailed], texts: dict[Key, Text]
-) -> dict[Key, EvaluationFailed]:
-    """Add the texts to `texts`; return the failures."""
-    failures: dict[Key, EvaluationFailed] = {}
-    for key, text in zip(keys, evaluated, strict=True):
-        if isinstance(text, EvaluationFailed):
-            failures[key] = text
-        else:
-            texts[key] = text
-    return failures
+class Preparation:
+    """One segment on its way, batch by batch."""
 
+    def __init__(self, preparer: Preparer, segment: Segment, texts: Texts, claim: Claim) -> None:
+        """Prepare what `texts` gives, and `claim` what it weighs."""
+        self._preparer = preparer
+        self._segment = segment
+        self._texts = texts
+        self._claim = claim
+        self._is_first = True
 
-async def _isolate(
-    items: Sequence[Item], evaluate: Callable[[Sequence[Item]], Awaitable[Sequence[Text]]]
-) -> list[Text | EvaluationFailed]:
-    """Evaluate all items at once; where that fails, in halves, down to the items that do."""
-    if not items:
-        return []
-    try:
-        return list(await evaluate(items))
-    except EvaluationFailed as error:
-        if len(items) == 1:
-            return [error]
-    middle = len(items) // 2
-    return await _isolate(items[:middle], evaluate) + await _isolate(items[middle:], evaluate)
+    async def next(self) -> Batch:
+        """Return the next batch to write, the last one marked as such."""
+        segment, is_first, self._is_first = self._segment, self._is_first, False
+        stages = Stages(segment.began if is_first else None)
+        estimate = self._texts.estimate()
+        await self._claim(estimate)
+        stages.done("queue")
+        part = await self._texts.next()
+        stages.done("evaluate")
+        await self._claim(part.weight - estimate)
+        is_last = self._texts.done
+        batch = Batch(
+            is_last=is_last,
+            truncate=segment.truncate and is_first,
+            progress=segment.progress if is_last else None,
+            sweep=segment.sweep and is_last,
+            weight=part.weight,
+            stages=stages,
+            keep_parked=self._preparer.keep_parked,
+        )
+        await self._preparer.fill(batch, part)
+        failpoint("after-embed")
+        return batch

@@ -61,8 +61,9 @@ class Progress:
 
 @dataclass(slots=True)
 class Batch:
-    """All that one transaction changes for one vectorizer."""
+    """All that one transaction changes for one vectorizer: a segment, or a slice of one."""
 
+    is_last: bool = True  # of its segment: the segment is done with it
     truncate: bool = False
     gone: list[Key] = field(default_factory=list)  # rows without an embedding
     surplus: list[tuple[Key, int]] = field(
@@ -78,6 +79,7 @@ class Batch:
     refused: int = 0  # of these
     texts: int = 0  # chunks of all its rows, those that the target holds already included
     sweep: bool = False  # look the target's keys up in the source from now on
+    weight: int = 0  # bytes of memory that its chunks and vectors are counted as
     stages: Stages = field(default_factory=Stages)  # what its time goes into
     keep_parked: bool = False  # a row that is parked keeps the vectors of its last good text
 

@@ -25,13 +25,17 @@ pg_catalog.json_to_recordset(%(images)s::pg_catalog.json) AS {alias} ({columns})
 -- For expressions that take the row as a whole, whose type is the table's.
 pg_catalog.json_populate_recordset(NULL::{table}, %(images)s::pg_catalog.json) AS {alias}
 
--- name: embed_expression
--- A row that must not be embedded gives NULL, as does one without text. The line breaks end a trailing comment.
-CASE WHEN (
+-- name: is_embedded
+-- Whether a row is to be embedded, if it has a text. The line breaks end a trailing comment.
+(
 {filter}
 ) AND (
 {where}
-) THEN (
+)
+
+-- name: embed_expression
+-- A row that must not be embedded gives NULL, as does one without text.
+CASE WHEN {is_embedded} THEN (
 {text}
 )::pg_catalog.text END
 
@@ -44,29 +48,27 @@ SELECT {embed} FROM (
     SELECT *, 0 AS walvec_row FROM pg_catalog.json_populate_recordset(NULL::{table}, '[]') AS {alias} OFFSET 0
 ) AS {alias}
 
--- name: rows_from_start
--- The first rows in key order, with their text, and whether that is longer than what may come together with others: it
--- is left out then.
-SELECT {names},
+-- name: limited
+-- The rows of another statement, in its order, each with whether its text is longer than what may come together with
+-- others: it is left out then. OFFSET 0 keeps the text from being worked out once for each mention here.
+SELECT {keys}
     CASE WHEN pg_catalog.octet_length(walvec_text) OPERATOR(pg_catalog.<=) %(longest)s THEN walvec_text END,
     pg_catalog.octet_length(walvec_text) OPERATOR(pg_catalog.>) %(longest)s
 FROM (
-    SELECT {key}, {embed} FROM {only} {table} AS {alias}
-    ORDER BY {key_order} LIMIT %(limit)s
-) AS walvec_row ({names}, walvec_text)
-ORDER BY {name_order}
+{rows}
+OFFSET 0
+) AS walvec_row ({keys}walvec_text)
+
+-- name: rows_from_start
+-- The first rows in key order, with their text.
+SELECT {key}, {embed} FROM {only} {table} AS {alias}
+ORDER BY {key_order} LIMIT %(limit)s
 
 -- name: rows_after
 -- The rows that follow a key, in key order, as above.
-SELECT {names},
-    CASE WHEN pg_catalog.octet_length(walvec_text) OPERATOR(pg_catalog.<=) %(longest)s THEN walvec_text END,
-    pg_catalog.octet_length(walvec_text) OPERATOR(pg_catalog.>) %(longest)s
-FROM (
-    SELECT {key}, {embed} FROM {only} {table} AS {alias}
-    WHERE {follows}
-    ORDER BY {key_order} LIMIT %(limit)s
-) AS walvec_row ({names}, walvec_text)
-ORDER BY {name_order}
+SELECT {key}, {embed} FROM {only} {table} AS {alias}
+WHERE {follows}
+ORDER BY {key_order} LIMIT %(limit)s
 
 -- name: keys_from_start
 -- The first keys alone, for rows among which an expression fails.
@@ -85,6 +87,18 @@ SELECT (
     SELECT {embed} FROM {only} {table} AS {alias} WHERE {wanted}
 )
 FROM {keys} WITH ORDINALITY AS walvec_wanted ({names}, walvec_position)
+ORDER BY walvec_position
+
+-- name: keys_gone
+-- Those of the keys, in the order given, that no row has which is to be embedded if it has a text. The text itself is
+-- not worked out; and `is_embedded` is for no row but the key's own, which a condition of WHERE would not promise.
+SELECT {names} FROM (
+    SELECT walvec_wanted.*, (
+        SELECT {is_embedded} FROM {only} {table} AS {alias} WHERE {wanted}
+    ) AS walvec_is_embedded
+    FROM {keys} WITH ORDINALITY AS walvec_wanted ({names}, walvec_position)
+) AS walvec_key
+WHERE walvec_is_embedded IS NOT TRUE
 ORDER BY walvec_position
 
 -- name: row_estimate

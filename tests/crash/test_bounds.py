@@ -41,7 +41,7 @@ def bounded(sidecar: Sidecar) -> Sidecar:
 
 
 @contextmanager
-def within_bounds(sidecar: Sidecar, besides: int = 0) -> Iterator[Process]:
+def within_bounds(sidecar: Sidecar, besides: int = 0, epochs: int = 1) -> Iterator[Process]:
     """Run walvec; in the end it is in step, its memory was within bounds, and no status late."""
     process = sidecar.start("run")
     sidecar.in_step()
@@ -49,7 +49,7 @@ def within_bounds(sidecar: Sidecar, besides: int = 0) -> Iterator[Process]:
         yield process
         sidecar.in_step(timeout=1000 if FULL else 120)
     assert process.peak_memory <= BUFFER + ALLOWANCE + besides
-    assert [line["event"] for line in process.log].count("streaming") == 1
+    assert [line["event"] for line in process.log].count("streaming") == epochs
     assert process.stop() == 0
 
 
@@ -99,6 +99,22 @@ def test_text_of_50_megabytes(bounded: Sidecar) -> None:
     follow_blog(bounded)
     with within_bounds(bounded, besides=4 * 50 * 10**6):
         bounded.source.execute(ROW_OF_50_MEGABYTES)
+    assert bounded.actual() == bounded.expected()
+
+
+def test_many_long_rows_in_the_stream_and_in_a_backfill(bounded: Sidecar) -> None:
+    """Rows that are read by their keys, by hundreds in one transaction; and all of them compared again."""
+    follow_blog(bounded)
+    with within_bounds(bounded, epochs=2):
+        bounded.source.execute(
+            """INSERT INTO blog SELECT id, (SELECT string_agg(md5(id || ' ' || n), ' ')
+            FROM generate_series(1, 48000) AS n) FROM generate_series(1, %s) AS id""",
+            [900 if FULL else 120],
+        )
+        bounded.in_step(timeout=1000 if FULL else 120)
+        asked = len(bounded.service.texts)
+        bounded.backfill()
+    assert len(bounded.service.texts) == asked
     assert bounded.actual() == bounded.expected()
 
 

@@ -59,7 +59,7 @@ async def work_off(steps: list[str], seed: int, *, canonical: bool) -> tuple[dic
     random = Random(seed)
     relation = SimpleNamespace(key_is_canonical=canonical)
     binding = cast("Binding", SimpleNamespace(name="blog", relation=relation))
-    limits = Limits(rows=3, size=1_000_000, delay=0.0, depth=4, flight=1_000_000)
+    limits = Limits(rows=3, size=1_000_000, delay=0.0, depth=4, flight=1_000_000, work=1_000_000)
     ledger = Ledger(Lsn(1), {"blog": Lsn(1)})
     lane = Lane(binding, ledger, Budget(1_000_000), limits)
     target, expected = Target(ledger, random), dict[Key, Action]()
@@ -102,7 +102,7 @@ def test_no_two_actions_on_one_key_are_in_flight_together(
 async def test_backfill_has_room_behind_a_stream_that_never_ends() -> None:
     """Only its own segments are counted: two that wait are enough, however many of the stream's do."""
     binding = cast("Binding", SimpleNamespace(name="blog"))
-    limits = Limits(rows=1, size=1_000_000, delay=0.0, depth=4, flight=1_000_000)
+    limits = Limits(rows=1, size=1_000_000, delay=0.0, depth=4, flight=1_000_000, work=1_000_000)
     lane = Lane(binding, Ledger(Lsn(1), {"blog": Lsn(1)}), Budget(1_000_000), limits)
     for number in range(9):
         lane.push((str(number),), DELETE)
