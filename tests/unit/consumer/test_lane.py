@@ -10,14 +10,15 @@ from typing import Any, cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.actions import DELETE, Action, Key, Upsert
+from consumer.actions import DELETE, Action, Found, Key, Upsert
 from consumer.bind import Binding
 from consumer.budget import Budget
-from consumer.lane import Lane, Limits, Segment
+from consumer.lane import Claim, Lane, Limits, Segment
 from consumer.write import Batch, Progress
 from slots.ack import Ledger
 from slots.lsn import Lsn
 
+WORK = 1_000  # bytes that segments may take while they are worked on
 STEPS = st.lists(st.sampled_from(["push", "delete", "truncate", "pause"]), min_size=1, max_size=60)
 
 
@@ -26,32 +27,53 @@ class Target:
 
     def __init__(self, ledger: Ledger, random: Random) -> None:
         self.rows: dict[Key, Action] = {}
+        self.random = random
+        self.in_flight: list[Segment] = []
+        self.slices: dict[int, tuple[Segment, list[Key]]] = {}
         self._ledger = ledger
-        self._random = random
-        self._in_flight: list[Segment] = []
-        self._prepared: dict[int, Segment] = {}
 
-    async def prepare(self, segment: Segment) -> Batch:
-        """Take any time."""
-        for other in self._in_flight:
+    def prepare(self, segment: Segment, claim: Claim) -> "Slices":
+        """Begin with a segment."""
+        for other in self.in_flight:
             assert not segment.actions.keys() & other.actions.keys()
             assert [segment.truncate, other.truncate] == [False, False]
-        self._in_flight.append(segment)
-        for _ in range(self._random.randrange(8)):
-            await asyncio.sleep(0)
-        batch = Batch(truncate=segment.truncate)
-        self._prepared[id(batch)] = segment
-        return batch
+        self.in_flight.append(segment)
+        return Slices(self, segment, claim)
 
     async def commit(self, lane: Lane, batch: Batch) -> None:
-        """Apply a segment."""
+        """Apply a slice of the oldest segment."""
         await asyncio.sleep(0)
-        self._ledger.finish(lane.name, 1)
-        segment = self._prepared.pop(id(batch))
-        if segment.truncate:
+        segment, keys = self.slices.pop(id(batch))
+        assert segment is self.in_flight[0]
+        if batch.truncate:
             self.rows.clear()
-        self.rows |= segment.actions
-        self._in_flight.remove(segment)
+        self.rows |= {key: segment.actions[key] for key in keys}
+        if batch.is_last:
+            self._ledger.finish(lane.name, 1)
+            self.in_flight.remove(segment)
+
+
+class Slices:
+    """A segment's batches, of a row each or of all together. Each takes any time."""
+
+    def __init__(self, target: Target, segment: Segment, claim: Claim) -> None:
+        self._target, self._segment, self._claim = target, segment, claim
+        self._keys = list(segment.actions)
+        self._rows = target.random.choice([1, 1, len(self._keys)])
+        self._truncate = segment.truncate
+
+    async def next(self) -> Batch:
+        """Prepare some rows."""
+        weight = self._target.random.randrange(2 * WORK)
+        await self._claim(weight)
+        for _ in range(self._target.random.randrange(8)):
+            await asyncio.sleep(0)
+        keys, self._keys = self._keys[: self._rows], self._keys[self._rows :]
+        batch = Batch(is_last=not self._keys, truncate=self._truncate, weight=weight)
+        self._truncate = False
+        self._target.slices[id(batch)] = self._segment, keys
+        self._kept = batch  # so that no other gets its id
+        return batch
 
 
 async def work_off(steps: list[str], seed: int, *, canonical: bool) -> tuple[dict[Key, Any], dict[Key, Any]]:
@@ -59,7 +81,7 @@ async def work_off(steps: list[str], seed: int, *, canonical: bool) -> tuple[dic
     random = Random(seed)
     relation = SimpleNamespace(key_is_canonical=canonical)
     binding = cast("Binding", SimpleNamespace(name="blog", relation=relation))
-    limits = Limits(rows=3, size=1_000_000, delay=0.0, depth=4, flight=1_000_000, work=1_000_000)
+    limits = Limits(rows=3, size=1_000_000, delay=0.0, depth=4, flight=1_000_000, work=WORK)
     ledger = Ledger(Lsn(1), {"blog": Lsn(1)})
     lane = Lane(binding, ledger, Budget(1_000_000), limits)
     target, expected = Target(ledger, random), dict[Key, Action]()
@@ -84,6 +106,7 @@ async def work_off(steps: list[str], seed: int, *, canonical: bool) -> tuple[dic
                 await asyncio.sleep(0)
         lane.close()
         await running
+    assert lane.workspace.used == 0
     return target.rows, expected
 
 
@@ -99,11 +122,129 @@ def test_no_two_actions_on_one_key_are_in_flight_together(
     assert found == expected
 
 
+def lane_of(limits: Limits, *, canonical: bool = True) -> tuple[Lane, Ledger]:
+    """Make a lane without anything in it."""
+    binding = SimpleNamespace(name="blog", relation=SimpleNamespace(key_is_canonical=canonical))
+    ledger = Ledger(Lsn(1), {"blog": Lsn(1)})
+    return Lane(cast("Binding", binding), ledger, Budget(1_000_000), limits), ledger
+
+
+ROW_BY_ROW = Limits(rows=1, size=1_000_000, delay=0.0, depth=4, flight=1_000_000, work=WORK)
+
+
+class Held:
+    """Prepares batches, one or several a segment, and commits none before it is allowed to."""
+
+    def __init__(self, ledger: Ledger, *, batches: int = 1) -> None:
+        self.begun: list[Segment] = []
+        self.prepared: list[Segment] = []
+        self.committed: list[Batch] = []
+        self.allowed = asyncio.Semaphore(0)
+        self._ledger = ledger
+        self._batches = batches
+
+    def prepare(self, segment: Segment, claim: Claim) -> "HeldBatches":
+        """Begin with a segment."""
+        self.begun.append(segment)
+        return HeldBatches(self, segment, claim, self._batches)
+
+    async def commit(self, lane: Lane, batch: Batch) -> None:
+        """Wait until it is allowed."""
+        await self.allowed.acquire()
+        self.committed.append(batch)
+        self._ledger.finish(lane.name, int(batch.is_last))
+
+
+class HeldBatches:
+    """A segment's batches, each as heavy as a slice may be."""
+
+    def __init__(self, held: Held, segment: Segment, claim: Claim, count: int) -> None:
+        self._held, self._segment, self._claim, self._left = held, segment, claim, count
+
+    async def next(self) -> Batch:
+        """Prepare one as soon as there is room."""
+        await self._claim(WORK // 5)
+        self._held.prepared.append(self._segment)
+        self._left -= 1
+        return Batch(is_last=self._left == 0, weight=WORK // 5)
+
+
+async def all_that_can_happen() -> None:
+    """Let everything go on that waits for nothing from outside."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def test_what_follows_a_truncate_in_flight_is_not_begun() -> None:
+    """A truncate concerns every key, so nothing of its lane is in flight beside it."""
+    lane, ledger = lane_of(ROW_BY_ROW)
+    held = Held(ledger)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(lane.run(tasks, held.prepare, held.commit))
+        lane.truncate()
+        await all_that_can_happen()
+        lane.push(("1",), DELETE)
+        await all_that_can_happen()
+        beside = len(held.begun)
+        held.allowed.release()
+        await all_that_can_happen()
+        after = len(held.begun)
+        held.allowed.release()
+        lane.close()
+        await running
+    assert (beside, after) == (1, 2)
+
+
+async def test_a_truncate_between_a_read_and_its_place_makes_it_void() -> None:
+    """What a backfill read before it, and would place behind it, may not come back."""
+    lane, _ = lane_of(ROW_BY_ROW)
+    lane.watch()
+    lane.truncate()
+    assert lane.place({("1",): Found("old")}, Progress("rows", None, 1)) is None
+    assert lane.queued == 1
+
+
+async def test_younger_segments_leave_the_oldest_room_to_work() -> None:
+    """Of segments as heavy as a slice three are worked on, and then one for each that is committed."""
+    lane, ledger = lane_of(ROW_BY_ROW)
+    held = Held(ledger)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(lane.run(tasks, held.prepare, held.commit))
+        for number in range(8):
+            lane.push((str(number),), DELETE)
+        counts = []
+        for _ in range(8):
+            await all_that_can_happen()
+            counts.append((len(held.prepared), lane.workspace.used <= WORK))
+            held.allowed.release()
+        lane.close()
+        await running
+    assert counts == [(min(3 + committed, 8), True) for committed in range(8)]
+
+
+async def test_a_heavy_segment_is_worked_off_two_slices_at_a_time() -> None:
+    """One is written while the next is prepared; and the lane has moved only after the last."""
+    lane, ledger = lane_of(ROW_BY_ROW)
+    held = Held(ledger, batches=4)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(lane.run(tasks, held.prepare, held.commit))
+        lane.push(("1",), DELETE)
+        ledger.complete(Lsn(9))
+        seen = []
+        for _ in range(4):
+            await all_that_can_happen()
+            seen.append((len(held.prepared), ledger.checkpoint()))
+            held.allowed.release()
+        await all_that_can_happen()
+        lane.close()
+        await running
+    assert seen == [(2, Lsn(1)), (3, Lsn(1)), (4, Lsn(1)), (4, Lsn(1))]
+    assert ledger.checkpoint() == Lsn(9)
+
+
 async def test_backfill_has_room_behind_a_stream_that_never_ends() -> None:
     """Only its own segments are counted: two that wait are enough, however many of the stream's do."""
-    binding = cast("Binding", SimpleNamespace(name="blog"))
-    limits = Limits(rows=1, size=1_000_000, delay=0.0, depth=4, flight=1_000_000, work=1_000_000)
-    lane = Lane(binding, Ledger(Lsn(1), {"blog": Lsn(1)}), Budget(1_000_000), limits)
+    lane, _ = lane_of(ROW_BY_ROW)
     for number in range(9):
         lane.push((str(number),), DELETE)
     for _ in range(2):
