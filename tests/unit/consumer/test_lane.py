@@ -242,6 +242,23 @@ async def test_a_heavy_segment_is_worked_off_two_slices_at_a_time() -> None:
     assert ledger.checkpoint() == Lsn(9)
 
 
+async def test_the_oldest_segment_waits_for_no_younger_one() -> None:
+    """Those that are prepared ahead give nothing back before it is committed, slice by slice."""
+    lane, ledger = lane_of(ROW_BY_ROW)
+    held = Held(ledger, batches=3)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(lane.run(tasks, held.prepare, held.commit))
+        for number in range(4):
+            lane.push((str(number),), DELETE)
+        for _ in range(4 * 3):
+            held.allowed.release()
+        await all_that_can_happen()
+        await all_that_can_happen()
+        committed = [batch.is_last for batch in held.committed]
+        running.cancel()
+    assert committed == 4 * [False, False, True]
+
+
 async def test_backfill_has_room_behind_a_stream_that_never_ends() -> None:
     """Only its own segments are counted: two that wait are enough, however many of the stream's do."""
     lane, _ = lane_of(ROW_BY_ROW)
