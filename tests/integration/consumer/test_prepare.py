@@ -261,7 +261,7 @@ class TestOneRow:
 
     async def test_after_a_truncate_the_target_holds_nothing(self, embedded: Sidecar) -> None:
         """A row that comes back with its old text needs its vector made again."""
-        same = {("1",): Found(text_of(1))}
+        same: dict[Key, Action] = {("1",): Found(text_of(1))}
         async with stage(embedded) as here:
             (kept,) = await here.batches(same)
             (again,) = await here.batches(same, truncate=True)
