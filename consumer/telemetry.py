@@ -102,7 +102,9 @@ IN_FLIGHT: Final = Metric(
 QUEUED: Final = Metric(
     "walvec_segments_queued", "gauge", _BY_VECTORIZER, "segments", "Segments gathered and not begun"
 )
-BUFFER: Final = Metric("walvec_buffer_bytes", "gauge", (), "bytes", "Changes in memory, about")
+BUFFER: Final = Metric(
+    "walvec_buffer_bytes", "gauge", (), "bytes", "Changes in memory, with their texts and vectors, about"
+)
 DEAD_LETTERS: Final = Metric(
     "walvec_dead_letters", "gauge", _BY_VECTORIZER, "rows", "Rows that are parked at present"
 )

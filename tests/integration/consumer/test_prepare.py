@@ -16,7 +16,7 @@ from consumer.embed.dispatch import Dispatcher
 from consumer.evaluate import Source
 from consumer.lane import Segment
 from consumer.prepare import NEW, Preparer
-from consumer.target import TargetTable, register_vectors
+from consumer.target import TargetTable
 from consumer.texts import Slice, Texts, Weigher
 from consumer.visibility import Unseen
 from consumer.write import Batch, Progress
@@ -70,7 +70,6 @@ async def stage(sidecar: Sidecar, *, limit: int = 10**7) -> AsyncIterator[Stage]
     async with AsyncExitStack() as stack:
         reads = await stack.enter_async_context(await connect_source(config, role="test"))
         lookups = await stack.enter_async_context(await connect_target(config, role="test"))
-        await register_vectors(lookups)
         binding = await bind(reads, vectorizer, config.source.publication)
         dispatcher = Dispatcher(open_embedder(config.embedder), config.embedder)
         stack.push_async_callback(dispatcher.aclose)

@@ -169,12 +169,6 @@ class HeldBatches:
         return Batch(is_last=self._left == 0, weight=WORK // 5)
 
 
-async def all_that_can_happen() -> None:
-    """Let everything go on that waits for nothing from outside."""
-    for _ in range(50):
-        await asyncio.sleep(0)
-
-
 async def test_what_follows_a_truncate_in_flight_is_not_begun() -> None:
     """A truncate concerns every key, so nothing of its lane is in flight beside it."""
     lane, ledger = lane_of(ROW_BY_ROW)
@@ -182,12 +176,12 @@ async def test_what_follows_a_truncate_in_flight_is_not_begun() -> None:
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(lane.run(tasks, held.prepare, held.commit))
         lane.truncate()
-        await all_that_can_happen()
+        await turns()
         lane.push(("1",), DELETE)
-        await all_that_can_happen()
+        await turns()
         beside = len(held.begun)
         held.allowed.release()
-        await all_that_can_happen()
+        await turns()
         after = len(held.begun)
         held.allowed.release()
         lane.close()
@@ -214,7 +208,7 @@ async def test_younger_segments_leave_the_oldest_room_to_work() -> None:
             lane.push((str(number),), DELETE)
         counts = []
         for _ in range(8):
-            await all_that_can_happen()
+            await turns()
             counts.append((len(held.prepared), lane.workspace.used <= WORK))
             held.allowed.release()
         lane.close()
@@ -232,10 +226,10 @@ async def test_a_heavy_segment_is_worked_off_two_slices_at_a_time() -> None:
         ledger.complete(Lsn(9))
         seen = []
         for _ in range(4):
-            await all_that_can_happen()
+            await turns()
             seen.append((len(held.prepared), ledger.checkpoint()))
             held.allowed.release()
-        await all_that_can_happen()
+        await turns()
         lane.close()
         await running
     assert seen == [(2, Lsn(1)), (3, Lsn(1)), (4, Lsn(1)), (4, Lsn(1))]
@@ -252,8 +246,8 @@ async def test_the_oldest_segment_waits_for_no_younger_one() -> None:
             lane.push((str(number),), DELETE)
         for _ in range(4 * 3):
             held.allowed.release()
-        await all_that_can_happen()
-        await all_that_can_happen()
+        await turns()
+        await turns()
         committed = [batch.is_last for batch in held.committed]
         running.cancel()
     assert committed == 4 * [False, False, True]
@@ -284,10 +278,14 @@ class Hands:
         self._released: dict[Segment, asyncio.Event] = {}
         self._prepared: dict[int, Segment] = {}
 
-    async def prepare(self, segment: Segment) -> Batch:
-        """Wait until the segment is released."""
+    def prepare(self, segment: Segment, claim: Claim) -> "InHand":
+        """Begin with a segment."""
         self.begun.append(segment)
         self._released[segment] = asyncio.Event()
+        return InHand(self, segment)
+
+    async def held(self, segment: Segment) -> Batch:
+        """Wait until the segment is released."""
         await self._released[segment].wait()
         batch = Batch(truncate=segment.truncate)
         self._prepared[id(batch)] = segment
@@ -308,6 +306,17 @@ class Hands:
         return ["!" * segment.truncate + "".join(key for (key,) in segment.actions) for segment in segments]
 
 
+class InHand:
+    """A segment's only batch."""
+
+    def __init__(self, hands: Hands, segment: Segment) -> None:
+        self._hands, self._segment = hands, segment
+
+    async def next(self) -> Batch:
+        """Return it once it is released."""
+        return await self._hands.held(self._segment)
+
+
 async def turns() -> None:
     """Let everything happen that waits for nothing."""
     for _ in range(50):
@@ -321,7 +330,7 @@ async def at_work(
     """Give a lane at work whose segments are full with `rows`, and whoever holds what it begins."""
     binding = SimpleNamespace(name="blog", relation=SimpleNamespace(key_is_canonical=canonical))
     ledger = Ledger(Lsn(1), {"blog": Lsn(1)})
-    limits = Limits(rows=rows, size=1_000_000, delay=0.0, depth=depth, flight=1_000_000)
+    limits = Limits(rows=rows, size=1_000_000, delay=0.0, depth=depth, flight=1_000_000, work=WORK)
     lane = Lane(cast("Binding", binding), ledger, Budget(1_000_000), limits)
     hands = Hands(ledger)
     async with asyncio.TaskGroup() as tasks:
