@@ -18,6 +18,7 @@ from consumer.continuity import read_horizon
 from consumer.database import Connection
 from consumer.errors import ConfigInvalid
 from consumer.metadata import VectorizerState
+from consumer.ownership import load_ledger, require_own_table, require_vectorizer
 from consumer.target import TargetTable
 from slots.errors import PreconditionFailed
 
@@ -48,11 +49,13 @@ async def admit_vectorizers(
     slot = config.source.slot
     await _forget_removed(config, writer)
     known = await metadata.load_vectorizers(writer)
+    ledger = await load_ledger(writer)
     admitted = Vectorizers()
     for vectorizer in config.vectorizers:
         name, wanted = vectorizer.name, fingerprint(vectorizer, config.embedder)
         state = require_fingerprint(known.get(name), name, slot, wanted)
         try:
+            await require_own_table(writer, ledger, vectorizer.target)
             binding, table = await find(config, vectorizer, catalog, writer)
         except (PreconditionFailed, ConfigInvalid) as error:
             if starting and not state.paused:
@@ -113,18 +116,12 @@ def require_fingerprint(
 
     Raises PreconditionFailed where it is not set up, is another slot's, or was made otherwise.
     """
-    if state is None:
-        raise PreconditionFailed(f'vectorizer "{name}" is not set up', hint="run: walvec setup")
-    if state.slot != slot:
-        raise PreconditionFailed(
-            f'vectorizer "{name}" belongs to slot "{state.slot}"',
-            hint="give it another name or set [source] slot",
-        )
+    state = require_vectorizer(state, name, slot)
     changed = [key for key, value in wanted.items() if state.fingerprint.get(key) != value]
     if changed:
         raise PreconditionFailed(
             f'vectorizer "{name}": {" and ".join(changed)} changed since {state.target_table} was embedded',
-            hint=f"run: walvec backfill {name} (only what differs is embedded), or set it back",
+            hint=f"set it back, or run: walvec backfill {name}, which says what that costs and asks first",
         )
     return state
 

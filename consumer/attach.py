@@ -21,7 +21,9 @@ from consumer.continuity import Server, look_at_server, require_continuity
 from consumer.database import Connection, connect_source, connect_target, conninfo
 from consumer.fence import OwnSessions
 from consumer.metadata import Checkpoint
+from consumer.ownership import require_own_schema
 from consumer.pgvector import require_vectors
+from consumer.preconditions import require_to_run
 from consumer.route import streamed_tables
 from slots.errors import PreconditionFailed, SlotActive
 from slots.lsn import Lsn
@@ -64,6 +66,7 @@ async def attach(
     """
     writer = await _open(stack, connect_target(config, role="writer"))
     require_utf8(writer, "target")
+    await require_own_schema(writer)
     await metadata.require_schema(writer)
     await own.take_fence(writer, config.source.slot, wait=wait)
     await require_vectors(writer)
@@ -79,6 +82,7 @@ async def attach(
         connecting = opening.create_task(_connect_stream(config, stack))
         catalog = await _open(stack, connect_source(config, role="catalog"))
         require_utf8(catalog, "source")
+        await require_to_run(config, catalog, writer)
         server = await look_at_server(catalog)
         checkpoint, begin = await _checkpoint(config, writer, catalog, server)
         holder = uuid4()

@@ -266,21 +266,26 @@ def search(
     done(search.search(settings(config), name, query, limit=limit, as_json=as_json))
 
 
-@app.command(epilog=examples("walvec backfill blog"))
+@app.command(epilog=examples("walvec backfill blog", "walvec backfill --all --yes"))
 def backfill(
     *,
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The vectorizer.", autocompletion=vectorizer_names)
-    ],
+        str | None,
+        typer.Argument(metavar="NAME", help="The vectorizer.", autocompletion=vectorizer_names),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every vectorizer of the settings.")] = False,
+    yes: Yes = False,
     config: ConfigPath = None,
 ) -> None:
     """Read every row again, from the first key: after a change of expression or model, say.
 
-    A text that did not change keeps its vectors and costs no call to the service.
+    A text that did not change keeps its vectors and costs no call to the service. Where the settings changed,
+    it says first what is emptied and about how much is embedded, and asks.
     """
     from consumer.commands import backfill
 
-    done(backfill.restart(settings(config), name))
+    loaded = settings(config)
+    done(backfill.restart(loaded, backfill.choose(loaded, name, every=every), sure=yes))
 
 
 @app.command(epilog=examples("walvec resync", "walvec resync --yes --no-compare") + f"\n\n{EXIT_CODES}")
@@ -312,7 +317,10 @@ def teardown(
     yes: Yes = False,
     config: ConfigPath = None,
 ) -> None:
-    """Drop slot and publication. The source's tables are not touched."""
+    """Drop what setup made: slot and publication. The source's tables are not touched.
+
+    Says first what that is, and asks. What somebody else made is kept.
+    """
     from consumer.commands import teardown
 
     done(teardown.teardown(settings(config), tables=tables, sure=yes))

@@ -4,7 +4,8 @@ What must stand in one transaction with the vectors is written by `write`; this 
 shapes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,12 +21,14 @@ from consumer.actions import Key
 from consumer.database import Connection
 from consumer.dead_letter import DeadLetter
 from consumer.landmark import Landmark
-from slots.errors import PreconditionFailed
+from slots.errors import PreconditionFailed, SlotActive
 from slots.lsn import Lsn
 from slots.queries import load
 
 _QUERIES = load("metadata.sql")
 _MIGRATIONS = Path(slots.__file__).parent.parent / "sql" / "migrations"
+
+_COMMANDS = "walvec commands"  # like a slot's, which can bear no such name
 
 Phase = Literal["rows", "sweep", "index", "done"]
 
@@ -90,33 +93,54 @@ async def migrate(connection: Connection) -> list[int]:
         applied = await _applied(connection)
         for version, statements in _migrations():
             if version not in applied:
-                await connection.execute(statements)
+                await _apply(connection, statements)
                 await connection.execute(_QUERIES["record_migration"], {"version": version})
                 done.append(version)
     return done
 
 
+async def _apply(connection: Connection, statements: LiteralString) -> None:
+    try:
+        await connection.execute(statements)
+    except psycopg.errors.UniqueViolation as error:
+        # A target of two vectorizers was no error in version 1.
+        raise PreconditionFailed(
+            f"walvec's tables cannot be brought up to date: {error.diag.message_detail}",
+            hint="a target belongs to one vectorizer: DELETE the other FROM walvec.vectorizer",
+        ) from error
+
+
 async def require_schema(connection: Connection) -> None:
     """Raise PreconditionFailed unless walvec's schema is there and is this version's."""
     try:
-        is_there = await _holds(connection, "migration_table_exists")
-        applied = await _applied(connection) if is_there else set()
+        old = await outdated(connection)
     except psycopg.errors.InsufficientPrivilege as error:
         raise PreconditionFailed(
             "walvec's role may not use schema walvec in the target database",
             hint="GRANT USAGE ON SCHEMA walvec and ALL ON ALL TABLES IN SCHEMA walvec to it",
         ) from error
-    known = {version for version, _ in _migrations()}
-    if known - applied:
+    if old:
         raise PreconditionFailed(
             "walvec's tables in the target database are missing or of an older version",
             hint="run: walvec setup",
         )
+
+
+async def is_migrated(connection: Connection) -> bool:
+    """Whether walvec's tables are there, of whichever version."""
+    return await _holds(connection, "migration_table_exists")
+
+
+async def outdated(connection: Connection) -> bool:
+    """Whether walvec's tables lack a migration. Raises PreconditionFailed where they are newer."""
+    applied = await _applied(connection) if await is_migrated(connection) else set()
+    known = {version for version, _ in _migrations()}
     if applied - known:
         raise PreconditionFailed(
             "walvec's tables in the target database are of a newer version than this program",
             hint="upgrade walvec: pip install --upgrade walvec",
         )
+    return bool(known - applied)
 
 
 async def try_fence(connection: Connection, slot: str) -> bool:
@@ -128,6 +152,21 @@ async def try_fence(connection: Connection, slot: str) -> bool:
 async def release_fence(connection: Connection, slot: str) -> None:
     """Let another session become the slot's writer."""
     await connection.execute(_QUERIES["release_fence"], {"slot": slot})
+
+
+@asynccontextmanager
+async def only_command(connection: Connection) -> AsyncIterator[None]:
+    """Let one command at a time make or drop things for this target. Raises SlotActive for a second one."""
+    if not await try_fence(connection, _COMMANDS):
+        raise SlotActive(
+            "another walvec setup, resync or teardown is at work in this target",
+            hint="wait for it, then repeat",
+        )
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            await release_fence(connection, _COMMANDS)
 
 
 async def load_checkpoint(connection: Connection, slot: str) -> Checkpoint | None:

@@ -1,11 +1,16 @@
-"""Everything that must be so before `walvec run` can work, looked at one by one; changes nothing.
+"""Everything that must be so before walvec can work, looked at one by one; changes nothing.
+
+One list for all: `check` prints every finding, `setup` and `resync` raise the first that fails, and `run`
+those that it can ask for quickly, beside what it finds as it binds the vectorizers.
 
 The source's own conditions (WAL level, slot, plugin, publication, replica identities) are slots.probe's.
 Here are the expressions, the target database and its tables, and the embedder. What `walvec setup` will
 create is no failure; what stops setup or run is one, and comes with the statement that mends it.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from typing import Final
 
 import psycopg
@@ -15,17 +20,34 @@ from psycopg.rows import DictRow, dict_row
 from consumer.admission import require_fingerprint
 from consumer.bind import Binding, bind_to
 from consumer.config import Config, TableName, Vectorizer, fingerprint
+from consumer.continuity import look_at_server, require_continuity
 from consumer.creators import look_for_creators
 from consumer.database import Connection, connect_source, connect_target
 from consumer.embed import open_embedder
 from consumer.embed.dispatch import ask
 from consumer.embed.vectors import MAX_VECTOR_DIMENSIONS
-from consumer.metadata import load_vectorizers
+from consumer.metadata import (
+    Checkpoint,
+    VectorizerState,
+    is_migrated,
+    load_checkpoint,
+    load_vectorizers,
+    outdated,
+)
+from consumer.ownership import (
+    Ledger,
+    load_ledger,
+    require_free_target,
+    require_own_schema,
+    require_own_slot,
+    require_own_table,
+)
 from consumer.pgvector import require_vectors
 from consumer.target import TargetTable
 from slots.errors import PreconditionFailed, WalvecError
-from slots.probe import Finding, probe
-from slots.publication import Action, Published, published
+from slots.manage import inspect
+from slots.probe import Finding, probe, probe_server, require
+from slots.publication import Action, Published, find, published
 from slots.queries import load
 from slots.relation import describe
 from slots.settle import require_utf8
@@ -41,59 +63,161 @@ _ALL_ACTIONS: Final[frozenset[Action]] = frozenset({"insert", "update", "delete"
 _TEST_TEXT = "walvec asks whether the embedder answers."
 
 
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What the target database says of earlier setups; empty before the first.
+
+    Not `known` where it cannot be read, and then nothing follows from what is missing.
+    """
+
+    known: bool = True
+    ledger: Ledger = field(default_factory=Ledger)
+    vectorizers: Mapping[str, VectorizerState] = field(default_factory=dict)
+    checkpoint: Checkpoint | None = None
+
+
 async def examine(config: Config, *, offline: bool) -> list[Finding]:
     """Look at every precondition; `offline` leaves out the embedding service."""
-    findings = [] if config.vectorizers else [_nothing_to_do()]
-    bindings: dict[str, Binding] = {}
-    findings += [finding async for finding in _source(config, bindings)]
-    findings += [finding async for finding in _target(config, bindings)]
+    findings: list[Finding] = []
+    async with AsyncExitStack() as stack:
+        source = await _open(stack, "source", connect_source(config, role="check"), findings)
+        target = await _open(stack, "target", connect_target(config, role="check"), findings)
+        findings += await survey(config, source, target)
     findings.append(await _embedder(config, offline=offline))
     return findings
+
+
+async def _open(
+    stack: AsyncExitStack, subject: str, opening: Awaitable[Connection], findings: list[Finding]
+) -> Connection | None:
+    try:
+        return await stack.enter_async_context(await opening)
+    except WalvecError as error:
+        findings.append(Finding.of(subject, error))
+        return None
+
+
+async def survey(
+    config: Config, source: Connection | None, target: Connection | None, *, replaces_slot: bool = False
+) -> list[Finding]:
+    """Look at everything that `check` reports, and `setup` and `resync` require, in both databases.
+
+    A database that cannot be reached is None. `replaces_slot`: the slot that there is goes, so nothing rests
+    on where it stands.
+    """
+    findings = [] if config.vectorizers else [_nothing_to_do()]
+    bindings: dict[str, Binding] = {}
+    records, recorded = await _read_records(target, config) if target else (Records(known=False), [])
+    findings += recorded
+    if source:
+        slot = await _slot(config, source, records, replaced=replaces_slot) if records.known else []
+        spoken_for = {finding.subject for finding in slot}
+        found = [finding async for finding in _source(config, source, records, bindings)]
+        findings += [finding for finding in found if finding.subject not in spoken_for] + slot
+    if target:
+        findings += [finding async for finding in _target(config, target, records, bindings)]
+    return findings
+
+
+async def require_to_run(config: Config, source: Connection, target: Connection) -> None:
+    """Raise the first precondition of `run` that fails, in few round trips.
+
+    What is to be said of each vectorizer is said where it is bound, by the same functions.
+    """
+    require([] if config.vectorizers else [_nothing_to_do()])
+    require(await probe_server(source))
+    server = await _row(target, "target_server")
+    require([_server(server), _pgvector(await _row(target, "pgvector"), config)])
 
 
 def _nothing_to_do() -> Finding:
     return Finding("settings", "failed", "there is no [[vectorizer]]", "walvec init SCHEMA.TABLE --output -")
 
 
-def _failed(subject: str, error: WalvecError) -> Finding:
-    return Finding(subject, "failed", error.what, error.hint)
+# -- What earlier setups left -----------------------------------------------------------------------------
+
+
+async def _read_records(target: Connection, config: Config) -> tuple[Records, list[Finding]]:
+    """Read walvec's own tables, once it is certain that they are its own."""
+    subject, unknown = "walvec's records", Records(known=False)
+    try:
+        if not await require_own_schema(target) or not await is_migrated(target):
+            return Records(), []
+        if await outdated(target):
+            return unknown, [Finding(subject, "warning", "are of an older version", "walvec setup")]
+        checkpoint = await load_checkpoint(target, config.source.slot)
+        vectorizers = await load_vectorizers(target)
+        return Records(ledger=await load_ledger(target), vectorizers=vectorizers, checkpoint=checkpoint), []
+    except psycopg.errors.InsufficientPrivilege as error:
+        role = str((await _row(target, "target_server"))["role"])
+        remedy = _statement("grant_tables", schema=METADATA_SCHEMA, role=role)
+        detail = error.diag.message_primary or "cannot be read"
+        return unknown, [Finding(subject, "failed", detail, remedy)]
+    except WalvecError as error:
+        return unknown, [Finding.of(subject, error)]
+
+
+async def _slot(config: Config, source: Connection, records: Records, *, replaced: bool) -> list[Finding]:
+    """Say where the slot is not this walvec's, or does not fit its checkpoint: what `run` would say."""
+    name, checkpoint = config.source.slot, records.checkpoint
+    slot = await inspect(source, name)
+    subject = f'slot "{name}"'
+    try:
+        if checkpoint and not replaced:
+            require_continuity(name, slot, checkpoint, await look_at_server(source))
+        elif slot:
+            require_own_slot(slot, records.ledger)
+    except WalvecError as error:
+        return [Finding.of(subject, error)]
+    return [Finding(subject, "ok", "is replaced")] if replaced else []
 
 
 # -- The source -------------------------------------------------------------------------------------------
 
 
-async def _source(config: Config, bindings: dict[str, Binding]) -> AsyncIterator[Finding]:
+async def _source(
+    config: Config, connection: Connection, records: Records, bindings: dict[str, Binding]
+) -> AsyncIterator[Finding]:
     """Look at the source; fills `bindings` with the vectorizers whose table and expressions will do."""
-    try:
-        connection = await connect_source(config, role="check")
-    except WalvecError as error:
-        yield _failed("source", error)
-        return
-    async with connection:
-        source = config.source
-        tables = list(dict.fromkeys(vectorizer.table for vectorizer in config.vectorizers))
-        findings = await probe(
-            connection, slot=source.slot, plugin=source.plugin, publication=source.publication, tables=tables
+    source = config.source
+    tables = list(dict.fromkeys(vectorizer.table for vectorizer in config.vectorizers))
+    existing = await find(connection, source.publication)
+    maker = existing and records.ledger.maker("publication", source.publication, existing.oid)
+    subject = f'publication "{source.publication}"'
+    foreign = existing is not None and maker not in (None, source.slot)
+    if foreign:
+        yield Finding(
+            subject,
+            "failed",
+            f'was made for slot "{maker}"',
+            f"set [source] publication to a name of its own, {source.publication}_{source.slot} say",
         )
-        for finding in findings:
+    findings = await probe(
+        connection,
+        slot=source.slot,
+        plugin=source.plugin,
+        publication=source.publication,
+        tables=tables,
+        own_publication=existing.oid if existing and maker == source.slot else None,
+    )
+    for finding in findings:
+        if not (foreign and finding.subject == subject):
             yield finding
-        for finding in await look_for_creators(connection, source.search_path):
-            yield finding
-        said = {finding.detail for finding in findings}
-        for vectorizer in config.vectorizers:
-            subject = f"vectorizer {vectorizer.name}"
-            try:
-                bindings[vectorizer.name] = binding = await bind_before_setup(
-                    connection, vectorizer, source.publication
-                )
-            except WalvecError as error:
-                if error.what not in said:
-                    yield _failed(subject, error)
-            else:
-                key = ", ".join(binding.relation.key)
-                yield Finding(
-                    subject, "ok", f"{vectorizer.table} by ({key}); its expressions are valid", None
-                )
+    for finding in await look_for_creators(connection, source.search_path):
+        yield finding
+    said = {finding.detail for finding in findings}
+    for vectorizer in config.vectorizers:
+        subject = f"vectorizer {vectorizer.name}"
+        try:
+            bindings[vectorizer.name] = binding = await bind_before_setup(
+                connection, vectorizer, source.publication
+            )
+        except WalvecError as error:
+            if error.what not in said:
+                yield Finding.of(subject, error)
+        else:
+            key = ", ".join(binding.relation.key)
+            yield Finding(subject, "ok", f"{vectorizer.table} by ({key}); its expressions are valid", None)
 
 
 async def bind_before_setup(connection: Connection, vectorizer: Vectorizer, publication: str) -> Binding:
@@ -112,35 +236,47 @@ async def bind_before_setup(connection: Connection, vectorizer: Vectorizer, publ
 # -- The target -------------------------------------------------------------------------------------------
 
 
-async def _target(config: Config, bindings: Mapping[str, Binding]) -> AsyncIterator[Finding]:
+async def _target(
+    config: Config, connection: Connection, records: Records, bindings: Mapping[str, Binding]
+) -> AsyncIterator[Finding]:
     """Look at the target database, and at the target tables of what could be bound."""
+    server = await _row(connection, "target_server")
+    yield _server(server)
     try:
-        connection = await connect_target(config, role="check")
-    except WalvecError as error:
-        yield _failed("target", error)
-        return
-    async with connection:
-        server = await _row(connection, "target_server")
-        yield _server(server)
+        require_utf8(connection, "target")
+    except PreconditionFailed as error:
+        yield Finding.of("target encoding", error)
+    extension = await _row(connection, "pgvector")
+    yield _pgvector(extension, config)
+    if extension["installed"] is not None:
         try:
-            require_utf8(connection, "target")
+            await require_vectors(connection)
         except PreconditionFailed as error:
-            yield _failed("target encoding", error)
-        extension = await _row(connection, "pgvector")
-        yield _pgvector(extension, config)
-        if extension["installed"] is not None:
-            try:
-                await require_vectors(connection)
-            except PreconditionFailed as error:
-                yield _failed("pgvector's schema", error)
-        schemas = dict.fromkeys(vectorizer.target.schema for vectorizer in config.vectorizers)
-        for schema in (METADATA_SCHEMA, *schemas):
-            yield await _schema(connection, schema, server)
-        for name, binding in bindings.items():
-            table = TargetTable(binding.vectorizer, binding.key, config.embedder.dimensions)
-            yield await _table(connection, table, f"target of {name}", server["role"])
-        async for finding in _records(connection, config, server["role"]):
+            yield Finding.of("pgvector's schema", error)
+    schemas = dict.fromkeys(vectorizer.target.schema for vectorizer in config.vectorizers)
+    for schema in (METADATA_SCHEMA, *schemas):
+        yield await _schema(connection, schema, server)
+    for vectorizer in config.vectorizers:
+        if finding := _belongs(config, vectorizer, records):
             yield finding
+    for name, binding in bindings.items():
+        table = TargetTable(binding.vectorizer, binding.key, config.embedder.dimensions)
+        yield await _table(connection, table, f"target of {name}", server["role"], records.ledger)
+
+
+def _belongs(config: Config, vectorizer: Vectorizer, records: Records) -> Finding | None:
+    """Say whether vectorizer and target are this slot's, and its vectors of these settings."""
+    subject, slot = f"vectors of {vectorizer.name}", config.source.slot
+    state = records.vectorizers.get(vectorizer.name)
+    configured = {each.name for each in config.vectorizers}
+    try:
+        require_free_target(records.vectorizers, vectorizer.name, slot, vectorizer.target, configured)
+        if state is None:
+            return None
+        require_fingerprint(state, vectorizer.name, slot, fingerprint(vectorizer, config.embedder))
+    except PreconditionFailed as error:
+        return Finding.of(subject, error)
+    return Finding(subject, "ok", "made under these settings", None)
 
 
 def _server(server: DictRow) -> Finding:
@@ -195,47 +331,31 @@ async def _schema(connection: Connection, schema: str, server: DictRow) -> Findi
     return Finding(subject, "ok", "walvec setup creates it", None)
 
 
-async def _table(connection: Connection, table: TargetTable, subject: str, role: str) -> Finding:
-    """Say whether a target table has the shape and the rights that are needed, or can be made."""
-    found = await _row(connection, "target_table", **table.name._asdict())
-    if not found:
-        unknown = await _unknown_types(connection, table)
-        if unknown:
-            return Finding(subject, "failed", f"the type {unknown} is not in the target database", None)
-        return Finding(subject, "ok", f"{table.name}: walvec setup creates it", None)
-    if not found["may_write"]:
-        remedy = _statement("grant_table", table=table.name, role=role)
-        return Finding(subject, "failed", f"{table.name}: no right to write it", remedy)
+async def _table(
+    connection: Connection, table: TargetTable, subject: str, role: str, ledger: Ledger
+) -> Finding:
+    """Say whether a target table is walvec's to write and has the shape it needs, or can be made."""
     try:
+        if not await require_own_table(connection, ledger, table.name):
+            return await _new_table(connection, table, subject)
         await table.require(connection)
     except PreconditionFailed as error:
-        return _failed(subject, error)
-    if not found["owned"]:
+        return Finding.of(subject, error)
+    rights = await _row(connection, "target_table", **table.name._asdict())
+    if not rights["may_write"]:
+        remedy = _statement("grant_table", table=table.name, role=role)
+        return Finding(subject, "failed", f"{table.name}: no right to write it", remedy)
+    if not rights["owned"]:
         remedy = _statement("change_owner", table=table.name, role=role)
         return Finding(subject, "warning", f"{table.name}: only its owner can build the index", remedy)
     return Finding(subject, "ok", f"{table.name} has the shape it needs", None)
 
 
-async def _records(connection: Connection, config: Config, role: str) -> AsyncIterator[Finding]:
-    """Say which vectors were made under other settings, as far as setup has been run."""
-    try:
-        cursor = await connection.execute(load("metadata.sql")["migration_table_exists"])
-        known = await load_vectorizers(connection) if await cursor.fetchone() == (True,) else {}
-    except psycopg.errors.InsufficientPrivilege as error:
-        remedy = _statement("grant_tables", schema=METADATA_SCHEMA, role=role)
-        yield Finding("walvec's records", "failed", error.diag.message_primary or "cannot be read", remedy)
-        return
-    for vectorizer in config.vectorizers:
-        if (state := known.get(vectorizer.name)) is None:
-            continue
-        subject = f"vectors of {vectorizer.name}"
-        wanted = fingerprint(vectorizer, config.embedder)
-        try:
-            require_fingerprint(state, vectorizer.name, config.source.slot, wanted)
-        except PreconditionFailed as error:
-            yield _failed(subject, error)
-        else:
-            yield Finding(subject, "ok", "made under these settings", None)
+async def _new_table(connection: Connection, table: TargetTable, subject: str) -> Finding:
+    if unknown := await _unknown_types(connection, table):
+        detail = f"the type {unknown} is not in the target database"
+        return Finding(subject, "failed", detail, "create it there as it is in the source")
+    return Finding(subject, "ok", f"{table.name}: walvec setup creates it", None)
 
 
 async def _unknown_types(connection: Connection, table: TargetTable) -> str:
@@ -275,7 +395,7 @@ async def _embedder(config: Config, *, offline: bool) -> Finding:
         finally:
             await embedder.aclose()
     except WalvecError as error:
-        return _failed("embedder", error)
+        return Finding.of("embedder", error)
     said = "is configured, not asked" if offline else f"answers with {settings.dimensions} dimensions"
     model = "" if settings.model == settings.provider else f" {settings.model}"
     return Finding("embedder", "ok", f"{settings.provider}{model} {said}", None)

@@ -18,7 +18,7 @@ from consumer.database import Connection
 from consumer.embed import Vector
 from consumer.embed.vectors import MAX_VECTOR_DIMENSIONS
 from consumer.pgvector import vector_schema
-from consumer.table_name import MAX_NAME_BYTES, TableName
+from consumer.table_name import TableName
 from slots.errors import PreconditionFailed
 from slots.queries import load
 from slots.relation import Column, describe
@@ -43,7 +43,6 @@ class TargetTable:
         self.operator_class = f"{self._kind}_{operators}"
         digest = hashlib.blake2b(vectorizer.name.encode(), digest_size=8).hexdigest()
         self._staging = sql.Identifier("pg_temp", f"walvec_staging_{digest}")
-        self.index = TableName(self.name.schema, index_name(self.name.name))
         self._composed: dict[tuple[str, str], bytes] = {}
 
     def compose(self, name: str, connection: Connection) -> bytes:
@@ -59,7 +58,6 @@ class TargetTable:
     def _compose(self, name: str, schema: str, foreign: frozenset[str] = frozenset()) -> sql.Composed:
         return sql.SQL(_QUERIES[name]).format(
             target=key_sql.identifier(*self.name),
-            index=key_sql.identifier(*self.index[1 if name == "create_index" else 0 :]),
             operator_class=_sql(f"{schema}.{self.operator_class}"),
             operator=_sql(f"OPERATOR({schema}.{self.operator})"),
             vector=_sql(f"{schema}.{self.vector_type}"),
@@ -222,15 +220,6 @@ async def find_target(connection: Connection, vectorizer: Vectorizer, dimensions
     )
     await table.require(connection)
     return table
-
-
-def index_name(table: str) -> str:
-    """Return the name of a table's vector index, within PostgreSQL's 63 bytes."""
-    suffix = "_embedding_idx"
-    if len(table.encode()) + len(suffix) > MAX_NAME_BYTES:
-        suffix = f"_{hashlib.blake2b(table.encode(), digest_size=4).hexdigest()}{suffix}"
-        table = table.encode()[: MAX_NAME_BYTES - len(suffix)].decode(errors="ignore")
-    return table + suffix
 
 
 def _sql(text: str) -> sql.SQL:

@@ -5,9 +5,9 @@ a temporary slot, dropped at once.
 """
 
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Self
 
 import psycopg
 from psycopg import sql
@@ -16,7 +16,7 @@ from psycopg.rows import DictRow, dict_row
 from slots import manage
 from slots.catalog import QUERIES, statement
 from slots.errors import PreconditionFailed, SlotBlocked, WalvecError
-from slots.publication import exists, published
+from slots.publication import NotPublished, Publication, creation, find, published
 from slots.refusal import DEFAULT_LIBRARIES, allow_libraries, grant_replication
 from slots.relation import Relation, describe, quoted
 
@@ -29,12 +29,30 @@ _RESTART: Final = "then restart the server"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One precondition. `remedy` is what mends it, where it does not hold."""
+    """One precondition. `remedy` is what fixes it, where it does not hold.
+
+    `error` is what a command raises that needs it; without one, PreconditionFailed with these words.
+    """
 
     subject: str
     level: Level
     detail: str
     remedy: str | None = None
+    error: WalvecError | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(cls, subject: str, error: WalvecError) -> Self:
+        """Report what a command would raise."""
+        return cls(subject, "failed", error.what, error.hint, error)
+
+
+def require(findings: Iterable[Finding]) -> None:
+    """Raise the first finding that fails, in the words of `check`."""
+    for finding in findings:
+        if finding.level == "failed":
+            raise finding.error or PreconditionFailed(
+                f"{finding.subject}: {finding.detail}", hint=finding.remedy
+            )
 
 
 async def probe(
@@ -44,35 +62,60 @@ async def probe(
     plugin: str,
     publication: str,
     tables: Sequence[tuple[str, str]],
+    own_publication: int | None = None,
 ) -> list[Finding]:
     """Look at server, plugin, slot, tables (schema, name) and publication; `conn` is in autocommit.
 
-    What `walvec setup` makes is a warning where it is missing. Raises only if the connection breaks.
+    What `walvec setup` makes is a warning where it is missing. A publication is altered only where
+    `own_publication` is its oid. Raises only if the connection breaks.
     """
-    async with conn.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(QUERIES["server_state"])
-        state = await cursor.fetchone() or {}
-        await cursor.execute(QUERIES["may_replicate"])
-        state |= await cursor.fetchone() or {}
+    state = await _state(conn)
     known = await manage.inspect(conn, slot)
-    findings = [*_server(state, conn.info.server_version, known)]
+    findings = [*_server(state, conn.info.server_version), *_room(state, known)]
     ready = all(finding.level != "failed" for finding in findings)
-    findings += [await _plugin(conn, plugin, state, ready=ready), _slot(slot, known, plugin, state)]
+    findings += [await _plugin(conn, plugin, state, known, ready=ready), _slot(slot, known, plugin, state)]
     relations: list[Relation] = []
     async for finding, relation in _tables(conn, tables, state["role"]):
         findings.append(finding)
         relations += [relation] if relation else []
-    findings += [finding async for finding in _publication(conn, publication, relations)]
+    existing = await find(conn, publication)
+    if existing is None:
+        findings.append(await _new_publication(conn, publication, relations, state))
+    else:
+        own = existing.may_alter and existing.oid == own_publication
+        findings += [each async for each in _publication(conn, publication, existing, relations, own=own)]
     return findings
 
 
-def _server(state: DictRow, version: int, slot: manage.Slot | None) -> Iterator[Finding]:
+async def probe_server(conn: psycopg.AsyncConnection[Any]) -> list[Finding]:
+    """Look at the server alone, in two round trips: what `walvec run` can ask each time it starts."""
+    return [*_server(await _state(conn), conn.info.server_version)]
+
+
+async def _state(conn: psycopg.AsyncConnection[Any]) -> DictRow:
+    async with conn.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(QUERIES["server_state"])
+        state = await cursor.fetchone() or {}
+        await cursor.execute(QUERIES["may_replicate"])
+        return state | (await cursor.fetchone() or {})
+
+
+def _server(state: DictRow, version: int) -> Iterator[Finding]:
     yield _found(
         "server version", version >= _OLDEST_VERSION, state["version"], "upgrade to PostgreSQL 14 or later"
     )
     wal_level = state["wal_level"]
     remedy = f"{QUERIES['set_wal_level']}, {_RESTART}"
     yield _found("wal_level", wal_level == "logical", wal_level, remedy)
+    role, allowed = state["role"], state["allowed"]
+    detail = f"{role} {'may' if allowed else 'may not'} replicate"
+    yield _found("replication right", allowed, detail, grant_replication(role))
+    database = sql.Identifier(state["database"] + "_utf8")
+    remedy = f"{statement('create_utf8_database', database=database)}, then dump and restore into it"
+    yield _found("server encoding", state["encoding"] == "UTF8", state["encoding"], remedy)
+
+
+def _room(state: DictRow, slot: manage.Slot | None) -> Iterator[Finding]:
     yield _found(
         "replication slots",
         slot is not None or state["slots"] < state["max_slots"],
@@ -85,12 +128,6 @@ def _server(state: DictRow, version: int, slot: manage.Slot | None) -> Iterator[
         f"{state['senders']} of {state['max_senders']} in use",
         _raise_limit("set_max_senders", state["max_senders"]),
     )
-    role, allowed = state["role"], state["allowed"]
-    detail = f"{role} {'may' if allowed else 'may not'} replicate"
-    yield _found("replication right", allowed, detail, grant_replication(role))
-    database = sql.Identifier(state["database"] + "_utf8")
-    remedy = f"{statement('create_utf8_database', database=database)}, then dump and restore into it"
-    yield _found("server encoding", state["encoding"] == "UTF8", state["encoding"], remedy)
     yield _retention(state["keep_size"])
 
 
@@ -114,7 +151,9 @@ def _retention(keep_size: str) -> Finding:
     )
 
 
-async def _plugin(conn: psycopg.AsyncConnection[Any], plugin: str, state: DictRow, *, ready: bool) -> Finding:
+async def _plugin(
+    conn: psycopg.AsyncConnection[Any], plugin: str, state: DictRow, slot: manage.Slot | None, *, ready: bool
+) -> Finding:
     subject = f"output plugin {plugin}"
     allowed = None if state["libraries"] is None else _libraries(state["libraries"])
     # Where several were given as one string, which allows none of them, the remedy takes it apart.
@@ -122,6 +161,8 @@ async def _plugin(conn: psycopg.AsyncConnection[Any], plugin: str, state: DictRo
     remedy = allow_libraries(list(dict.fromkeys([plugin, *known])))
     if allowed is not None and plugin not in allowed:
         return Finding(subject, "failed", "not in output_plugin_libraries", remedy)
+    if slot is not None and slot.plugin == plugin:
+        return Finding(subject, "ok", "is the slot's")
     if not ready:
         detail = "not tried: a slot cannot be made yet"
         return Finding(subject, "warning", detail, "mend what failed and check again")
@@ -131,7 +172,7 @@ async def _plugin(conn: psycopg.AsyncConnection[Any], plugin: str, state: DictRo
     except SlotBlocked:
         return Finding(subject, "ok", "can be loaded")
     except WalvecError as error:
-        return Finding(subject, "failed", error.what, error.hint)
+        return Finding.of(subject, error)
     await manage.drop(conn, trial)
     return Finding(subject, "ok", "can be used")
 
@@ -165,7 +206,7 @@ async def _tables(
         try:
             relation = await describe(conn, schema, name)
         except PreconditionFailed as error:
-            yield Finding(subject, "failed", error.what, error.hint), None
+            yield Finding.of(subject, error), None
             continue
         detail = f"rows are identified by {', '.join(relation.key)}"
         yield Finding(subject, "ok", detail), relation
@@ -190,19 +231,56 @@ async def _readable(conn: psycopg.AsyncConnection[Any], relation: Relation, role
     return None
 
 
-async def _publication(
-    conn: psycopg.AsyncConnection[Any], publication: str, relations: Sequence[Relation]
-) -> AsyncIterator[Finding]:
+async def _new_publication(
+    conn: psycopg.AsyncConnection[Any], publication: str, relations: Sequence[Relation], state: DictRow
+) -> Finding:
+    """Say whether setup can make the publication, which takes the owner of every table."""
     subject = f'publication "{publication}"'
-    if not await exists(conn, publication):
-        yield Finding(subject, "warning", "there is none yet", "walvec setup")
-        return
-    yield Finding(subject, "ok", "exists")
+    async with conn.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(QUERIES["publishing_rights"], {"oids": [relation.oid for relation in relations]})
+        rights = await cursor.fetchone() or {}
+    role = state["role"]
+    if rights["not_owned"]:
+        remedy = creation(publication, relations)
+        detail = (
+            f"there is none, and {role} may not make it: it does not own {', '.join(rights['not_owned'])}"
+        )
+        return Finding(subject, "failed", detail, f"as the owner of the tables: {remedy}")
+    if not rights["may_create"]:
+        database = sql.Identifier(state["database"])
+        remedy = statement("grant_create", database=database, role=sql.Identifier(role))
+        return Finding(subject, "failed", f"there is none, and {role} has no right to make it", remedy)
+    return Finding(subject, "warning", "there is none yet", "walvec setup")
+
+
+async def _publication(
+    conn: psycopg.AsyncConnection[Any],
+    publication: str,
+    existing: Publication,
+    relations: Sequence[Relation],
+    *,
+    own: bool,
+) -> AsyncIterator[Finding]:
+    yield Finding(f'publication "{publication}"', "ok", f"exists, owned by role {existing.owner}")
     for relation in relations:
-        subject = f'{quoted(relation.schema, relation.name)} in publication "{publication}"'
+        table = quoted(relation.schema, relation.name)
+        subject = f'{table} in publication "{publication}"'
         try:
             part = await published(conn, publication, relation)
+        except NotPublished as error:
+            if own and await _owns(conn, relation):
+                yield Finding(subject, "warning", "is not published yet", "walvec setup")
+                continue
+            what = error.what if own else f"{error.what}, and setup alters only what it made"
+            yield Finding.of(subject, NotPublished(f"{what} (owner: {existing.owner})", hint=error.hint))
         except PreconditionFailed as error:
-            yield Finding(subject, "failed", error.what, error.hint)
+            yield Finding.of(subject, error)
         else:
             yield Finding(subject, "ok", f"publishes {', '.join(sorted(part.actions))}")
+
+
+async def _owns(conn: psycopg.AsyncConnection[Any], relation: Relation) -> bool:
+    async with conn.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(QUERIES["publishing_rights"], {"oids": [relation.oid]})
+        row = await cursor.fetchone() or {}
+    return not row["not_owned"]

@@ -36,10 +36,21 @@ class NotPublished(PreconditionFailed):
     """The publication is there and the table is not in it."""
 
 
-async def exists(conn: psycopg.AsyncConnection[Any], publication: str) -> bool:
-    """Whether there is a publication of that name."""
-    cursor = await conn.execute(QUERIES["publication"], {"publication": publication})
-    return await cursor.fetchone() is not None
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A publication that is there: which one, and whose."""
+
+    oid: int
+    owner: str
+    may_alter: bool  # this role has its owner's rights
+
+
+async def find(conn: psycopg.AsyncConnection[Any], publication: str) -> Publication | None:
+    """Look a publication up by its name."""
+    async with reading(conn) as cursor:
+        await cursor.execute(QUERIES["publication"], {"publication": publication})
+        row = await cursor.fetchone()
+    return Publication(row["oid"], row["owner"], row["may_alter"]) if row else None
 
 
 async def published(conn: psycopg.AsyncConnection[Any], publication: str, relation: Relation) -> Published:
@@ -88,6 +99,14 @@ async def create(conn: psycopg.AsyncConnection[Any], publication: str, tables: S
         return
     names = sql.SQL(", ").join(sql.Identifier(table.schema, table.name) for table in tables)
     await _execute(conn, "create_publication", publication=sql.Identifier(publication), tables=names)
+
+
+def creation(publication: str, tables: Sequence[Relation]) -> str:
+    """Write out the statement that `create` runs, for whoever may run it."""
+    if not tables:
+        return statement("create_empty_publication", publication=sql.Identifier(publication))
+    names = sql.SQL(", ").join(sql.Identifier(table.schema, table.name) for table in tables)
+    return statement("create_publication", publication=sql.Identifier(publication), tables=names)
 
 
 async def add_table(conn: psycopg.AsyncConnection[Any], publication: str, table: Relation) -> None:

@@ -206,9 +206,3 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
 -- name: release_fence
 -- At once; the end of a session would release it too, in the server's own time.
 SELECT pg_advisory_unlock(hashtext('walvec'), hashtext(%(slot)s))
-
--- name: schema_is_unused
-SELECT NOT EXISTS (SELECT FROM walvec.checkpoint) AND NOT EXISTS (SELECT FROM walvec.vectorizer)
-
--- name: drop_schema
-DROP SCHEMA walvec CASCADE

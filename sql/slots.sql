@@ -164,9 +164,11 @@ GROUP BY i.indrelid, i.indexrelid, ic.relname, i.indisprimary, i.indisreplident,
 ORDER BY i.indrelid, i.indisprimary DESC, i.indnkeyatts, ic.relname
 
 -- name: publication
--- What a publication publishes. `version` changes where it was altered, but not where tables joined or left.
+-- What a publication publishes, and whose it is. `version` changes where it was altered, but not where tables joined or
+-- left.
 SELECT pubinsert AS insert, pubupdate AS update, pubdelete AS delete, pubtruncate AS truncate,
-    concat_ws('/', oid, xmin) AS version
+    concat_ws('/', oid, xmin) AS version, oid, pg_get_userbyid(pubowner) AS owner,
+    pg_has_role(pubowner, 'USAGE') AS may_alter
 FROM pg_publication
 WHERE pubname = %(publication)s::text
 
@@ -234,6 +236,21 @@ WHERE p.pubname = %(publication)s::text AND (
         )
     )
 )
+
+-- name: publishing_rights
+-- What CREATE PUBLICATION and ALTER PUBLICATION ask for: the right to CREATE here, and each table's owner's.
+SELECT
+    has_database_privilege(current_database(), 'CREATE') AS may_create,
+    (
+        SELECT array_agg(n.nspname || '.' || c.relname ORDER BY n.nspname, c.relname)
+        FROM pg_class AS c
+        JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE c.oid = ANY (%(oids)s::oid[]) AND NOT pg_has_role(c.relowner, 'USAGE')
+    ) AS not_owned
+
+-- name: grant_create
+-- Remedy: the right to make a publication.
+GRANT CREATE ON DATABASE {database} TO {role}
 
 -- name: create_publication
 -- Publish tables, with all their columns, rows and actions.

@@ -37,9 +37,6 @@ ALTER TABLE {target} ALTER COLUMN embedding TYPE {vector} USING NULL::{vector}
 -- name: empty_target
 TRUNCATE {target}
 
--- name: drop_target
-DROP TABLE IF EXISTS {target}
-
 -- name: create_staging
 -- Rows on their way in, in the writer's session. A vector that is null stays the one the target holds for that hash.
 CREATE TEMPORARY TABLE IF NOT EXISTS {staging} (
@@ -94,13 +91,36 @@ SELECT DISTINCT {key} FROM {target} AS t WHERE {follows} ORDER BY {key_order} LI
 -- name: target_is_empty
 SELECT NOT EXISTS (SELECT FROM {target})
 
--- name: index_state
--- Whether the index of the given name is valid, and of the given operator class. An invalid one is what a crash left
--- of its building, one of another class is another metric's.
-SELECT i.indisvalid AND o.opcname = %(operator_class)s
+-- name: target_indexes
+-- The target's indexes, and which of them serve a search by the given operator class: hnsw, over every row's embedding.
+-- An invalid one is what a crash left of its building, one of another class is another metric's.
+SELECT
+    i.indexrelid AS oid, n.nspname AS schema, c.relname AS name,
+    coalesce(
+        i.indisvalid AND am.amname = 'hnsw' AND o.opcname = %(operator_class)s AND a.attname = 'embedding'
+            AND i.indnkeyatts = 1 AND i.indpred IS NULL,
+        false
+    ) AS serves
 FROM pg_index AS i
+JOIN pg_class AS c ON c.oid = i.indexrelid
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+JOIN pg_am AS am ON am.oid = c.relam
 JOIN pg_opclass AS o ON o.oid = i.indclass[0]
-WHERE i.indrelid = %(target)s::regclass AND i.indexrelid = to_regclass(%(index)s)
+LEFT JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+WHERE i.indrelid = %(target)s::regclass
+
+-- name: taken_names
+-- Which of these names something in the schema bears already.
+SELECT c.relname::text
+FROM pg_class AS c
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s::text AND c.relname = ANY (%(names)s::text[])
+
+-- name: slot_of_target
+SELECT slot FROM walvec.vectorizer WHERE target_table = %(target)s
+
+-- name: index_oid
+SELECT to_regclass(%(index)s)::oid
 
 -- name: create_index
 CREATE INDEX CONCURRENTLY {index} ON {target} USING hnsw (embedding {operator_class})

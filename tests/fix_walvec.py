@@ -427,7 +427,7 @@ class Sidecar:
 
     def backfill(self, name: str = "blog") -> None:
         """`walvec backfill NAME`."""
-        asyncio.run(backfill.restart(self.config, name))
+        asyncio.run(backfill.restart(self.config, [name], sure=True))
 
     def once(self, timeout: float = TIMEOUT) -> None:
         """`walvec run --once`."""

@@ -1,7 +1,6 @@
 """`walvec check`: every precondition, a row each."""
 
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.text import Text
@@ -23,10 +22,14 @@ async def report(config: Config, path: Path | None, *, offline: bool, as_json: b
         findings.append(finding)
     good = all(finding.level != "failed" for finding in findings)
     if as_json:
-        print_json({"ok": good, "findings": [asdict(finding) for finding in findings]})
+        print_json({"ok": good, "findings": [_document(finding) for finding in findings]})
     else:
         _print(findings)
     return good
+
+
+def _document(finding: Finding) -> dict[str, object]:
+    return {name: getattr(finding, name) for name in ("subject", "level", "detail", "remedy")}
 
 
 def _print(findings: list[Finding]) -> None:

@@ -8,23 +8,27 @@ The old checkpoint goes first. From then on a crash leaves a slot without a chec
 refuses both, and `resync` or `setup` begins again.
 """
 
+from contextlib import AsyncExitStack
+
 import typer
 from psycopg import sql
 
 from consumer import metadata
-from consumer.admission import require_fingerprint
 from consumer.commands import setup
 from consumer.commands.output import byte_size, confirm
-from consumer.config import Config, TableName, fingerprint
+from consumer.config import Config, TableName
 from consumer.continuity import look_at_server
-from consumer.database import Connection, connect_source_for_changes, connect_target
+from consumer.database import Connection, connect_source, connect_source_for_changes, connect_target
 from consumer.failpoint import failpoint
 from consumer.keys import identifier
 from consumer.metadata import VectorizerState
+from consumer.ownership import require_own_schema
+from consumer.preconditions import survey
 from consumer.supervise import supervise
 from slots import manage
 from slots.errors import PreconditionFailed, SlotActive
 from slots.manage import Slot
+from slots.probe import require
 from slots.queries import load
 from slots.relation import Relation, describe
 from slots.settle import require_utf8
@@ -39,22 +43,28 @@ async def resync(config: Config, *, time_limit: float, compare: bool, sure: bool
     async with (
         await connect_target(config, role="resync") as target,
         await connect_source_for_changes(config) as source,
+        metadata.only_command(target),
     ):
         require_utf8(source, "source")
         require_utf8(target, "target")
+        await require_own_schema(target)
         await metadata.require_schema(target)
         if not await metadata.try_fence(target, config.source.slot):
             raise SlotActive(
                 f'another walvec writes for slot "{config.source.slot}"', hint="stop it, then resync"
             )
         slot = await _own_slot(config, source)
-        await _require_settings(config, target)
-        relations = [await describe(source, *vectorizer.table) for vectorizer in config.vectorizers]
-        confirm(await _loss(config, source, slot, relations), sure=sure)
-        await _tell_of_another_server(config, source, target)
-        await setup.publish(config, source, relations)
-        await setup.create_targets(config, target)
-        await _begin_anew(config, source, target, slot, time_limit)
+        async with await connect_source(config, role="resync") as catalog:
+            require(await survey(config, catalog, target, replaces_slot=True))
+            relations = [await describe(catalog, *vectorizer.table) for vectorizer in config.vectorizers]
+            confirm(await _loss(config, source, slot, relations), sure=sure)
+            await _tell_of_another_server(config, source, target)
+            async with AsyncExitStack() as undo:
+                site = setup.Site(config, source, target, undo)
+                await setup.publish(site, relations)
+                await setup.create_targets(site, catalog)
+                await _begin_anew(site, slot, time_limit)
+                undo.pop_all()
         await metadata.release_fence(target, config.source.slot)
     if compare:
         await _compare(config)
@@ -81,15 +91,6 @@ def _foreign(name: str, how: str) -> PreconditionFailed:
     return PreconditionFailed(
         f'slot "{name}" {how}', hint="it is somebody else's: set [source] slot to another name"
     )
-
-
-async def _require_settings(config: Config, target: Connection) -> None:
-    """Refuse what `run` would refuse, before anything is dropped."""
-    known = await metadata.load_vectorizers(target)
-    for vectorizer in config.vectorizers:
-        if state := known.get(vectorizer.name):
-            wanted = fingerprint(vectorizer, config.embedder)
-            require_fingerprint(state, vectorizer.name, config.source.slot, wanted)
 
 
 async def _loss(config: Config, source: Connection, slot: Slot | None, relations: list[Relation]) -> str:
@@ -123,22 +124,20 @@ async def _tell_of_another_server(config: Config, source: Connection, target: Co
         )
 
 
-async def _begin_anew(
-    config: Config, source: Connection, target: Connection, slot: Slot | None, time_limit: float
-) -> None:
+async def _begin_anew(site: setup.Site, slot: Slot | None, time_limit: float) -> None:
     """Put a new slot and its checkpoint in the place of what there is."""
-    name = config.source.slot
-    await metadata.delete_checkpoint(target, name)
+    name = site.slot
+    await metadata.delete_checkpoint(site.target, name)
     failpoint("resync-checkpoint")
     if slot is not None:
-        await manage.drop(source, name)
+        await manage.drop(site.source, name)
         typer.echo(f"dropped slot {name}")
     failpoint("resync-drop")
-    beginning = await manage.create(source, name, config.source.plugin, time_limit=time_limit)
+    beginning = await setup.make_slot(site, time_limit)
     failpoint("resync-slot")
-    await setup.begin(config, source, target, beginning)
+    await setup.begin(site, beginning)
     failpoint("resync-begin")
-    typer.echo(f"created slot {name}, which begins at {beginning}")
+    typer.echo(f"slot {name} begins at {beginning}")
 
 
 async def _compare(config: Config) -> None:

@@ -1,10 +1,18 @@
 """`walvec setup`: publication, slot, schema and target tables, in an order that a crash anywhere leaves
 repeatable.
 
+Everything that could stop it is looked at before anything is made. What fails all the same undoes what was
+made in this run, in the opposite order, so that no slot stays that keeps WAL for nobody.
+
 The publication comes before the slot, because a slot decodes with the catalog of its time; the slot comes
 before the first checkpoint, which says where it begins; the backfill, which `run` does, covers everything
-before that.
+before that. Each is recorded in `walvec.made` before it is made: what a crash leaves behind has an owner.
 """
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TypeVar
 
 import psycopg
 
@@ -12,59 +20,92 @@ from consumer import metadata
 from consumer.admission import require_fingerprint
 from consumer.bind import bind
 from consumer.commands.output import say
-from consumer.config import Config, fingerprint
+from consumer.config import Config, Vectorizer, fingerprint
 from consumer.continuity import look_at_server
 from consumer.database import Connection, connect_source, connect_source_for_changes, connect_target
 from consumer.failpoint import failpoint
 from consumer.metadata import Checkpoint
+from consumer.ownership import (
+    Kind,
+    Made,
+    announce,
+    drop_records,
+    find_relation,
+    forget,
+    hand_over,
+    load_ledger,
+    record,
+    require_own_schema,
+    require_own_slot,
+    require_own_table,
+)
 from consumer.pgvector import find_vectors, require_vectors
+from consumer.preconditions import survey
 from consumer.target import TargetTable
 from consumer.visibility import Snapshot
 from slots import manage, publication
-from slots.errors import PreconditionFailed, SlotLost
+from slots.errors import PreconditionFailed, WalvecError
 from slots.lsn import Lsn
+from slots.probe import require
 from slots.queries import load
 from slots.relation import Relation, describe
 from slots.settle import require_utf8
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where things are made, and how to undo it: what `undo` holds is called where not all can be made."""
+
+    config: Config
+    source: Connection
+    target: Connection
+    undo: AsyncExitStack
+
+    @property
+    def slot(self) -> str:
+        """The slot that all is made for."""
+        return self.config.source.slot
 
 
 async def setup(config: Config, *, time_limit: float) -> None:
     """Create what is missing; safe to repeat. Waits for open write transactions up to `time_limit` seconds.
 
-    Raises PreconditionFailed with the statement that mends it, SlotLost where slot and checkpoint do not fit.
+    Raises what `check` reports as failed, before anything is made.
     """
     async with (
+        await connect_source(config, role="setup") as catalog,
         await connect_source_for_changes(config) as source,
         await connect_target(config, role="setup") as target,
+        metadata.only_command(target),
     ):
         require_utf8(source, "source")
         require_utf8(target, "target")
-        relations = [await describe(source, *vectorizer.table) for vectorizer in config.vectorizers]
-        await publish(config, source, relations)
-        failpoint("setup-publication")
-        await _prepare_target(target)
-        await _create_slot(config, source, target, time_limit)
-        failpoint("setup-checkpoint")
-        await create_targets(config, target)
+        await _upgrade(target)
+        require(await survey(config, catalog, target))
+        relations = [await describe(catalog, *vectorizer.table) for vectorizer in config.vectorizers]
+        async with AsyncExitStack() as undo:
+            site = Site(config, source, target, undo)
+            await _prepare_target(site)
+            await publish(site, relations)
+            failpoint("setup-publication")
+            await _create_slot(site, time_limit)
+            failpoint("setup-checkpoint")
+            await create_targets(site, catalog)
+            undo.pop_all()
     say("set up; run: walvec run")
 
 
-async def publish(config: Config, source: Connection, relations: list[Relation]) -> None:
-    """Let the publication hold every table. One without a usable replica identity was refused before."""
-    name = config.source.publication
-    if not await publication.exists(source, name):
-        await publication.create(source, name, relations)
-        say(f"created publication {name}")
-        return
-    for relation in relations:
-        try:
-            await publication.published(source, name, relation)
-        except publication.NotPublished:
-            await publication.add_table(source, name, relation)
-            say(f"added {relation.schema}.{relation.name} to publication {name}")
+async def _upgrade(target: Connection) -> None:
+    """Bring walvec's tables up to date, where they are there: nothing can be known of older ones."""
+    if await require_own_schema(target) and await metadata.is_migrated(target):
+        for version in await metadata.migrate(target):
+            say(f"brought schema walvec to version {version}")
 
 
-async def _prepare_target(target: Connection) -> None:
+async def _prepare_target(site: Site) -> None:
+    target = site.target
     if not await find_vectors(target):
         try:
             await target.execute(load("target.sql")["create_extension"])
@@ -76,52 +117,127 @@ async def _prepare_target(target: Connection) -> None:
         await find_vectors(target)
         say("created extension vector")
     await require_vectors(target)
-    for version in await metadata.migrate(target):
-        say(f"created schema walvec, version {version}")
+    async with target.transaction():
+        existed = await require_own_schema(target)
+        done = await metadata.migrate(target)
+        if not existed:
+            await record(target, Made(site.slot, "schema", "walvec", None))
+    if done:
+        say("created walvec's tables in schema walvec")
+        _on_failure(site, "walvec's tables", lambda: drop_records(target))
 
 
-async def _create_slot(config: Config, source: Connection, target: Connection, time_limit: float) -> None:
+async def publish(site: Site, relations: list[Relation]) -> None:
+    """Let the publication hold every table. One without a usable replica identity was refused before."""
+    name = site.config.source.publication
+    existing = await publication.find(site.source, name)
+    if existing is None:
+        await _make(
+            site,
+            "publication",
+            name,
+            lambda: publication.create(site.source, name, relations),
+            lambda: publication.drop(site.source, name),
+        )
+        existing = await publication.find(site.source, name)
+    if existing:
+        await _record_oid(site, "publication", name, existing.oid)
+    for relation in relations:
+        try:
+            await publication.published(site.source, name, relation)
+        except publication.NotPublished:
+            await publication.add_table(site.source, name, relation)
+            say(f"added {relation.schema}.{relation.name} to publication {name}")
+
+
+async def _create_slot(site: Site, time_limit: float) -> None:
     """Make the slot and its first checkpoint, which belong together."""
-    name = config.source.slot
-    checkpoint = await metadata.load_checkpoint(target, name)
-    slot = await manage.inspect(source, name)
-    if slot is None and checkpoint is not None:
-        raise SlotLost(
-            f'slot "{name}" is gone; changes since {checkpoint.lsn} are missing', hint="run: walvec resync"
-        )
+    if await metadata.load_checkpoint(site.target, site.slot):
+        return
+    slot = await manage.inspect(site.source, site.slot)
     if slot is None:
-        await manage.create(source, name, config.source.plugin, time_limit=time_limit)
-        say(f"created slot {name}")
-        slot = await manage.inspect(source, name)
+        beginning = await make_slot(site, time_limit)
+    else:
+        # A crash came between the slot and its checkpoint.
+        require_own_slot(slot, await load_ledger(site.target))
+        _drop_on_failure(site, "slot", site.slot, lambda: manage.drop(site.source, site.slot))
+        beginning = slot.confirmed_flush_lsn or Lsn(0)
     failpoint("setup-slot")
-    if slot is None or slot.confirmed_flush_lsn is None:
-        raise PreconditionFailed(
-            f'slot "{name}" is no logical slot', hint="set [source] slot to another name"
-        )
-    if slot.plugin != config.source.plugin:
-        raise PreconditionFailed(
-            f'slot "{name}" is of plugin {slot.plugin}',
-            hint="set [source] slot to another name, or drop that slot",
-        )
-    if checkpoint is None:
-        await begin(config, source, target, slot.confirmed_flush_lsn)
+    await begin(site, beginning)
 
 
-async def begin(config: Config, source: Connection, target: Connection, lsn: Lsn) -> None:
+async def make_slot(site: Site, time_limit: float) -> Lsn:
+    """Make the slot; return where its stream begins."""
+    name, plugin = site.slot, site.config.source.plugin
+    return await _make(
+        site,
+        "slot",
+        name,
+        lambda: manage.create(site.source, name, plugin, time_limit=time_limit),
+        lambda: manage.drop(site.source, name),
+    )
+
+
+async def _make(
+    site: Site, kind: Kind, name: str, create: Callable[[], Awaitable[T]], drop: Callable[[], Awaitable[None]]
+) -> T:
+    """Make one thing that is recorded first, and forgotten where it cannot be made."""
+    announced = await announce(site.target, site.slot, kind, name)
+    try:
+        result = await create()
+    except Exception:
+        if announced:
+            await forget(site.target, site.slot, kind, name)
+        raise
+    _drop_on_failure(site, kind, name, drop)
+    say(f"created {kind} {name}")
+    return result
+
+
+async def _record_oid(site: Site, kind: Kind, name: str, oid: int) -> None:
+    """Record which of that name it is, where so far any of it would count as made."""
+    if (await load_ledger(site.target)).maker(kind, name, oid) == site.slot:
+        await record(site.target, Made(site.slot, kind, name, oid))
+
+
+def _drop_on_failure(site: Site, kind: Kind, name: str, drop: Callable[[], Awaitable[None]]) -> None:
+    async def undo() -> None:
+        await drop()
+        await forget(site.target, site.slot, kind, name)
+
+    _on_failure(site, f"{kind} {name}", undo)
+
+
+def _on_failure(site: Site, thing: str, undo: Callable[[], Awaitable[object]]) -> None:
+    """Undo one thing if what comes after it fails; say so, and where even that fails."""
+
+    async def attempt() -> None:
+        try:
+            await undo()
+        except (psycopg.Error, WalvecError):
+            say(f"{thing} could not be removed again; run: walvec teardown", err=True)
+        else:
+            say(f"removed {thing} again", err=True)
+
+    site.undo.push_async_callback(attempt)
+
+
+async def begin(site: Site, lsn: Lsn) -> None:
     """Save a new slot's first checkpoint. Whatever was embedded under an earlier one is compared again.
 
     A transaction that committed before the slot's beginning, but is not visible yet, would be in neither the
     stream nor a read: so the reads wait for all that are in progress now.
     """
-    name = config.source.slot
-    server = await look_at_server(source)
-    checkpoint = Checkpoint(server.system_identifier, server.timeline, lsn, await _in_progress(source))
+    target, name = site.target, site.slot
+    server = await look_at_server(site.source)
+    checkpoint = Checkpoint(server.system_identifier, server.timeline, lsn, await _in_progress(site.source))
     async with target.transaction():
         await metadata.delete_checkpoint(target, name)
         await metadata.begin_checkpoint(target, name, checkpoint)
         for state in (await metadata.load_vectorizers(target)).values():
             if state.slot == name:
                 await metadata.begin_epoch(target, state.name, name, state.fingerprint)
+    _on_failure(site, f"checkpoint of slot {name}", lambda: metadata.delete_checkpoint(target, name))
 
 
 async def _in_progress(source: Connection) -> tuple[int, ...]:
@@ -130,21 +246,50 @@ async def _in_progress(source: Connection) -> tuple[int, ...]:
     return Snapshot.parse(snapshot).running
 
 
-async def create_targets(config: Config, target: Connection) -> None:
+async def create_targets(site: Site, catalog: Connection) -> None:
     """Create the target tables and enter the vectorizers, as far as they are missing."""
-    known = await metadata.load_vectorizers(target)
-    async with await connect_source(config, role="setup") as source:
-        for vectorizer in config.vectorizers:
-            binding = await bind(source, vectorizer, config.source.publication)
-            wanted = fingerprint(vectorizer, config.embedder)
-            if vectorizer.name in known:
-                require_fingerprint(known[vectorizer.name], vectorizer.name, config.source.slot, wanted)
-            async with target.transaction():
-                table = TargetTable(vectorizer, binding.key, config.embedder.dimensions)
-                if not await table.columns(target):
-                    say(f"created table {vectorizer.target}")
-                await table.create(target)
-                if vectorizer.name not in known:
-                    await metadata.add_vectorizer(target, vectorizer.name, config.source.slot, wanted)
-                    say(f"added vectorizer {vectorizer.name}; its existing rows are embedded by: walvec run")
+    done: list[str] = []
+    async with site.target.transaction():
+        await _take_over(site, done)
+        for vectorizer in site.config.vectorizers:
+            await _create_target(site, catalog, vectorizer, done)
             failpoint("setup-target")
+    for words in done:
+        say(words)
+
+
+async def _take_over(site: Site, done: list[str]) -> None:
+    """Forget vectorizers of this slot that are no longer configured, where another one takes their target."""
+    targets = {str(vectorizer.target): vectorizer.name for vectorizer in site.config.vectorizers}
+    for state in (await metadata.load_vectorizers(site.target)).values():
+        configured = site.config.vectorizer(state.name) is not None
+        if state.slot == site.slot and not configured and state.target_table in targets:
+            await metadata.remove_vectorizer(site.target, state.name)
+            done.append(f"vectorizer {state.name} gives its target to {targets[state.target_table]}")
+
+
+async def _create_target(site: Site, catalog: Connection, vectorizer: Vectorizer, done: list[str]) -> None:
+    target, name = site.target, vectorizer.name
+    binding = await bind(catalog, vectorizer, site.config.source.publication)
+    wanted = fingerprint(vectorizer, site.config.embedder)
+    table = TargetTable(vectorizer, binding.key, site.config.embedder.dimensions)
+    ledger = await load_ledger(target)
+    oid = await require_own_table(target, ledger, table.name)
+    if missing := oid is None:
+        await table.create(target)
+        oid = await find_relation(target, table.name)
+        await record(target, Made(site.slot, "table", str(table.name), oid))
+        done.append(f"created table {vectorizer.target}")
+    elif ledger.maker("table", str(table.name), oid) == site.slot:
+        await record(target, Made(site.slot, "table", str(table.name), oid))
+    await table.require(target)
+    known = (await metadata.load_vectorizers(target)).get(name)
+    if known:
+        require_fingerprint(known, name, site.slot, wanted)
+        if missing:
+            # What the table of that name held before is to be embedded again.
+            await metadata.begin_epoch(target, name, site.slot, wanted)
+        return
+    await hand_over(target, site.slot, table.name, oid)
+    await metadata.add_vectorizer(target, name, site.slot, wanted)
+    done.append(f"added vectorizer {name}; its existing rows are embedded by: walvec run")

@@ -31,11 +31,13 @@ ALTER TABLE walvec.dead_letter
     DROP CONSTRAINT dead_letter_pkey,
     ADD PRIMARY KEY (vectorizer, digest);
 
--- What setup made, and so what teardown may drop. A slot and a publication are of the source and have no oid here.
+-- What walvec made, and so what it may alter and teardown may drop. It is recorded before it is made, so that a crash
+-- leaves nothing behind that nobody answers for.
 CREATE TABLE walvec.made (
     slot text NOT NULL,
-    kind text NOT NULL CHECK (kind IN ('slot', 'publication', 'schema', 'table')),
+    kind text NOT NULL CHECK (kind IN ('slot', 'publication', 'schema', 'table', 'index')),
     name text NOT NULL,
+    -- in the source for a publication; null: a slot, which has none, or something that may not have been made yet
     oid  oid,
     PRIMARY KEY (slot, kind, name)
 );

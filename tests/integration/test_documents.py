@@ -134,6 +134,10 @@ class Reader:
             check=False,
         )
         assert result.returncode == 0, f"{command}\n{result.stderr}"
+        if "sql/roles/target.sql" in command.words:
+            # The commands of the page run as this superuser, not as the role that was made for them.
+            with psycopg.connect(self._dsn, autocommit=True) as connection:
+                connection.execute("ALTER SCHEMA walvec OWNER TO CURRENT_USER")
 
     def _run(self, command: Command) -> None:
         words = list(command.words[1:])

@@ -90,10 +90,13 @@ def test_column_list_that_leaves_one_out(blog: Sidecar) -> None:
 
 
 def test_publication_without_the_table(blog: Sidecar) -> None:
-    """Setup adds the table to a publication that is there."""
+    """Setup does not alter a publication that somebody else made; once its owner has, it is used."""
     blog.source.execute("CREATE TABLE other (id int PRIMARY KEY)")
     blog.follow()
-    follow(blog, "CREATE PUBLICATION walvec FOR TABLE other")
+    blog.source.execute("CREATE PUBLICATION walvec FOR TABLE other")
+    error = blog.refusal(blog.setup)
+    assert (error.exit_code, error.hint) == (3, 'ALTER PUBLICATION "walvec" ADD TABLE "public"."blog"')
+    follow(blog, str(error.hint))
     assert blog.actual() == blog.expected()
 
 

@@ -97,24 +97,18 @@ class TestNothingToDo:
     """No vectorizers, no rows."""
 
     def test_no_vectorizers(self, sidecar: Sidecar) -> None:
-        """An empty set of settings keeps the slot moving, and does not fail."""
+        """A process without vectorizers is refused, as `check` says: the settings have nothing to do."""
         create(sidecar, "blog")
         sidecar.follow()
         sidecar.setup()
         sidecar.forget("blog")
-        with sidecar.running():
-            change(sidecar, "blog")
-            sidecar.in_step()
-        assert sidecar.source.execute("SELECT count(*) FROM blog_embedding").fetchone() == (0,)
+        assert isinstance(sidecar.refusal(sidecar.once), PreconditionFailed)
 
     def test_none_from_the_start(self, sidecar: Sidecar) -> None:
-        """Setup and run work on an empty database."""
-        sidecar.setup()
-        sidecar.once()
-        with sidecar.running():
-            sidecar.source.execute("CREATE TABLE whatever (id int PRIMARY KEY)")
-            sidecar.in_step()
-        assert sidecar.actual() == {}
+        """Setup makes nothing where there is nothing to follow."""
+        assert isinstance(sidecar.refusal(sidecar.setup), PreconditionFailed)
+        slots = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = %s"
+        assert sidecar.source.execute(slots, [sidecar.slot]).fetchone() == (0,)
 
     def test_table_without_rows(self, sidecar: Sidecar) -> None:
         """Its backfill is done at once, and what comes later is followed."""
@@ -246,7 +240,7 @@ class TestChanged:
                     PreconditionFailed,
                     3,
                     f'vectorizer "blog": {words} changed since public.blog_embedding was embedded',
-                    "run: walvec backfill blog (only what differs is embedded), or set it back",
+                    "set it back, or run: walvec backfill blog, which says what that costs and asks first",
                 )
             },
             followed.expected(),

@@ -141,7 +141,7 @@ async def test_publications_are_made_and_dropped(
         await publication.create(conn, "pub", [table])
     await publication.drop(conn, "pub")
     await publication.drop(conn, "pub")
-    assert not await publication.exists(conn, "pub")
+    assert await publication.find(conn, "pub") is None
 
 
 async def test_who_may_not_publish_is_told_what_to_run(
