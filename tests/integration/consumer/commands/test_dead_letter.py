@@ -169,8 +169,8 @@ class TestOthers:
             SELECT (jsonb_populate_record(v, '{"name": "x", "slot": "x", "target_table": "public.x"}')).*
             FROM walvec.vectorizer AS v WHERE name = 'blog'""")
         blog.target.execute("""
-            INSERT INTO walvec.dead_letter
-            SELECT (jsonb_populate_record(d, '{"vectorizer": "x"}')).* FROM walvec.dead_letter AS d""")
+            INSERT INTO walvec.dead_letter (vectorizer, key, stage, error_class, error_message)
+            SELECT 'x', key, stage, error_class, error_message FROM walvec.dead_letter""")
         theirs = "SELECT d::text FROM walvec.dead_letter AS d WHERE vectorizer = 'x'"
         before = blog.target.execute(theirs).fetchall()
         assert [row["vectorizer"] for row in json.loads(dead_letter("list", "--json"))] == ["blog"]
