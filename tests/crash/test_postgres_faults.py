@@ -255,7 +255,7 @@ def test_checkpoint_is_saved_by_the_try_that_succeeds(
         sidecar.target.execute("""
             CREATE SEQUENCE tries;
             CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
-            BEGIN PERFORM nextval('tries'); RAISE 'no' USING ERRCODE = '40001'; END $$;
+            BEGIN PERFORM nextval('public.tries'); RAISE 'no' USING ERRCODE = '40001'; END $$;
             CREATE TRIGGER fail BEFORE INSERT ON blog_embedding EXECUTE FUNCTION fail()""")
         insert(sidecar, 1, 1)
         end = wal_end(sidecar)

@@ -142,7 +142,7 @@ def test_commits_are_durable_whatever_the_database_says(blog: Sidecar) -> None:
     blog.target.execute("""
         CREATE TABLE noted (setting text);
         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN INSERT INTO noted VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;
+        BEGIN INSERT INTO public.noted VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;
         CREATE TRIGGER note AFTER UPDATE ON walvec.checkpoint EXECUTE FUNCTION note();
         CREATE TRIGGER note AFTER UPDATE ON walvec.vectorizer EXECUTE FUNCTION note()""")
     blog.source.execute("INSERT INTO blog VALUES (1, 'one')")
