@@ -265,6 +265,7 @@ def source_query(binding: Binding, name: str, *, file: str = "source.sql") -> sq
         wanted=key_sql.equal(binding.key, table.name, "walvec_wanted"),
         keys=key_sql.unnested(binding.key),
         names=key_sql.names(binding.key),
+        typed=key_sql.casts(binding.key, "walvec_wanted"),
         follows=key_sql.follows(binding.key, table.name),
         key_order=key_sql.order(binding.key, table.name),
         name_order=key_sql.order(binding.key),

@@ -125,7 +125,7 @@ class Committer:
             except psycopg.Error as error:
                 if not is_refusal(error) or not (refused := await self._writer.refused(table, batch)):
                     raise
-                batch.park(refused)
+                batch.refuse(refused)
 
     async def keep_idle_progress(self) -> None:
         """Save how far the stream is where no action takes the checkpoint there; never return.

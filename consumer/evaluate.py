@@ -36,7 +36,11 @@ _QUERIES = load("source.sql")
 # Rows that libpq hands over together: one by one costs more than all the rest of reading them.
 _AT_A_TIME = 32 if psycopg.capabilities.has_stream_chunked() else 1
 _ANY_LENGTH = 2**31 - 1  # bytes
-_WITH_KEYS = {"rows_from_start", "rows_after"}  # statements that give each row's key before its text
+_WITH_KEYS = {
+    "rows_from_start",
+    "rows_after",
+    "rows_by_key",
+}  # statements that give each row's key before its text
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.002, 1.0  # seconds between looks at a snapshot that does not see enough yet
 _PATIENCE = (
@@ -106,15 +110,29 @@ class Source:
         found, _ = await self._read(binding, "evaluate_images", values, size, self._alone)
         return [text for (text,) in found]
 
-    async def by_key(self, binding: Binding, keys: Sequence[Key], *, size: int) -> list[Text]:
-        """Return the texts of the rows with the first of these keys, until they pass `size` bytes.
+    async def by_key(
+        self, binding: Binding, keys: Sequence[Key], *, size: int
+    ) -> list[tuple[Key | None, Text]]:
+        """Return the rows with the first of these keys, until their texts pass `size` bytes.
 
-        None for a row that is gone or has no embedding. Raises EvaluationFailed where an expression fails on
-        one of them.
+        Each comes with its own key, which may be spelled in another way than the one asked for; None where
+        there is no row. Its text is None where it has no embedding. Raises EvaluationFailed where an
+        expression fails on one of them, or a key is of another type than the table's.
         """
         values = key_sql.parameters(keys, binding.key)
         found, _ = await self._read(binding, "rows_by_key", values, size, self._visible)
-        return [text for (text,) in found]
+        return [(None if None in parts else cast("Key", tuple(parts)), text) for *parts, text in found]
+
+    async def can_be_key(self, binding: Binding, key: Key) -> bool:
+        """Whether a key is of the types of the table's key, so that a row may have it."""
+        query = self._statement(binding, "keys_as_typed")
+        try:
+            with _evaluating(binding):
+                async with self._lock:
+                    await self._connection.execute(query, key_sql.parameters([key], binding.key))
+        except EvaluationFailed:
+            return False
+        return True
 
     async def after(self, binding: Binding, key: Key | None, *, rows: int, size: int) -> Rows:
         """Return the rows that follow `key` in key order: at most `rows`, until their texts pass `size`

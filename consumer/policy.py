@@ -139,13 +139,19 @@ def is_refusal(error: psycopg.Error) -> bool:
     return (error.sqlstate or "")[:2] in _REFUSALS and not gone
 
 
-def refusal_of(error: psycopg.Error) -> str:
-    """Say why the target refuses a row, without what may quote it."""
+def is_of_another_type(error: psycopg.Error) -> bool:
+    """Whether a value is none of the type that it was to have."""
+    return (error.sqlstate or "")[:2] == "22"
+
+
+def refusal_of(error: psycopg.Error) -> tuple[str, str]:
+    """Return the class of the target's refusal of a row, and why, without what may quote the row."""
+    error_class, why = f"{type(error).__name__} ({error.sqlstate})", "the target table refuses the row"
     if constraint := error.diag.constraint_name:
-        return f"the target table refuses the row by {constraint}"
+        return error_class, f"{why} by {constraint}"
     if (error.sqlstate or "")[:2] in _SPEAKABLE:
-        return f"the target table refuses the row: {error.diag.message_primary}"
-    return "the target table refuses the row"
+        return error_class, f"{why}: {error.diag.message_primary}"
+    return error_class, why
 
 
 def _passes_in_place(error: Exception) -> bool:

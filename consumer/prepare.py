@@ -14,6 +14,8 @@ is found by its hashes.
 import asyncio
 from collections.abc import Mapping, Sequence
 
+import psycopg
+
 from consumer.actions import Chunk, Key
 from consumer.bind import Binding
 from consumer.chunk import Chunker, InputHasher
@@ -22,8 +24,9 @@ from consumer.embed import Vector
 from consumer.embed.dispatch import Dispatcher, Refused
 from consumer.evaluate import Source, Text
 from consumer.failpoint import failpoint
+from consumer.isolate import isolate
 from consumer.lane import Claim, Segment
-from consumer.policy import in_place
+from consumer.policy import in_place, is_refusal
 from consumer.stages import Stages
 from consumer.target import TargetTable
 from consumer.texts import Slice, Texts, Weigher
@@ -98,13 +101,23 @@ class Preparer:
         held: dict[Key, dict[int, bytes]] = {}
         if not batch.truncate:
             equals = [] if self._binding.relation.key_is_canonical else batch.gone
-            held = await in_place(self._table.existing, self._lookups, list(rows), equals)
+            held = await self._look_up(list(rows), equals)
         for key, chunks in rows.items():
             batch.texts += len(chunks)
             if key in held:
                 _compare(key, chunks, held[key], batch)
             else:
                 batch.chunks += [(key, chunk_seq, chunk, NEW) for chunk_seq, chunk in enumerate(chunks)]
+
+    async def _look_up(self, keys: Sequence[Key], equals: Sequence[Key]) -> dict[Key, dict[int, bytes]]:
+        """Return what the target holds for each key; nothing for one that its types cannot express."""
+
+        async def look_up(some: Sequence[Key]) -> list[dict[int, bytes]]:
+            found = await in_place(self._table.existing, self._lookups, some, equals)
+            return [found.get(key, {}) for key in some]
+
+        answers = await isolate(keys, look_up, psycopg.Error, is_refusal)
+        return {key: held for key, held in zip(keys, answers, strict=True) if isinstance(held, dict) and held}
 
     # -- Chunk and hash
 

@@ -20,6 +20,7 @@ _CHUNK_BYTES = 500  # what a chunk takes besides its text and its vector: hash, 
 _VALUE_BYTES = 4  # of a vector
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Weigher:
@@ -127,23 +128,36 @@ class Texts:
     async def _read_rows(self, part: Slice) -> None:
         keys = self._keys[: self._most(part)]
 
-        async def read(some: Sequence[Key], size: int) -> list[Text]:
+        async def read(some: Sequence[Key], size: int) -> list[tuple[Key | None, Text]]:
             return await in_place(self._source.by_key, self._binding, some, size=size)
 
         results = await self._try(keys, read, part)
         for key, result in zip(keys, results, strict=False):
-            if isinstance(result, EvaluationFailed):
+            if not isinstance(result, EvaluationFailed):
+                self._put_row(part, key, *result)
+            elif await self._source.can_be_key(self._binding, key):
                 part.failures[key] = result
-            else:
-                self._put(part, key, result)
         del self._keys[: len(results)]
+
+    def _put_row(self, part: Slice, wanted: Key, found: Key | None, text: Text) -> None:
+        """Put the row that was found for a key, under its own key.
+
+        Where equal keys always have equal text, one that is spelled differently is of another type, as it was
+        before the table's key was altered. That waited for every change of before to be visible: the
+        comparison that followed has read the row.
+        """
+        if found in (wanted, None):
+            self._put(part, wanted, text)
+        elif found and not self._binding.relation.key_is_canonical:
+            self._put(part, wanted, None)
+            self._put(part, found, text)
 
     async def _try(
         self,
         items: Sequence[Item],
-        read: Callable[[Sequence[Item], int], Awaitable[list[Text]]],
+        read: Callable[[Sequence[Item], int], Awaitable[list[Result]]],
         part: Slice,
-    ) -> Sequence[Text | EvaluationFailed]:
+    ) -> Sequence[Result | EvaluationFailed]:
         """Return the outcome of the first items, of one at least.
 
         Where an expression fails, half as many are tried, down to the one that fails; then more again.

@@ -24,7 +24,7 @@ from consumer.errors import CatalogChanged, EpochEnded, TooManyDeadLetters
 from consumer.isolate import isolate
 from consumer.landmark import Landmark
 from consumer.metadata import Phase, VectorizerState
-from consumer.policy import is_refusal, refusal_of
+from consumer.policy import is_of_another_type, is_refusal, refusal_of
 from consumer.stages import Stages
 from consumer.stall import Mark
 from consumer.target import TargetTable
@@ -97,16 +97,21 @@ class Batch:
             chunks=[row for row in self.chunks if row[0] in wanted],
         )
 
-    def park(self, rows: Collection[Parked]) -> None:
-        """Take rows out of what is written, and park them instead."""
-        out = {row.key for row in rows}
-        self.chunks = [row for row in self.chunks if row[0] not in out]
-        self.surplus = [row for row in self.surplus if row[0] not in out]
+    def refuse(self, errors: Mapping[Key, psycopg.Error]) -> None:
+        """Take the rows that the target refuses out of what is written, and park them instead.
+
+        Not one that is to be deleted and that the target's types cannot even express: it is not there.
+        """
+        deletions, before = set(self.gone), {row.key for row in self.parked}
+        absent = {key for key, error in errors.items() if key in deletions and is_of_another_type(error)}
+        self.chunks = [row for row in self.chunks if row[0] not in errors]
+        self.surplus = [row for row in self.surplus if row[0] not in errors]
+        self.gone = [key for key in self.gone if key not in errors]
+        out = errors.keys() - absent - before
         self.settled = [key for key in self.settled if key not in out]
-        # One that cannot even be deleted is not in the target.
-        kept = [key for key in self.gone if key not in out]
-        self.gone = kept if self.keep_parked else [*kept, *(out - set(self.gone))]
-        self.parked.extend(rows)
+        if not self.keep_parked:
+            self.gone += out - deletions
+        self.parked += [Parked(key, "write", *refusal_of(errors[key])) for key in errors if key in out]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +180,7 @@ class Writer:
         self._shares[name] = share
         self._checkpoint = max(self._checkpoint, position.checkpoint)
 
-    async def refused(self, table: TargetTable, batch: Batch) -> list[Parked]:
+    async def refused(self, table: TargetTable, batch: Batch) -> dict[Key, psycopg.Error]:
         """Find the rows of a batch that the target refuses, by writing parts of it and taking them back."""
 
         async def attempt(keys: Sequence[Key]) -> Sequence[None]:
@@ -188,11 +193,7 @@ class Writer:
 
         keys = batch.keys()
         answers = await isolate(keys, attempt, psycopg.Error, is_refusal)
-        return [
-            Parked(key, "write", f"{type(error).__name__} ({error.sqlstate})", refusal_of(error))
-            for key, error in zip(keys, answers, strict=True)
-            if error is not None
-        ]
+        return {key: error for key, error in zip(keys, answers, strict=True) if error is not None}
 
     async def begin_backfill(self, state: VectorizerState, rows: int, *, sweeps: bool) -> None:
         """Commit what a backfill is about to read in full: about so many rows."""

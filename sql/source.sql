@@ -81,13 +81,19 @@ WHERE {follows}
 ORDER BY {key_order} LIMIT %(limit)s
 
 -- name: rows_by_key
--- One text a key, in the order given; NULL for a row that is not there or must not be embedded. A subquery a key keeps
--- the expressions' names apart from this statement's.
-SELECT (
-    SELECT {embed} FROM {only} {table} AS {alias} WHERE {wanted}
-)
+-- A row's own key and text for each key, in the order given: NULL where there is no row, or no text to embed. The row's
+-- key is equal to the one that was asked for, and may be spelled differently. A subquery a key keeps the expressions'
+-- names apart from this statement's.
+SELECT walvec_found.*
 FROM {keys} WITH ORDINALITY AS walvec_wanted ({names}, walvec_position)
+LEFT JOIN LATERAL (
+    SELECT {key}, {embed} FROM {only} {table} AS {alias} WHERE {wanted}
+) AS walvec_found ({names}, walvec_text) ON true
 ORDER BY walvec_position
+
+-- name: keys_as_typed
+-- The keys in the types of the table's: an error where one is of none.
+SELECT {typed} FROM {keys} AS walvec_wanted ({names})
 
 -- name: keys_gone
 -- Those of the keys, in the order given, that no row has which is to be embedded if it has a text. The text itself is

@@ -98,3 +98,25 @@ def test_many_refused_rows_are_found_among_many(word: Sidecar) -> None:
     word.once()
     assert len(parked(word)) == 50
     assert word.actual()["word"].keys() == {key for key in word.expected()["word"] if key[0][0] != "b"}
+
+
+def test_key_that_the_targets_types_lack_is_parked_and_leaves_with_its_row(distant_sidecar: Sidecar) -> None:
+    """A label of an enum that only the source has keeps nothing up, and its deletion deletes nothing."""
+    sidecar = distant_sidecar
+    sidecar.source.execute("CREATE TYPE mood AS ENUM ('sad', 'glad', 'new')")
+    sidecar.target.execute("CREATE TYPE mood AS ENUM ('sad', 'glad')")
+    sidecar.source.execute("CREATE TABLE day (mood mood PRIMARY KEY, body text)")
+    sidecar.source.execute("INSERT INTO day VALUES ('sad', 'one'), ('new', 'two'), ('glad', 'three')")
+    sidecar.follow("day", key=("mood",), index="none")
+    sidecar.setup()
+    sidecar.once()
+    letters = "SELECT key[1], stage FROM walvec.dead_letter"
+    assert sidecar.target.execute(letters).fetchall() == [("new", "write")]
+    assert sidecar.actual()["day"].keys() == {("sad",), ("glad",)}
+    sidecar.source.execute("UPDATE day SET body = 'again'")
+    sidecar.once()
+    assert sidecar.target.execute(letters).fetchall() == [("new", "write")]
+    sidecar.source.execute("DELETE FROM day WHERE mood = 'new'")
+    sidecar.once()
+    assert sidecar.target.execute(letters).fetchall() == []
+    assert sidecar.actual() == sidecar.expected()
