@@ -15,7 +15,7 @@ from consumer import keys as key_sql
 from consumer.config import Vectorizer
 from consumer.database import Connection
 from consumer.errors import ConfigInvalid
-from consumer.expressions import called_functions
+from consumer.expressions import called_functions, require_fit
 from consumer.plan import RowShape
 from slots.errors import PreconditionFailed
 from slots.publication import Published, published
@@ -142,6 +142,7 @@ async def bind_to(
     connection: Connection, vectorizer: Vectorizer, relation: Relation, listing: Published
 ) -> Binding:
     """Bind a vectorizer to a table as it is described and published; raises as `bind` does."""
+    await require_fit(connection, vectorizer)
     binding = Binding(vectorizer, relation, listing, ())
     async with connection.transaction(force_rollback=True):
         search_path = await resolve_expressions(connection, local=True)

@@ -14,8 +14,8 @@ from typing import Annotated, Self, cast
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from consumer.config_file import ConfigFile
-from consumer.config_problems import explain, refusal
+from consumer.config_file import ConfigFile, KeyPath
+from consumer.config_problems import explain, keys_of, place_of, refusal
 from consumer.environment import VECTORIZERS, Environment, origin, spelling, with_vectorizers
 from consumer.errors import ConfigInvalid
 from consumer.misread import ENCODE, VARIABLES, misread_part, names_part
@@ -142,15 +142,19 @@ def load(path: Path | None = None) -> Config:
     """
     file = ConfigFile.read(path, required=path is not None or VECTORIZERS not in os.environ)
     file = replace(file, document=with_vectorizers(file.document, os.environ))
+
+    def variable(key: KeyPath) -> str | None:
+        return origin(key, file.document, os.environ)
+
     try:
-        return Config(**file.document)
+        config = Config(**file.document)
     except ValidationError as error:
-        raise explain(
-            error.errors(include_url=False, include_input=False),
-            Config,
-            file,
-            variable=lambda key: origin(key, file.document, os.environ),
-        ) from None
+        problems = error.errors(include_url=False, include_input=False)
+        raise explain(problems, Config, file, variable) from None
+    for number, vectorizer in enumerate(config.vectorizers):
+        paths = {key: ("vectorizer", number, key) for key in keys_of(Vectorizer)}
+        vectorizer.remember_places({key: place_of(path, file, variable) for key, path in paths.items()})
+    return config
 
 
 def require_vectorizers(config: Config) -> None:

@@ -67,7 +67,7 @@ def explain(
     for error in errors:
         path = _path(error)
         what, hint = words_for(error, settings, path)
-        problems.append((f"{_origin(path, file, variable)}: {_spelt(path, file)} {what}", hint))
+        problems.append((f"{place_of(path, file, variable)}: {_spelt(path, file)} {what}", hint))
     if len(problems) == 1:
         return ConfigInvalid(problems[0][0], hint=problems[0][1])
     lines = (f"  {what}; {hint}" if hint else f"  {what}" for what, hint in problems)
@@ -80,7 +80,8 @@ def _path(error: ErrorDetails) -> KeyPath:
     return (*(part for part in error["loc"] if not str(part).startswith("<")), *below)
 
 
-def _origin(path: KeyPath, file: ConfigFile, variable: Callable[[KeyPath], str | None]) -> str:
+def place_of(path: KeyPath, file: ConfigFile, variable: Callable[[KeyPath], str | None]) -> str:
+    """Say where a key was set: in a variable, or on a line of the file."""
     if name := variable(path):
         return name
     line = file.line(path)

@@ -15,6 +15,7 @@ from pydantic import (
     Discriminator,
     Field,
     PlainValidator,
+    PrivateAttr,
     SecretStr,
     Tag,
     field_validator,
@@ -274,6 +275,17 @@ class Vectorizer(Section):
     chunk: Chunk = ChunkSize(size=2000, overlap=200)
     index: Index = "hnsw"
     metric: Metric = "cosine"
+
+    _places: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    def remember_places(self, places: Mapping[str, str]) -> None:
+        """Keep where each key was set, for `spot`: "walvec.toml line 12", or a variable's name."""
+        self._places = places
+
+    def spot(self, key: str) -> str:
+        """Name a key and where it was set, for messages about what stands there."""
+        place = self._places.get(key)
+        return f"{key} ({place})" if place else f'{key} of vectorizer "{self.name}"'
 
     @field_validator("name")
     @classmethod

@@ -55,3 +55,86 @@ reached (oid, body) AS (
     ) AS callee
 )
 SELECT DISTINCT own.oid::bigint, own.version FROM reached JOIN own USING (oid) ORDER BY 1
+
+-- name: plan_of_text
+-- Have `text` parsed and planned over no rows, as if it stood in the statements of source.sql. Where its value could
+-- differ from call to call, the planner has it computed above the sort, after functions that are one expression in SQL
+-- were put in their place: the topmost node is a Result then.
+EXPLAIN (VERBOSE, FORMAT JSON, COSTS OFF)
+SELECT (
+{expression}
+)::text
+FROM json_populate_recordset(NULL::{table}, '[]') AS {alias}, generate_series(1, 2) AS walvec_fence (walvec_order)
+ORDER BY walvec_fence.walvec_order
+
+-- name: plan_of_where
+-- The same for `where`.
+EXPLAIN (VERBOSE, FORMAT JSON, COSTS OFF)
+SELECT CASE WHEN (
+{expression}
+) THEN 1 END
+FROM json_populate_recordset(NULL::{table}, '[]') AS {alias}, generate_series(1, 2) AS walvec_fence (walvec_order)
+ORDER BY walvec_fence.walvec_order
+
+-- name: values_of_literals
+-- What string constants of an expression stand for, whatever their way of quoting.
+SELECT ARRAY[{literals}]::text[]
+
+-- name: what_is_called
+-- What the catalog says of names that EXPLAIN printed: functions, aggregates by their name alone; operators of
+-- somebody's own; volatile casts of somebody's own, which have no name; the checks of domains, to be read in turn.
+SELECT
+    'function' AS kind,
+    p.proname::text AS name,
+    call.arguments,
+    quote_ident(n.nspname) || '.' || quote_ident(p.proname) || '(' || pg_get_function_identity_arguments(p.oid) || ')'
+        AS signature,
+    p.oid >= 16384 AS own,
+    n.nspname = 'pg_catalog' AS in_catalog,
+    p.provolatile::text AS volatility,
+    p.prokind::text AS sort,
+    p.proretset AS gives_rows
+FROM unnest(%(schemas)s::text[], %(names)s::text[], %(arguments)s::int[]) AS call (schema, name, arguments)
+JOIN pg_proc AS p ON p.proname = call.name
+JOIN pg_namespace AS n ON n.oid = p.pronamespace
+WHERE CASE call.schema WHEN '' THEN pg_function_is_visible(p.oid) ELSE n.nspname = call.schema END
+    AND (
+        p.prokind <> 'f'
+        OR p.pronargs = call.arguments
+        OR p.provariadic > 0 AND p.pronargs <= call.arguments + 1
+    )
+UNION ALL
+SELECT
+    'operator', o.oprname::text, 2,
+    quote_ident(n.nspname) || '.' || quote_ident(p.proname) || '(' || pg_get_function_identity_arguments(p.oid) || ')',
+    true, false, p.provolatile::text, 'f', false
+FROM unnest(%(operator_schemas)s::text[], %(symbols)s::text[]) AS operation (schema, symbol)
+JOIN pg_operator AS o ON o.oprname = operation.symbol
+JOIN pg_proc AS p ON p.oid = o.oprcode
+JOIN pg_namespace AS n ON n.oid = p.pronamespace
+WHERE p.oid >= 16384
+    AND CASE operation.schema
+        WHEN '' THEN pg_operator_is_visible(o.oid)
+        ELSE o.oprnamespace = (SELECT oid FROM pg_namespace WHERE nspname = operation.schema)
+    END
+UNION ALL
+SELECT
+    'cast', format_type(c.casttarget, NULL), 1,
+    quote_ident(n.nspname) || '.' || quote_ident(p.proname) || '(' || pg_get_function_identity_arguments(p.oid) || ')',
+    true, false, p.provolatile::text, 'f', false
+FROM pg_cast AS c
+JOIN pg_proc AS p ON p.oid = c.castfunc
+JOIN pg_namespace AS n ON n.oid = p.pronamespace
+WHERE p.oid >= 16384 AND p.provolatile = 'v'
+UNION ALL
+SELECT 'check', pg_get_constraintdef(c.oid), 0, '', true, false, '', '', false
+FROM unnest(%(types)s::text[]) AS cast_to (name)
+JOIN pg_constraint AS c ON c.contypid = to_regtype(cast_to.name)
+
+-- name: nullable_columns
+-- Which columns may hold NULL, as the catalog knows.
+SELECT a.attname::text
+FROM pg_attribute AS a
+JOIN pg_class AS c ON c.oid = a.attrelid
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND a.attnum > 0 AND NOT a.attisdropped AND NOT a.attnotnull

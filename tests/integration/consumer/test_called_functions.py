@@ -95,8 +95,8 @@ def test_an_escaped_name_may_be_any(app: psycopg.Connection, database: str) -> N
     [
         pytest.param("CREATE OPERATOR app.||> (LEFTARG = text, RIGHTARG = text, FUNCTION = app.step)", "step", id="operator"),
         pytest.param(
-            "CREATE TYPE app.money AS (cents int); CREATE FUNCTION app.shown(app.money) RETURNS text LANGUAGE sql "
-            "AS 'SELECT app.leaf($1.cents)'; CREATE CAST (app.money AS text) WITH FUNCTION app.shown(app.money) "
+            "CREATE TYPE app.money AS (cents int); CREATE FUNCTION app.shown(app.money) RETURNS text LANGUAGE "
+            "sql AS 'SELECT app.leaf($1.cents)'; CREATE CAST (app.money AS text) WITH FUNCTION app.shown(app.money) "
             "AS ASSIGNMENT",
             "shown",
             id="cast",

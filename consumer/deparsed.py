@@ -1,0 +1,131 @@
+"""An expression as EXPLAIN (VERBOSE) prints it -> the functions, operators, types and columns in it. Pure.
+
+PostgreSQL prints every function by its name and a parenthesis at once, in lower case or in double quotes,
+with its schema where the name alone would not find it; what it writes in capitals is syntax. So a few
+patterns tell all of it apart, which no pattern could do to what a user writes.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+_NAME = r'(?:"(?:[^"]|"")+"|[a-z_\x80-\U0010ffff][a-z0-9_$\x80-\U0010ffff]*)'
+_TOKEN = re.compile(
+    rf"""
+    (?P<string> '(?:[^']|'')*' )
+    | ::[ ]? (?P<type> {_NAME}(?:\.{_NAME})? )
+    | OPERATOR\( (?P<schema>{_NAME}) \. (?P<symbol>[-+*/<>=~!@\#%^&|`?]+) \)
+    | (?P<call> {_NAME}(?:\.{_NAME})? ) (?= \( )
+    | (?P<word> {_NAME}(?:\.{_NAME})* )
+    | (?P<syntax> [A-Z][A-Z_]*(?:[ ]FOR\b)? )
+    | (?P<operator> [-+*/<>=~!@\#%^&|`?]+ )
+    | (?P<bracket> [][(),] )
+    | \S
+    """,
+    re.VERBOSE,
+)
+
+# A text in which a date is read only when a row is evaluated: ('today'::text)::date.
+_DATE_IN_TEXT = re.compile(
+    r"'[^']*\b(?:now|today|tomorrow|yesterday)\b[^']*'::(?:cstring|text|character varying|bpchar)\)*::"
+    r"(?:date|time)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Call:
+    """A function by the name it is printed with, "" for no schema, and how many arguments it is given."""
+
+    schema: str
+    name: str
+    arguments: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What stands in some printed expressions."""
+
+    calls: frozenset[Call]
+    syntax: frozenset[str]  # what is written in capitals: CURRENT_DATE, but CASE too
+    types: frozenset[str]  # that something is cast to
+    operators: frozenset[tuple[str, str]]  # schema, "" for none, and symbol
+    reads_dates_late: bool
+
+
+def read(expressions: Iterable[str]) -> Reading:
+    """Tell what stands in printed expressions."""
+    texts = list(expressions)
+    tokens = [token for text in texts for token in _TOKEN.finditer(text)]
+    return Reading(
+        calls=frozenset(call for text in texts for call in _calls(text)),
+        syntax=frozenset(token["syntax"] for token in tokens if token["syntax"]),
+        types=frozenset(token["type"] for token in tokens if token["type"]),
+        operators=frozenset(
+            (_unquoted(token["schema"] or ""), symbol)
+            for token in tokens
+            if (symbol := token["operator"] or token["symbol"])
+        ),
+        reads_dates_late=any(_DATE_IN_TEXT.search(text) for text in texts),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PrintedColumn:
+    """A column by its name, and as it is printed."""
+
+    name: str
+    printed: str
+
+
+def joined_columns(expression: str, alias: str) -> list[PrintedColumn]:
+    """List the columns that are operands of `||` as they are, in their order: a NULL of one takes all.
+
+    Raw operands only: one within coalesce or a function of its own is somebody's decision already.
+    """
+    quoted = '"' + alias.replace('"', '""') + '"'
+    column = rf"(?P<column>(?:{re.escape(quoted)}|{re.escape(alias)})\.(?P<name>{_NAME}))"
+    cast = r"(?:\)::[a-z ]+(?:\([0-9,]+\))?)?"
+    bare = re.sub(r"'(?:[^']|'')*'", "''", expression)
+    operands = (
+        *re.finditer(rf"\(*{column}{cast} \|\|", bare),
+        *re.finditer(rf"\|\| \(*{column}{cast}(?=\)|$| \|\|)", bare),
+    )
+    return list(
+        dict.fromkeys(
+            PrintedColumn(_unquoted(operand["name"]), operand["column"])
+            for operand in sorted(operands, key=lambda operand: operand.start("column"))
+        )
+    )
+
+
+def _calls(text: str) -> Iterator[Call]:
+    """Yield each call; arguments are counted by the commas at its own depth."""
+    open_calls: list[tuple[re.Match[str] | None, int]] = []
+    pending: re.Match[str] | None = None
+    empty = False
+    for token in _TOKEN.finditer(text):
+        match token["bracket"]:
+            case "(" | "[":
+                open_calls.append((pending, 0))
+                pending, empty = None, True
+                continue
+            case ")" | "]" if open_calls:
+                call, commas = open_calls.pop()
+                if call:
+                    yield _call(call["call"], 0 if empty else commas + 1)
+            case "," if open_calls:
+                call, commas = open_calls.pop()
+                open_calls.append((call, commas + 1))
+            case _:
+                pending = token if token["call"] else None
+        empty = False
+
+
+def _call(printed: str, arguments: int) -> Call:
+    *schema, name = (_unquoted(part) for part in re.findall(_NAME, printed))
+    return Call("".join(schema), name, arguments)
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name

@@ -1,0 +1,315 @@
+"""What PostgreSQL says of an expression -> why it is not a function of the row, and what to do. Pure.
+
+Allowed is what depends on the row's values and on settings that walvec pins in every session of its own. So
+a function of PostgreSQL's has to be immutable, or stable and in the list below: others may read anything.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from consumer.deparsed import Reading, read
+
+# Settings that alter what stable functions and output functions print, and what constants mean. Every session
+# that evaluates an expression must have the same ones.
+SETTINGS_THAT_SHAPE_TEXT: Final = (
+    "DateStyle",
+    "IntervalStyle",
+    "TimeZone",
+    "bytea_output",
+    "default_text_search_config",
+    "extra_float_digits",
+    "lc_messages",
+    "lc_monetary",
+    "lc_numeric",
+    "lc_time",
+    "quote_all_identifiers",
+    "standard_conforming_strings",
+    "timezone_abbreviations",
+    "xmlbinary",
+    "xmloption",
+)
+
+_PINNED = frozenset(
+    {
+        "age", "anytextcat", "array_to_json", "array_to_string", "concat", "concat_ws", "convert",
+        "convert_from", "convert_to", "date", "date_add", "date_part", "date_subtract", "date_trunc",
+        "extract", "format", "generate_series", "in_range", "json_build_array", "json_build_object",
+        "json_populate_record", "json_populate_recordset", "json_to_record", "json_to_recordset",
+        "json_to_tsvector", "jsonb_build_array", "jsonb_build_object", "jsonb_path_exists_tz",
+        "jsonb_path_match_tz", "jsonb_path_query_array_tz", "jsonb_path_query_first_tz",
+        "jsonb_path_query_tz", "jsonb_populate_record", "jsonb_populate_recordset", "jsonb_to_record",
+        "jsonb_to_recordset", "jsonb_to_tsvector", "length", "make_timestamptz", "money", "numeric",
+        "overlaps", "phraseto_tsquery", "plainto_tsquery", "quote_literal", "quote_nullable",
+        "row_to_json", "textanycat", "time", "timestamp", "timestamptz", "timetz", "timezone", "to_char",
+        "to_date", "to_json", "to_jsonb", "to_number", "to_timestamp", "to_tsquery", "to_tsvector",
+        "ts_headline", "websearch_to_tsquery", "xml", "xml_is_well_formed",
+    }
+)  # fmt: skip
+_CLOCK = frozenset(
+    {"now", "age", "transaction_timestamp", "statement_timestamp", "clock_timestamp", "timeofday"}
+)
+_SESSION = (
+    "current",
+    "session_",
+    "getpgusername",
+    "inet_",
+    "txid_",
+    "pg_current",
+    "pg_backend",
+    "set_config",
+)
+
+_SYNTAX = {
+    **dict.fromkeys(
+        ("CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP"), "clock"
+    ),
+    **dict.fromkeys(
+        (
+            "CURRENT_CATALOG",
+            "CURRENT_ROLE",
+            "CURRENT_SCHEMA",
+            "CURRENT_USER",
+            "SESSION_USER",
+            "SYSTEM_USER",
+            "USER",
+        ),
+        "session",
+    ),
+    "COLLATION FOR": "catalog",
+}  # fmt: skip
+
+# Types whose text is a name in the catalog. Text search configurations are left out: they are chosen by one.
+_CATALOG_TYPES = frozenset(
+    {
+        "regclass", "regcollation", "regnamespace", "regoper", "regoperator", "regproc", "regprocedure",
+        "regrole", "regtype",
+    }
+)  # fmt: skip
+
+_COLUMN = "Keep the value in a column of {table}, and use that."
+_PARTS = "(SELECT string_agg(part, ' ') FROM unnest(array_column) AS part)"
+_REASONS: Final[Mapping[str, tuple[str, str]]] = {
+    "clock": (
+        "{} depends on the clock, and no event comes when time passes",
+        "Keep a column in {table} that the application updates when the moment comes, and use that.",
+    ),
+    "session": ("{} depends on the session, and walvec's is not the application's", _COLUMN),
+    "catalog": ("{} depends on more than the row's values, and no event comes when that changes", _COLUMN),
+    "chance": ("{} gives another result at each call", _COLUMN),
+    "aggregate": (
+        "an aggregate takes several rows, and no event comes of this one when another changes",
+        f"Keep the value in a column of {{table}}, by a trigger. For parts of one row: {_PARTS}.",
+    ),
+    "window": (
+        "a window function takes several rows, and no event comes of this one when another changes",
+        "Keep the value in a column of {table}, by a trigger.",
+    ),
+    "rows": (
+        "{} gives any number of rows, and a row has one text",
+        f"Join them: array_to_string(array_column, ' '), or {_PARTS}.",
+    ),
+    "table": (
+        "a sub-select reads {}, and no event comes of this row when that changes",
+        "Keep what it reads in a column of {table}, by a trigger on {}.",
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """Why an expression is not a function of the row; where it is `bearable`, its author may know better."""
+
+    what: str
+    hint: str
+    bearable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A plan as far as it shows what the expression does."""
+
+    value: str  # the expression as it is printed
+    reading: Reading
+    volatile: bool  # not in a sub-select, where the planner does not say
+    sub_selects: bool
+    tables: tuple[str, ...]  # that a sub-select reads
+    nodes: frozenset[str]  # outside sub-selects
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """What the catalog says of one name: a function's, an operator's, a cast's, or a domain's check."""
+
+    kind: str
+    name: str
+    arguments: int
+    signature: str
+    own: bool
+    in_catalog: bool
+    volatility: str
+    sort: str
+    gives_rows: bool
+
+
+# The planner finds something volatile, and no name says what: an input or output function.
+_BEHIND_A_TYPE = Called(
+    kind="type",
+    name="the conversion of a type",
+    arguments=1,
+    signature="",
+    own=False,
+    in_catalog=False,
+    volatility="v",
+    sort="f",
+    gives_rows=False,
+)
+
+
+def sight_of(plan: Mapping[str, Any]) -> Sight:
+    """Read what EXPLAIN gave for one of the statements over no rows."""
+    nodes = list(_nodes(plan, within=False))
+    return Sight(
+        value=plan["Output"][0],
+        reading=read([text for node, _ in nodes for text in _texts(node)]),
+        volatile=plan["Node Type"] == "Result",
+        sub_selects=any(within for _, within in nodes),
+        tables=tuple(
+            dict.fromkeys(
+                f"{node['Schema']}.{node['Relation Name']}" for node, _ in nodes if "Relation Name" in node
+            )
+        ),
+        nodes=frozenset(node["Node Type"] for node, within in nodes if not within),
+    )
+
+
+def sight_of_check(reading: Reading) -> Sight:
+    """Take a domain's check for what stands in a sub-select: the planner does not say if it is volatile."""
+    return Sight("", reading, volatile=False, sub_selects=True, tables=(), nodes=frozenset())
+
+
+def _nodes(plan: Mapping[str, Any], *, within: bool) -> Iterator[tuple[Mapping[str, Any], bool]]:
+    """Yield every node, and whether it is within a sub-select."""
+    within = within or plan.get("Parent Relationship") in {"InitPlan", "SubPlan"}
+    yield plan, within
+    for child in plan.get("Plans", ()):
+        yield from _nodes(child, within=within)
+
+
+_NAMES = {
+    "Alias",
+    "Schema",
+    "Relation Name",
+    "Function Name",
+    "CTE Name",
+    "Index Name",
+    "Subplan Name",
+    "Plans",
+}
+
+
+def _texts(node: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the expressions of a node: all of its texts but plain names."""
+    for label, value in node.items():
+        if label not in _NAMES:
+            yield from ([value] if isinstance(value, str) else value if isinstance(value, list) else ())
+
+
+def unfitness(sight: Sight, called: Sequence[Called], table: str, written: str) -> Iterator[Unfit]:
+    """Yield what keeps an expression from being a function of a row of `table`.
+
+    `written` is how its author put it: what is not found there came with a function that it calls.
+    """
+
+    def named(name: str, parentheses: str = "") -> str:
+        inside = "" if name.lower() in written.lower() else ", in a function that it calls,"
+        return f"{name}{parentheses}{inside}"
+
+    for name in sight.tables:
+        yield _unfit("table", name, table)
+    if "WindowAgg" in sight.nodes:
+        yield _unfit("window", "", table)
+    if "ProjectSet" in sight.nodes:
+        names = [f"{each.name}()" for each in called if each.gives_rows and f"{each.name}(" in sight.value]
+        yield _unfit("rows", ", ".join(dict.fromkeys(names)) or "a function", table)
+    for word in sorted(sight.reading.syntax & _SYNTAX.keys()):
+        yield _unfit(_SYNTAX[word], named(word), table)
+    if sight.reading.reads_dates_late:
+        yield _unfit("clock", "a date written as now, today, tomorrow or yesterday", table)
+    for each in _suspects(sight, called):
+        name = each.name if each.kind == "type" else named(each.name, "()")
+        yield _own(each) if each.own else _unfit(_reason(each), name, table)
+    for name in sorted(sight.reading.types & _CATALOG_TYPES):
+        yield _unfit("catalog", f"the text of a {name}", table)
+
+
+def clock_literal(value: str, table: str) -> Unfit:
+    """Say that a string constant is read as a date that depends on the clock."""
+    return _unfit("clock", f"'{value}'", table)
+
+
+def aggregates(table: str) -> Unfit:
+    """Say that an expression aggregates rows."""
+    return _unfit("aggregate", "an aggregate", table)
+
+
+def nullable_join(spot: str, columns: Sequence[str]) -> Unfit:
+    """Say that a text is NULL as a whole where one of these columns is."""
+    return Unfit(
+        f"{spot}: || makes the whole text NULL, and leaves the row without vectors, where "
+        f"{' or '.join(columns)} is NULL",
+        r"concat_ws(E'\n\n', …) passes over what is NULL; coalesce(…, '') is for a single column",
+        bearable=True,
+    )
+
+
+def _suspects(sight: Sight, called: Sequence[Called]) -> Iterator[Called]:
+    """Yield the functions whose results may differ while the row stays the same."""
+    suspects = [each for each in called if each.kind != "cast" and _is_volatile(each)]
+    if sight.volatile and not suspects:
+        # A cast is printed by its type alone.
+        suspects = [each for each in called if each.kind == "cast" and each.name in sight.reading.types]
+    if sight.volatile or sight.sub_selects:  # else another function of the name is meant
+        yield from suspects
+    if sight.volatile and not suspects:
+        yield _BEHIND_A_TYPE
+    for each in called:
+        if each.volatility == "s" and each.sort not in "aw" and (each.own or not _is_pinned(each)):
+            yield each
+
+
+def _is_volatile(called: Called) -> bool:
+    return called.volatility == "v"
+
+
+def _is_pinned(called: Called) -> bool:
+    lonely_age = called.name == "age" and called.arguments == 1
+    return called.in_catalog and called.name in _PINNED and not lonely_age
+
+
+def _reason(called: Called) -> str:
+    if called.name in _CLOCK:
+        return "clock"
+    if called.name.startswith(_SESSION):
+        return "session"
+    return "chance" if _is_volatile(called) else "catalog"
+
+
+def _own(called: Called) -> Unfit:
+    """Judge a function that did not come with PostgreSQL by what it was declared to be."""
+    signature = called.signature
+    if _is_volatile(called):
+        return Unfit(
+            f"function {signature} is volatile, so its result may differ at each call",
+            f"ALTER FUNCTION {signature} IMMUTABLE, if it is (STABLE, if it also depends on settings)",
+        )
+    return Unfit(
+        f"function {signature} is stable, and no event comes when what it depends on changes",
+        f"ALTER FUNCTION {signature} IMMUTABLE, if it is; else `walvec backfill` after such a change",
+        bearable=True,
+    )
+
+
+def _unfit(reason: str, name: str, table: str) -> Unfit:
+    what, hint = _REASONS[reason]
+    return Unfit(what.format(name), hint.format(name, table=table))

@@ -1,0 +1,55 @@
+"""The string constants in SQL as a user writes it. Pure."""
+
+import re
+from collections.abc import Iterator
+
+# Comments and quoted names are matched to be passed over: what looks like a constant in them is none.
+_TOKEN = re.compile(
+    r"""
+    --[^\n]*
+    | /\* (?: [^*] | \*(?!/) )* \*/
+    | (?:[uU]&)?"(?:[^"]|"")*"
+    | (?P<dollar> (?<![\w$]) \$(?P<tag>[A-Za-z_\x80-\U0010ffff][\w\x80-\U0010ffff]*)?\$ .*? \$(?P=tag)?\$ )
+    | (?P<escapes> (?<!\w) [eE] '(?:[^'\\]|''|\\.)*' (?:\s*\n\s*'(?:[^'\\]|''|\\.)*')* )
+    | (?P<unicode> (?<!\w) [uU]& '(?:[^']|'')*' (?:\s*\n\s*'(?:[^']|'')*')* (?:\s+UESCAPE\s+'[^']')? )
+    | (?P<plain> '(?:[^']|'')*' (?:\s*\n\s*'(?:[^']|'')*')* )
+    """,
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
+# An unterminated constant is quoted with all that follows, the statement around it too.
+_QUOTED_TAIL = r'(?s) at or near ".*\n.*'
+_KINDS = ("dollar", "escapes", "unicode", "plain")
+
+# https://www.postgresql.org/docs/current/datatype-datetime.html#DATATYPE-DATETIME-SPECIAL-VALUES
+_CLOCK = re.compile(r"(?<![^\W\d_])(now|today|tomorrow|yesterday)(?![^\W\d_])", re.IGNORECASE)
+
+
+def literals(expression: str) -> Iterator[tuple[int, int]]:
+    """Yield where each string constant begins and ends."""
+    for token in _TOKEN.finditer(expression):
+        if any(token[kind] for kind in _KINDS):
+            yield token.span()
+
+
+def without_clock(value: str) -> str | None:
+    """Put a word that no date has in the place of `now`, `today` and the like; None where there is none."""
+    changed = _CLOCK.sub("walvec", value)
+    return None if changed == value else changed
+
+
+def pointed(message: str, written: str, position: int) -> str:
+    """Put the line at fault under a message, with a mark under the place; without one where none is known.
+
+    The position may lie past the end, in the statement around it: then something is left open.
+    """
+    if position < 0:
+        return message
+    if position >= len(written.rstrip()):
+        position, message = (
+            len(written.rstrip()),
+            re.sub(r'(?s) at (or near ".*|end of input)', " at its end", message),
+        )
+    begin = written.rfind("\n", 0, position) + 1
+    line = written[begin:].partition("\n")[0]
+    mark = "".join("\t" if character == "\t" else " " for character in written[begin:position]) + "^"
+    return f"{re.sub(_QUOTED_TAIL, '', message)}\n    {line}\n    {mark}"
