@@ -85,7 +85,7 @@ def joined_columns(expression: str, alias: str) -> list[PrintedColumn]:
     """
     quoted = '"' + alias.replace('"', '""') + '"'
     column = rf"(?P<column>(?:{re.escape(quoted)}|{re.escape(alias)})\.(?P<name>{_NAME}))"
-    cast = r"(?:\)::[a-z ]+(?:\([0-9,]+\))?)?"
+    cast = r"(?:\)::[a-z ]+(?:\([0-9,]+\))?)*"
     bare = re.sub(r"'(?:[^']|'')*'", "''", expression)
     operands = (
         *re.finditer(rf"\(*{column}{cast} \|\|", bare),

@@ -23,6 +23,7 @@ from consumer.fitness import (
     aggregates,
     clock_literal,
     nullable_join,
+    several_rows,
     sight_of,
     sight_of_check,
     unfitness,
@@ -36,6 +37,7 @@ _FENCE = "walvec_order"  # a column that the statements add, by which an aggrega
 _QUERIES = load("expressions.sql")
 
 _SYSTEM_COLUMN = re.compile(r'column "?(?:.*\.)?(ctid|tableoid|xmin|xmax|cmin|cmax)"? does not exist')
+_GIVES_ROWS = ("set-returning function", "must not return a set")
 
 
 async def called_functions(connection: Connection, vectorizer: Vectorizer) -> tuple[tuple[int, int], ...]:
@@ -136,7 +138,7 @@ async def _plan(connection: Connection, expression: _Expression) -> Mapping[str,
         raise _refusal(error, expression, start) from error
     ((plans,),) = await cursor.fetchall()
     plan: Mapping[str, Any] = plans[0]["Plan"]
-    if len(plan["Output"]) > len(("the expression", _FENCE)):
+    if _FENCE not in plan["Output"][1]:
         raise ConfigInvalid(
             f"{expression.spot}: is more than one expression", hint="Join them: concat_ws(' ', title, body)."
         )
@@ -157,6 +159,8 @@ def _refusal(error: psycopg.Error, expression: _Expression, start: int) -> Walve
         )
     if isinstance(error, psycopg.errors.GroupingError) and _FENCE in message:
         return ConfigInvalid(f"{expression.spot}: {(found := aggregates(table)).what}", hint=found.hint)
+    if any(words in message for words in _GIVES_ROWS):
+        return ConfigInvalid(f"{expression.spot}: {(found := several_rows(table)).what}", hint=found.hint)
     if not isinstance(error, psycopg.errors.SyntaxError) and position > len(expression.written):
         return PreconditionFailed(f'vectorizer "{vectorizer.name}": {message}')
     system = _SYSTEM_COLUMN.match(message)
@@ -228,3 +232,5 @@ async def _literals(connection: Connection, expression: _Expression) -> AsyncIte
                 await connection.execute(other.statement()[0])
         except (psycopg.errors.InvalidDatetimeFormat, psycopg.errors.DatetimeFieldOverflow):
             yield clock_literal(value, str(expression.vectorizer.table))
+        except psycopg.DataError:
+            pass  # read as something else: an enum's value, say

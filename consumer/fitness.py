@@ -248,6 +248,11 @@ def clock_literal(value: str, table: str) -> Unfit:
     return _unfit("clock", f"'{value}'", table)
 
 
+def several_rows(table: str) -> Unfit:
+    """Say that an expression gives rows where PostgreSQL itself allows none."""
+    return _unfit("rows", "a function in it", table)
+
+
 def aggregates(table: str) -> Unfit:
     """Say that an expression aggregates rows."""
     return _unfit("aggregate", "an aggregate", table)
@@ -268,7 +273,9 @@ def _suspects(sight: Sight, called: Sequence[Called]) -> Iterator[Called]:
     suspects = [each for each in called if each.kind != "cast" and _is_volatile(each)]
     if sight.volatile and not suspects:
         # A cast is printed by its type alone.
-        suspects = [each for each in called if each.kind == "cast" and each.name in sight.reading.types]
+        suspects = [
+            each for each in called if each.kind == "cast" and each.name.split()[0] in sight.reading.types
+        ]
     if sight.volatile or sight.sub_selects:  # else another function of the name is meant
         yield from suspects
     if sight.volatile and not suspects:

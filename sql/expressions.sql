@@ -128,13 +128,22 @@ JOIN pg_namespace AS n ON n.oid = p.pronamespace
 WHERE p.oid >= 16384 AND p.provolatile = 'v'
 UNION ALL
 SELECT 'check', pg_get_constraintdef(c.oid), 0, '', true, false, '', '', false
-FROM unnest(%(types)s::text[]) AS cast_to (name)
-JOIN pg_constraint AS c ON c.contypid = to_regtype(cast_to.name)
+FROM (
+    WITH RECURSIVE domain (oid) AS (
+        SELECT to_regtype(name)::oid FROM unnest(%(types)s::text[]) AS cast_to (name)
+        UNION
+        SELECT t.typbasetype FROM domain JOIN pg_type AS t USING (oid) WHERE t.typtype = 'd'
+    )
+    SELECT oid FROM domain
+) AS domain
+JOIN pg_constraint AS c ON c.contypid = domain.oid
 
 -- name: nullable_columns
--- Which columns may hold NULL, as the catalog knows.
+-- Which columns may hold NULL, as the catalog knows. An array that is joined to NULL stays as it is.
 SELECT a.attname::text
 FROM pg_attribute AS a
 JOIN pg_class AS c ON c.oid = a.attrelid
 JOIN pg_namespace AS n ON n.oid = c.relnamespace
+JOIN pg_type AS t ON t.oid = a.atttypid
 WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND a.attnum > 0 AND NOT a.attisdropped AND NOT a.attnotnull
+    AND t.typcategory <> 'A'

@@ -100,7 +100,7 @@ def test_change_of_a_row_that_is_being_read(sidecar: Sidecar) -> None:
     sidecar.source.execute("CREATE TABLE blog (id int PRIMARY KEY, body text)")
     sidecar.source.execute("INSERT INTO blog SELECT i, 'old ' || i FROM generate_series(1, 4) AS i")
     sidecar.source.execute("""
-        CREATE FUNCTION slowly(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+        CREATE FUNCTION slowly(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
             IF current_setting('application_name') = 'walvec backfill' THEN
                 PERFORM pg_advisory_lock_shared(42), pg_advisory_unlock_shared(42);
             END IF;

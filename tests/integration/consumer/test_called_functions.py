@@ -90,30 +90,24 @@ def test_an_escaped_name_may_be_any(app: psycopg.Connection, database: str) -> N
     assert {*LEAVES, ODD} <= set(names(app, reached(database, r'app.U&"le\0061f"(body)')))
 
 
-@pytest.mark.parametrize(
-    ("made", "name"),
-    [
-        pytest.param("CREATE OPERATOR app.||> (LEFTARG = text, RIGHTARG = text, FUNCTION = app.step)", "step", id="operator"),
-        pytest.param(
-            "CREATE TYPE app.money AS (cents int); CREATE FUNCTION app.shown(app.money) RETURNS text LANGUAGE "
-            "sql AS 'SELECT app.leaf($1.cents)'; CREATE CAST (app.money AS text) WITH FUNCTION app.shown(app.money) "
-            "AS ASSIGNMENT",
-            "shown",
-            id="cast",
-        ),
-        pytest.param(
-            "CREATE FUNCTION app.sound(text) RETURNS bool LANGUAGE sql AS 'SELECT app.leaf($1) = $1'; "
-            "CREATE DOMAIN app.word AS text CHECK (app.sound(VALUE))",
-            "sound",
-            id="domain",
-        ),
-    ],
-)  # fmt: skip
-def test_what_needs_no_word_counts_always(
-    app: psycopg.Connection, database: str, made: str, name: str
-) -> None:
+UNSPOKEN = {
+    "step": "CREATE OPERATOR app.||> (LEFTARG = text, RIGHTARG = text, FUNCTION = app.step)",
+    "shown": """
+        CREATE TYPE app.money AS (cents int);
+        CREATE FUNCTION app.shown(app.money) RETURNS text LANGUAGE sql AS 'SELECT app.leaf($1.cents)';
+        CREATE CAST (app.money AS text) WITH FUNCTION app.shown(app.money) AS ASSIGNMENT
+    """,
+    "sound": """
+        CREATE FUNCTION app.sound(text) RETURNS bool LANGUAGE sql AS 'SELECT app.leaf($1) = $1';
+        CREATE DOMAIN app.word AS text CHECK (app.sound(VALUE))
+    """,
+}
+
+
+@pytest.mark.parametrize("name", UNSPOKEN)
+def test_what_needs_no_word_counts_always(app: psycopg.Connection, database: str, name: str) -> None:
     """An operator's, a cast's and a domain's function is called where its name does not stand."""
-    app.execute(made.encode())
+    app.execute(UNSPOKEN[name].encode())
     found = names(app, reached(database, "body"))
     assert (any(name in each for each in found), set(LEAVES) <= set(found)) == (True, True)
 
