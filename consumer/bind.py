@@ -14,7 +14,6 @@ from psycopg import sql
 from consumer import keys as key_sql
 from consumer.config import Vectorizer
 from consumer.database import Connection
-from consumer.errors import ConfigInvalid
 from consumer.expressions import called_functions, require_fit
 from consumer.plan import RowShape
 from slots.errors import PreconditionFailed
@@ -130,7 +129,7 @@ async def bind(connection: Connection, vectorizer: Vectorizer, publication: str)
     All of it is read from one snapshot: a table that is replaced in between is seen as it was, or as it is.
 
     Raises PreconditionFailed where table, replica identity or publication do not allow it, ConfigInvalid
-    where an expression does not parse.
+    where an expression is not valid, or not a function of the row.
     """
     async with connection.transaction():
         relation = await describe(connection, *vectorizer.table)
@@ -142,11 +141,10 @@ async def bind_to(
     connection: Connection, vectorizer: Vectorizer, relation: Relation, listing: Published
 ) -> Binding:
     """Bind a vectorizer to a table as it is described and published; raises as `bind` does."""
-    await require_fit(connection, vectorizer)
     binding = Binding(vectorizer, relation, listing, ())
     async with connection.transaction(force_rollback=True):
         search_path = await resolve_expressions(connection, local=True)
-        await _require_valid(connection, binding)
+        await require_fit(connection, vectorizer)
         used, takes_rows = await _used_columns(connection, binding)
         _refuse_unpublished(binding, used)
         _refuse_taken_names(binding)
@@ -173,30 +171,6 @@ async def _is_valid(connection: Connection, binding: Binding) -> bool:
     except psycopg.ProgrammingError:
         return False
     return True
-
-
-async def _require_valid(connection: Connection, binding: Binding) -> None:
-    """Raise PreconditionFailed without the right to evaluate them, ConfigInvalid if they do not parse."""
-    try:
-        await connection.execute(source_query(binding, "evaluate_images"), {"images": "[]"})
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise PreconditionFailed(
-            f'vectorizer "{binding.name}": {error.diag.message_primary}',
-            hint=f"GRANT SELECT ON {binding.vectorizer.table}, and USAGE ON its SCHEMA, to walvec's role",
-        ) from error
-    except psycopg.Error as error:
-        if isinstance(error, psycopg.OperationalError):
-            raise
-        raise ConfigInvalid(
-            f'vectorizer "{binding.name}": its expressions do not parse: {error.diag.message_primary}',
-            hint=_way_out(binding, error),
-        ) from error
-
-
-def _way_out(binding: Binding, error: psycopg.Error) -> str:
-    if isinstance(error, psycopg.errors.UndefinedFunction | psycopg.errors.UndefinedObject):
-        return 'name the schema, as in public.f(…), or add it: [source] search_path = "pg_catalog, public"'
-    return f"[[vectorizer]] text and where are SQL over a row of {binding.vectorizer.table}"
 
 
 async def _used_columns(connection: Connection, binding: Binding) -> tuple[tuple[str, ...], bool]:

@@ -36,6 +36,7 @@ class Estimate:
     table_rows: int
     rows_read: int
     rows_failing: int  # to be parked
+    rows_without_text: int  # NULL, blank, or kept out by `where`
     all: Volume  # of the rows that have an embedding
     left: Volume  # of that, what the target does not hold yet
     requests: int
@@ -69,6 +70,7 @@ def estimate(
         table_rows=sample.table_rows,
         rows_read=sample.rows,
         rows_failing=round(sample.failing * factor),
+        rows_without_text=round((sample.rows - sample.failing - sample.with_text) * factor),
         all=every,
         left=left,
         requests=requests,

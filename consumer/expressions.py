@@ -163,13 +163,19 @@ def _refusal(error: psycopg.Error, expression: _Expression, start: int) -> Walve
         return ConfigInvalid(f"{expression.spot}: {(found := several_rows(table)).what}", hint=found.hint)
     if not isinstance(error, psycopg.errors.SyntaxError) and position > len(expression.written):
         return PreconditionFailed(f'vectorizer "{vectorizer.name}": {message}')
-    system = _SYSTEM_COLUMN.match(message)
     return ConfigInvalid(
         f"{expression.spot}: {pointed(message, expression.written, position)}",
-        hint=(f"A row's values are what counts: leave the system column {system[1]} out." if system else None)
-        or said.message_hint
-        or f"{expression.key} is SQL over a row of {table}.",
+        hint=_way_out(error, message) or f"{expression.key} is SQL over a row of {table}.",
     )
+
+
+def _way_out(error: psycopg.Error, message: str) -> str | None:
+    """Say what to write instead, where that is known."""
+    if system := _SYSTEM_COLUMN.match(message):
+        return f"A row's values are what counts: leave the system column {system[1]} out."
+    if isinstance(error, psycopg.errors.UndefinedFunction | psycopg.errors.UndefinedObject):
+        return 'Name the schema, as in public.f(…), or add it: [source] search_path = "pg_catalog, public"'
+    return error.diag.message_hint
 
 
 async def _look_up(connection: Connection, reading: Reading) -> list[Called]:

@@ -18,7 +18,7 @@ from psycopg import sql
 from psycopg.rows import DictRow, dict_row
 
 from consumer.admission import require_fingerprint
-from consumer.bind import Binding, bind_to
+from consumer.bind import Binding, bind_to, resolve_expressions
 from consumer.config import Config, TableName, Vectorizer, fingerprint
 from consumer.continuity import look_at_server, require_continuity
 from consumer.creators import look_for_creators
@@ -26,6 +26,7 @@ from consumer.database import Connection, connect_source, connect_target
 from consumer.embed import open_embedder
 from consumer.embed.dispatch import ask
 from consumer.embed.vectors import MAX_VECTOR_DIMENSIONS
+from consumer.expressions import doubts
 from consumer.metadata import (
     Checkpoint,
     VectorizerState,
@@ -218,12 +219,22 @@ async def _source(
         else:
             key = ", ".join(binding.relation.key)
             yield Finding(subject, "ok", f"{vectorizer.table} by ({key}); its expressions are valid", None)
+            for finding in await _doubts(connection, vectorizer):
+                yield finding
+
+
+async def _doubts(connection: Connection, vectorizer: Vectorizer) -> list[Finding]:
+    """Warn of what the expressions may do and yet could surprise."""
+    async with connection.transaction(force_rollback=True):
+        await resolve_expressions(connection, local=True)
+        found = await doubts(connection, vectorizer)
+    return [Finding(f"expressions of {vectorizer.name}", "warning", each.what, each.hint) for each in found]
 
 
 async def bind_before_setup(connection: Connection, vectorizer: Vectorizer, publication: str) -> Binding:
     """Bind a vectorizer, taking a table that setup has yet to publish as published whole.
 
-    Raises PreconditionFailed, or ConfigInvalid where an expression does not parse.
+    Raises PreconditionFailed, or ConfigInvalid where an expression is not valid or not a function of the row.
     """
     relation = await describe(connection, *vectorizer.table)
     try:

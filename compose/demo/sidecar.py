@@ -42,7 +42,7 @@ format = "json"
 [[vectorizer]]
 name = "blog"
 table = "public.blog"
-text = "title || E'\\\\n\\\\n' || contents"
+text = "concat_ws(E'\\\\n\\\\n', title, contents)"
 where = "published_time IS NOT NULL"
 target = "public.blog_embedding"
 chunk = {{ size = 2000, overlap = 200 }}

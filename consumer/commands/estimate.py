@@ -23,7 +23,7 @@ async def report(config: Config, *, latency: float, price: float | None, as_json
     """Print an estimate for every vectorizer and their sum.
 
     A request is taken to last `latency` seconds; `price` is for a million tokens. Raises PreconditionFailed
-    where a table cannot be read, ConfigInvalid where an expression does not parse.
+    where a table cannot be read, ConfigInvalid where an expression is not valid.
     """
     estimates = await _estimates(config, latency, price)
     requests = sum(each.requests for each in estimates)
@@ -86,7 +86,14 @@ def _show(estimates: list[Estimate], price: float | None) -> None:
     for each in estimates:
         read = "every row read" if each.basis == "counted" else f"{each.rows_read:,} rows read"
         failing = f"; text or where fails on {each.rows_failing:,} rows" if each.rows_failing else ""
-        say(f"{each.vectorizer}: {read}, {_BASES[each.basis]}{failing}")
+        say(f"{each.vectorizer}: {read}, {_BASES[each.basis]}{failing}{_without_text(each)}")
+
+
+def _without_text(each: Estimate) -> str:
+    if not each.rows_without_text:
+        return ""
+    number = _count(each.rows_without_text, each)
+    return f"; {number} rows have no text: it is NULL or blank, or where keeps them out"
 
 
 def _count(number: int, each: Estimate) -> str:

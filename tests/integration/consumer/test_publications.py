@@ -145,3 +145,32 @@ def test_expression_that_does_not_parse(blog: Sidecar) -> None:
     blog.follow(text="no_such_column")
     error = blog.refusal(blog.setup)
     assert (type(error), 'column "no_such_column" does not exist' in error.what) == (ConfigInvalid, True)
+
+
+@pytest.mark.parametrize("settings", [{"text": "body || now()"}, {"where": "random() < 1"}])
+def test_setup_refuses_what_is_not_a_function_of_the_row(sidecar: Sidecar, settings: dict[str, str]) -> None:
+    """Setup refuses such an expression before it creates anything."""
+    sidecar.source.execute("CREATE TABLE blog (id int PRIMARY KEY, body text)")
+    sidecar.follow(**settings)
+    assert isinstance(sidecar.refusal(sidecar.setup), ConfigInvalid)
+    made = sidecar.source.execute(
+        "SELECT pubname::text FROM pg_publication UNION ALL "
+        "SELECT slot_name FROM pg_replication_slots WHERE database = current_database()"
+    ).fetchall()
+    assert made == []
+
+
+def test_run_refuses_a_function_that_has_become_volatile(sidecar: Sidecar) -> None:
+    """Run refuses what setup would refuse now, and embeds again once it is declared otherwise."""
+    sidecar.source.execute("CREATE TABLE blog (id int PRIMARY KEY, body text)")
+    sidecar.source.execute("INSERT INTO blog VALUES (1, 'one')")
+    sidecar.source.execute(
+        "CREATE FUNCTION loud(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN upper($1); END'"
+    )
+    sidecar.follow(text="loud(body)")
+    sidecar.setup()
+    sidecar.source.execute("ALTER FUNCTION loud VOLATILE")
+    assert isinstance(sidecar.refusal(sidecar.once), ConfigInvalid)
+    sidecar.source.execute("ALTER FUNCTION loud STABLE")
+    sidecar.once()
+    assert sidecar.actual() == sidecar.expected()

@@ -99,6 +99,22 @@ class TestFailures:
         assert finding["level"] == "failed"
         assert 'column "no_such_column" does not exist' in finding["detail"]
 
+    def test_an_expression_of_the_clock(self, walvec: Walvec, settings: Callable[..., None]) -> None:
+        """A condition whose truth comes with time is refused by check, the key and its line named."""
+        settings(vectorizer='where = "mood < now()::text"')
+        finding = checked(walvec)["vectorizer blog"]
+        assert finding["level"] == "failed"
+        assert finding["detail"].startswith("where (walvec.toml line 12): now() ")
+
+    def test_a_nullable_column_that_is_joined(self, walvec: Walvec, settings: Callable[..., None]) -> None:
+        """A column that takes the text with it where it is NULL is a warning, with what to write instead."""
+        settings(vectorizer="where = \"mood || title <> ''\"")
+        assert "expressions of blog" not in checked(walvec)
+        path = Path("walvec.toml")
+        path.write_text(path.read_text().replace('text = "title"', 'text = "title || mood"'))
+        finding = checked(walvec)["expressions of blog"]
+        assert (finding["level"], "concat_ws" in finding["remedy"]) == ("warning", True)
+
     def test_a_table_without_a_key(self, source: psycopg.Connection, walvec: Walvec) -> None:
         """Said once, by the table."""
         source.execute("ALTER TABLE blog DROP CONSTRAINT blog_pkey")

@@ -56,6 +56,7 @@ def test_counts_a_small_table(walvec: Walvec) -> None:
     (found,) = document["vectorizers"]
     assert found["basis"] == "counted"
     assert found["left"] == {"rows": 100, "chunks": 100, "characters": 2400, "tokens": 900}
+    assert found["rows_without_text"] == 100
     assert (found["requests"], found["seconds"], found["vector_bytes"]) == (10, 15.0, 100 * 408)
     assert (found["cost"], document["left"]["cost"]) == (0.0018, 0.0018)
 
@@ -122,6 +123,14 @@ def test_a_row_on_which_an_expression_fails_is_told(
     path.write_text(path.read_text().replace('"body"', '"body || (1 / (id - 7))"'))
     (found,) = estimated(walvec)["vectorizers"]
     assert (found["rows_failing"], found["left"]["rows"]) == (1, 99)
+
+
+def test_rows_without_text_are_counted(blog: psycopg.Connection, walvec: Walvec) -> None:
+    """A row whose text is NULL, blank or kept out by the condition is told from those that are embedded."""
+    blog.execute("UPDATE blog SET body = CASE id % 3 WHEN 0 THEN NULL WHEN 1 THEN E' \\t' ELSE body END")
+    (found,) = estimated(walvec)["vectorizers"]
+    assert (found["all"]["rows"], found["rows_without_text"]) == (33, 167)
+    assert "167 rows have no text" in walvec("check", "--estimate").stdout
 
 
 def test_an_expression_that_always_fails_is_an_error(
