@@ -1,5 +1,7 @@
 """What the publication lets through is followed and nothing else, though wal2json knows nothing of it."""
 
+from typing import Any
+
 import pytest
 
 from consumer.errors import ConfigInvalid
@@ -148,7 +150,7 @@ def test_expression_that_does_not_parse(blog: Sidecar) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"text": "body || now()"}, {"where": "random() < 1"}])
-def test_setup_refuses_what_is_not_a_function_of_the_row(sidecar: Sidecar, settings: dict[str, str]) -> None:
+def test_setup_refuses_what_is_not_a_function_of_the_row(sidecar: Sidecar, settings: dict[str, Any]) -> None:
     """Setup refuses such an expression before it creates anything."""
     sidecar.source.execute("CREATE TABLE blog (id int PRIMARY KEY, body text)")
     sidecar.follow(**settings)

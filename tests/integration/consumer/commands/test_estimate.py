@@ -79,7 +79,8 @@ def test_for_eyes(walvec: Walvec) -> None:
         "kB",
         "0.00",
     ]
-    assert "blog: every row read, counted" in lines
+    without = "100 rows have no text: it is NULL or blank, or where keeps them out"
+    assert f"blog: every row read, counted; {without}" in lines
     assert "all: 10 requests, 2 s at 2 in flight, taking 0.5 s for each (--latency)" in lines
 
 
