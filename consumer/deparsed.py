@@ -32,6 +32,8 @@ _DATE_IN_TEXT = re.compile(
     re.IGNORECASE,
 )
 
+_STRING = re.compile(r"""(?P<name>"(?:[^"]|"")+")|'(?:[^']|'')*'""")
+
 
 @dataclass(frozen=True, order=True, slots=True)
 class Call:
@@ -53,7 +55,7 @@ class Reading:
     reads_dates_late: bool
 
 
-def read(expressions: Iterable[str]) -> Reading:
+def read_printed(expressions: Iterable[str]) -> Reading:
     """Tell what stands in printed expressions."""
     texts = list(expressions)
     tokens = [token for text in texts for token in _TOKEN.finditer(text)]
@@ -86,7 +88,7 @@ def joined_columns(expression: str, alias: str) -> list[PrintedColumn]:
     quoted = '"' + alias.replace('"', '""') + '"'
     column = rf"(?P<column>(?:{re.escape(quoted)}|{re.escape(alias)})\.(?P<name>{_NAME}))"
     cast = r"(?:\)::[a-z ]+(?:\([0-9,]+\))?)*"
-    bare = re.sub(r"'(?:[^']|'')*'", "''", expression)
+    bare = _STRING.sub(lambda token: token["name"] or "''", expression)
     operands = (
         *re.finditer(rf"\(*{column}{cast} \|\|", bare),
         *re.finditer(rf"\|\| \(*{column}{cast}(?=\)|$| \|\|)", bare),

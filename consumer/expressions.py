@@ -15,20 +15,11 @@ from psycopg.rows import class_row
 
 from consumer.config import Vectorizer
 from consumer.database import Connection
-from consumer.deparsed import Reading, joined_columns, read
+from consumer.deparsed import Reading, joined_columns, read_printed
 from consumer.errors import ConfigInvalid
-from consumer.fitness import (
-    Called,
-    Unfit,
-    aggregates,
-    clock_literal,
-    nullable_join,
-    several_rows,
-    sight_of,
-    sight_of_check,
-    unfitness,
-)
+from consumer.fitness import CatalogEntry, sight_of, sight_of_check, unfitness
 from consumer.literals import literals, pointed, without_clock
+from consumer.unfit import Unfit, aggregates, clock_literal, nullable_join, several_rows
 from slots.errors import PreconditionFailed, WalvecError
 from slots.queries import load
 
@@ -178,7 +169,7 @@ def _way_out(error: psycopg.Error, message: str) -> str | None:
     return error.diag.message_hint
 
 
-async def _look_up(connection: Connection, reading: Reading) -> list[Called]:
+async def _look_up(connection: Connection, reading: Reading) -> list[CatalogEntry]:
     """Ask the catalog about the names in an expression."""
     calls, operators = sorted(reading.calls), sorted(reading.operators)
     names = {
@@ -189,12 +180,12 @@ async def _look_up(connection: Connection, reading: Reading) -> list[Called]:
         "symbols": [symbol for _, symbol in operators],
         "types": sorted(reading.types),
     }
-    async with connection.cursor(row_factory=class_row(Called)) as cursor:
+    async with connection.cursor(row_factory=class_row(CatalogEntry)) as cursor:
         await cursor.execute(_QUERIES["what_is_called"], names)
         return await cursor.fetchall()
 
 
-async def _checks(connection: Connection, called: Sequence[Called], table: str) -> AsyncIterator[Unfit]:
+async def _checks(connection: Connection, called: Sequence[CatalogEntry], table: str) -> AsyncIterator[Unfit]:
     """Judge the checks of the domains that something is cast to, and of the domains within these."""
     seen: set[str] = set()
     waiting = list(called)
@@ -203,7 +194,7 @@ async def _checks(connection: Connection, called: Sequence[Called], table: str) 
         if each.kind != "check" or each.name in seen:
             continue
         seen.add(each.name)
-        reading = read([each.name])
+        reading = read_printed([each.name])
         within = await _look_up(connection, reading)
         for finding in unfitness(sight_of_check(reading), within, table, each.name):
             yield finding

@@ -8,29 +8,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from consumer.deparsed import Reading, read
+from consumer.deparsed import Reading, read_printed
+from consumer.unfit import Reason, Unfit, own_function, unfit
 
 # Settings that alter what stable functions and output functions print, and what constants mean. Every session
 # that evaluates an expression must have the same ones.
 SETTINGS_THAT_SHAPE_TEXT: Final = (
+    "array_nulls",
     "DateStyle",
     "IntervalStyle",
     "TimeZone",
     "bytea_output",
     "default_text_search_config",
     "extra_float_digits",
-    "lc_messages",
     "lc_monetary",
     "lc_numeric",
     "lc_time",
     "quote_all_identifiers",
     "standard_conforming_strings",
     "timezone_abbreviations",
+    "transform_null_equals",
     "xmlbinary",
     "xmloption",
 )
 
-_PINNED = frozenset(
+_SHAPED_BY_SETTINGS = frozenset(
     {
         "age", "anytextcat", "array_to_json", "array_to_string", "concat", "concat_ws", "convert",
         "convert_from", "convert_to", "date", "date_add", "date_part", "date_subtract", "date_trunc",
@@ -60,7 +62,7 @@ _SESSION = (
     "set_config",
 )
 
-_SYNTAX = {
+_SYNTAX: Final[Mapping[str, Reason]] = {
     **dict.fromkeys(
         ("CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP"), "clock"
     ),
@@ -87,43 +89,6 @@ _CATALOG_TYPES = frozenset(
     }
 )  # fmt: skip
 
-_COLUMN = "Keep the value in a column of {table}, and use that."
-_PARTS = "(SELECT string_agg(part, ' ') FROM unnest(array_column) AS part)"
-_REASONS: Final[Mapping[str, tuple[str, str]]] = {
-    "clock": (
-        "{} depends on the clock, and no event comes when time passes",
-        "Keep a column in {table} that the application updates when the moment comes, and use that.",
-    ),
-    "session": ("{} depends on the session, and walvec's is not the application's", _COLUMN),
-    "catalog": ("{} depends on more than the row's values, and no event comes when that changes", _COLUMN),
-    "chance": ("{} gives another result at each call", _COLUMN),
-    "aggregate": (
-        "an aggregate takes several rows, and no event comes of this one when another changes",
-        f"Keep the value in a column of {{table}}, by a trigger. For parts of one row: {_PARTS}.",
-    ),
-    "window": (
-        "a window function takes several rows, and no event comes of this one when another changes",
-        "Keep the value in a column of {table}, by a trigger.",
-    ),
-    "rows": (
-        "{} gives any number of rows, and a row has one text",
-        f"Join them: array_to_string(array_column, ' '), or {_PARTS}.",
-    ),
-    "table": (
-        "a sub-select reads {}, and no event comes of this row when that changes",
-        "Keep what it reads in a column of {table}, by a trigger on {}.",
-    ),
-}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Unfit:
-    """Why an expression is not a function of the row; where it is `bearable`, its author may know better."""
-
-    what: str
-    hint: str
-    bearable: bool = False
-
 
 @dataclass(frozen=True, slots=True)
 class Sight:
@@ -138,7 +103,7 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
-class Called:
+class CatalogEntry:
     """What the catalog says of one name: a function's, an operator's, a cast's, or a domain's check."""
 
     kind: str
@@ -153,7 +118,7 @@ class Called:
 
 
 # The planner finds something volatile, and no name says what: an input or output function.
-_BEHIND_A_TYPE = Called(
+_BEHIND_A_TYPE = CatalogEntry(
     kind="type",
     name="the conversion of a type",
     arguments=1,
@@ -171,7 +136,7 @@ def sight_of(plan: Mapping[str, Any]) -> Sight:
     nodes = list(_nodes(plan, within=False))
     return Sight(
         value=plan["Output"][0],
-        reading=read([text for node, _ in nodes for text in _texts(node)]),
+        reading=read_printed([text for node, _ in nodes for text in _texts(node)]),
         volatile=plan["Node Type"] == "Result",
         sub_selects=any(within for _, within in nodes),
         tables=tuple(
@@ -215,7 +180,7 @@ def _texts(node: Mapping[str, Any]) -> Iterator[str]:
             yield from ([value] if isinstance(value, str) else value if isinstance(value, list) else ())
 
 
-def unfitness(sight: Sight, called: Sequence[Called], table: str, written: str) -> Iterator[Unfit]:
+def unfitness(sight: Sight, called: Sequence[CatalogEntry], table: str, written: str) -> Iterator[Unfit]:
     """Yield what keeps an expression from being a function of a row of `table`.
 
     `written` is how its author put it: what is not found there came with a function that it calls.
@@ -226,49 +191,28 @@ def unfitness(sight: Sight, called: Sequence[Called], table: str, written: str) 
         return f"{name}{parentheses}{inside}"
 
     for name in sight.tables:
-        yield _unfit("table", name, table)
+        yield unfit("table", name, table)
     if "WindowAgg" in sight.nodes:
-        yield _unfit("window", "", table)
+        yield unfit("window", "", table)
     if "ProjectSet" in sight.nodes:
         names = [f"{each.name}()" for each in called if each.gives_rows and f"{each.name}(" in sight.value]
-        yield _unfit("rows", ", ".join(dict.fromkeys(names)) or "a function", table)
+        yield unfit("rows", ", ".join(dict.fromkeys(names)) or "a function", table)
     for word in sorted(sight.reading.syntax & _SYNTAX.keys()):
-        yield _unfit(_SYNTAX[word], named(word), table)
+        yield unfit(_SYNTAX[word], named(word), table)
     if sight.reading.reads_dates_late:
-        yield _unfit("clock", "a date written as now, today, tomorrow or yesterday", table)
+        yield unfit("clock", "a date written as now, today, tomorrow or yesterday", table)
     for each in _suspects(sight, called):
         name = each.name if each.kind == "type" else named(each.name, "()")
-        yield _own(each) if each.own else _unfit(_reason(each), name, table)
+        yield (
+            own_function(each.signature, volatile=_is_volatile(each))
+            if each.own
+            else unfit(_reason(each), name, table)
+        )
     for name in sorted(sight.reading.types & _CATALOG_TYPES):
-        yield _unfit("catalog", f"the text of a {name}", table)
+        yield unfit("catalog", f"the text of a {name}", table)
 
 
-def clock_literal(value: str, table: str) -> Unfit:
-    """Say that a string constant is read as a date that depends on the clock."""
-    return _unfit("clock", f"'{value}'", table)
-
-
-def several_rows(table: str) -> Unfit:
-    """Say that an expression gives rows where PostgreSQL itself allows none."""
-    return _unfit("rows", "a function in it", table)
-
-
-def aggregates(table: str) -> Unfit:
-    """Say that an expression aggregates rows."""
-    return _unfit("aggregate", "an aggregate", table)
-
-
-def nullable_join(spot: str, columns: Sequence[str]) -> Unfit:
-    """Say that a text is NULL as a whole where one of these columns is."""
-    return Unfit(
-        f"{spot}: || makes the whole text NULL, and leaves the row without vectors, where "
-        f"{' or '.join(columns)} is NULL",
-        r"concat_ws(E'\n\n', …) passes over what is NULL; coalesce(…, '') is for a single column",
-        bearable=True,
-    )
-
-
-def _suspects(sight: Sight, called: Sequence[Called]) -> Iterator[Called]:
+def _suspects(sight: Sight, called: Sequence[CatalogEntry]) -> Iterator[CatalogEntry]:
     """Yield the functions whose results may differ while the row stays the same."""
     suspects = [each for each in called if each.kind != "cast" and _is_volatile(each)]
     if sight.volatile and not suspects:
@@ -281,42 +225,26 @@ def _suspects(sight: Sight, called: Sequence[Called]) -> Iterator[Called]:
     if sight.volatile and not suspects:
         yield _BEHIND_A_TYPE
     for each in called:
-        if each.volatility == "s" and each.sort not in "aw" and (each.own or not _is_pinned(each)):
+        if (
+            each.volatility == "s"
+            and each.sort not in "aw"
+            and (each.own or not _is_shaped_by_settings(each))
+        ):
             yield each
 
 
-def _is_volatile(called: Called) -> bool:
+def _is_volatile(called: CatalogEntry) -> bool:
     return called.volatility == "v"
 
 
-def _is_pinned(called: Called) -> bool:
+def _is_shaped_by_settings(called: CatalogEntry) -> bool:
     lonely_age = called.name == "age" and called.arguments == 1
-    return called.in_catalog and called.name in _PINNED and not lonely_age
+    return called.in_catalog and called.name in _SHAPED_BY_SETTINGS and not lonely_age
 
 
-def _reason(called: Called) -> str:
+def _reason(called: CatalogEntry) -> Reason:
     if called.name in _CLOCK:
         return "clock"
     if called.name.startswith(_SESSION):
         return "session"
     return "chance" if _is_volatile(called) else "catalog"
-
-
-def _own(called: Called) -> Unfit:
-    """Judge a function that did not come with PostgreSQL by what it was declared to be."""
-    signature = called.signature
-    if _is_volatile(called):
-        return Unfit(
-            f"function {signature} is volatile, so its result may differ at each call",
-            f"ALTER FUNCTION {signature} IMMUTABLE, if it is (STABLE, if it also depends on settings)",
-        )
-    return Unfit(
-        f"function {signature} is stable, and no event comes when what it depends on changes",
-        f"ALTER FUNCTION {signature} IMMUTABLE, if it is; else `walvec backfill` after such a change",
-        bearable=True,
-    )
-
-
-def _unfit(reason: str, name: str, table: str) -> Unfit:
-    what, hint = _REASONS[reason]
-    return Unfit(what.format(name), hint.format(name, table=table))

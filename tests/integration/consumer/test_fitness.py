@@ -11,7 +11,7 @@ from consumer.config import Config, TableName, Vectorizer
 from consumer.database import Connection, connect_source
 from consumer.errors import ConfigInvalid
 from consumer.expressions import doubts, require_fit
-from consumer.fitness import Unfit
+from consumer.unfit import Unfit
 from slots.errors import PreconditionFailed, WalvecError
 from tests.fix_postgres import databases
 

@@ -548,3 +548,36 @@ class TestFingerprint:
         config = read(table(section, line))
         changed = fingerprint(config.vectorizers[0], config.embedder)
         assert {name for name in base if base[name] != changed[name]} == {key}
+
+
+class TestSpot:
+    """Where a key of a vectorizer was set, for messages about its SQL."""
+
+    def test_a_line_of_the_file(self) -> None:
+        """A key of the file is found by its line, one that is absent by its table's."""
+        (vectorizer,) = read("\n# remark\n" + BLOG).vectorizers
+        assert (vectorizer.spot("text"), vectorizer.spot("where")) == (
+            "text (walvec.toml line 7)",
+            "where (walvec.toml line 4)",
+        )
+
+    def test_of_each_vectorizer_its_own(self) -> None:
+        """The second vectorizer's text is on the second one's line."""
+        second = BLOG.replace('"blog"', '"other"').replace("_embedding", "_vectors")
+        assert [each.spot("text") for each in read(BLOG + second).vectorizers] == [
+            "text (walvec.toml line 5)",
+            "text (walvec.toml line 11)",
+        ]
+
+    def test_a_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A key that a variable set is found by the variable's name."""
+        monkeypatch.setenv("WALVEC_VECTORIZER__BLOG__TEXT", "contents")
+        (vectorizer,) = read(BLOG).vectorizers
+        assert vectorizer.spot("text") == "text (WALVEC_VECTORIZER__BLOG__TEXT)"
+
+    def test_all_vectorizers_in_a_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A vectorizer without a file is found by the variable that holds them all."""
+        blog = '[{"name": "blog", "table": "blog", "text": "title", "target": "blog_embedding"}]'
+        monkeypatch.setenv("WALVEC_VECTORIZER", blog)
+        (vectorizer,) = load().vectorizers
+        assert vectorizer.spot("text") == "text (WALVEC_VECTORIZER)"
