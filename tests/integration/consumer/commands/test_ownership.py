@@ -522,7 +522,7 @@ class TestTeardown:
         before = world(embedded), records(embedded, embedded.slot)
         capsys.readouterr()
         error = embedded.refusal(lambda: tear_down(embedded, tables=True))
-        assert (error.exit_code, "view v" in (error.hint or "")) == (3, True)
+        assert (error.exit_code, "view public.v" in (error.hint or "")) == (3, True)
         assert "dropped slot" not in capsys.readouterr().out
         assert (world(embedded), records(embedded, embedded.slot)) == before
         embedded.source.execute("DROP VIEW v")
