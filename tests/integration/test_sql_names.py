@@ -22,8 +22,8 @@ GRAMMAR = set(
         r"\w+",
         """
         index null add all and any array as by case cast check coalesce conflict create current_user default
-        delete distinct do else end except exists extract filter format from group if in insert
-        interval into is join key lateral limit materialized not nullif on only operator or order
+        delete distinct do else end except exists extract filter format from greatest group if in insert
+        interval into is join key lateral least limit materialized not nullif on only operator or order
         over recursive references repeatable replace returning row rows select set temporary then
         union unlogged unnest update using values verbose when where with within
         """,

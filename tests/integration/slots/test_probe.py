@@ -48,7 +48,7 @@ async def test_tables_are_looked_at_one_by_one(conn: psycopg.AsyncConnection) ->
     found = by_subject(await probe(conn, slot="none", plugin="wal2json", publication="pub", tables=tables))
     assert {subject: finding.remedy for subject, finding in found.items() if finding.level == "failed"} == {
         'table "public"."keyless"': 'ALTER TABLE "public"."keyless" ADD PRIMARY KEY (...)',
-        'table "public"."missing"': None,
+        'table "public"."missing"': "names are spelt exactly, as schema.table",
         '"public"."private" in publication "pub"': 'ALTER PUBLICATION "pub" ADD TABLE "public"."private"',
     }
 
