@@ -86,4 +86,5 @@ async def test_reads_of_rows_go_by_the_key(blog: Sidecar) -> None:
     assert "blog_pkey" in found
     assert "Seq Scan" not in found
     until(lambda: scans(blog)[1] >= by_index + 4 * OFTEN, "the session's numbers")
-    assert scans(blog)[0] == whole
+    # An earlier session's numbers may come late; each of these statements was run so often.
+    assert scans(blog)[0] - whole < OFTEN
