@@ -109,7 +109,7 @@ def test_many_long_rows_in_the_stream_and_in_a_backfill(bounded: Sidecar) -> Non
         bounded.source.execute(
             """INSERT INTO blog SELECT id, (SELECT string_agg(md5(id || ' ' || n), ' ')
             FROM generate_series(1, 48000) AS n) FROM generate_series(1, %s) AS id""",
-            [900 if FULL else 120],
+            [900 if FULL else 60],
         )
         bounded.in_step(timeout=1000 if FULL else 120)
         asked = len(bounded.service.texts)
