@@ -6,11 +6,10 @@ Where the settings changed it costs something: it says what, and asks.
 from collections.abc import Sequence
 
 import psycopg
-import typer
 
 from consumer import metadata
 from consumer.bind import Binding, bind
-from consumer.commands.output import confirm
+from consumer.commands.output import confirm, say
 from consumer.config import Config, Vectorizer, fingerprint
 from consumer.database import Connection, connect_source, connect_target
 from consumer.errors import UsageInvalid
@@ -54,8 +53,8 @@ async def restart(config: Config, names: Sequence[str], *, sure: bool) -> None:
                 await _begin(config, vectorizer, changes[vectorizer.name], target)
     for name in names:
         with_what = f", with another {' and '.join(changes[name])}" if changes[name] else ""
-        typer.echo(f"{name}: every row is read again{with_what}")
-    typer.echo("a running walvec with these settings takes it up within seconds; otherwise run: walvec run")
+        say(f"{name}: every row is read again{with_what}")
+    say("a running walvec with these settings takes it up within seconds; otherwise run: walvec run")
 
 
 def _changed(config: Config, vectorizer: Vectorizer, state: VectorizerState) -> list[str]:

@@ -10,12 +10,11 @@ refuses both, and `resync` or `setup` begins again.
 
 from contextlib import AsyncExitStack
 
-import typer
 from psycopg import sql
 
 from consumer import metadata
 from consumer.commands import setup
-from consumer.commands.output import byte_size, confirm
+from consumer.commands.output import byte_size, confirm, say
 from consumer.config import Config, TableName
 from consumer.continuity import look_at_server
 from consumer.database import Connection, connect_source, connect_source_for_changes, connect_target
@@ -69,7 +68,7 @@ async def resync(config: Config, *, time_limit: float, compare: bool, sure: bool
     if compare:
         await _compare(config)
     else:
-        typer.echo("the next `walvec run` compares all rows")
+        say("the next `walvec run` compares all rows")
 
 
 async def _own_slot(config: Config, source: Connection) -> Slot | None:
@@ -118,7 +117,7 @@ async def _tell_of_another_server(config: Config, source: Connection, target: Co
     checkpoint = await metadata.load_checkpoint(target, config.source.slot)
     server = await look_at_server(source)
     if checkpoint and checkpoint.system_identifier != server.system_identifier:
-        typer.echo(
+        say(
             f"the source is another server than before; if that one still runs, drop slot "
             f"{config.source.slot} there: it keeps WAL back"
         )
@@ -131,30 +130,30 @@ async def _begin_anew(site: setup.Site, slot: Slot | None, time_limit: float) ->
     failpoint("resync-checkpoint")
     if slot is not None:
         await manage.drop(site.source, name)
-        typer.echo(f"dropped slot {name}")
+        say(f"dropped slot {name}")
     failpoint("resync-drop")
     beginning = await setup.make_slot(site, time_limit)
     failpoint("resync-slot")
     await setup.begin(site, beginning)
     failpoint("resync-begin")
-    typer.echo(f"slot {name} begins at {beginning}")
+    say(f"slot {name} begins at {beginning}")
 
 
 async def _compare(config: Config) -> None:
     """Compare everything, as `walvec run --once` does. Raises Interrupted where a signal ends it early."""
-    typer.echo("comparing all rows; this can be interrupted, `walvec run` goes on from there")
+    say("comparing all rows; this can be interrupted, `walvec run` goes on from there")
     try:
         await supervise(config, once=True, wait=False, give_up_after=None)
     except SlotActive:
-        typer.echo("another walvec has taken the slot over and goes on comparing; `walvec status` shows it")
+        say("another walvec has taken the slot over and goes on comparing; `walvec status` shows it")
         return
     async with await connect_target(config, role="resync") as target:
         states = await metadata.load_vectorizers(target)
         own = [states[vectorizer.name] for vectorizer in config.vectorizers]
         for state in own:
             written = await _written_since(target, state)
-            typer.echo(f"{state.name}: {state.rows_done:,} rows compared, {written:,} chunks embedded anew")
-    typer.echo("source and target are in step; start: walvec run")
+            say(f"{state.name}: {state.rows_done:,} rows compared, {written:,} chunks embedded anew")
+    say("source and target are in step; start: walvec run")
 
 
 async def _written_since(target: Connection, state: VectorizerState) -> int:

@@ -8,10 +8,9 @@ teardown can be repeated.
 from dataclasses import dataclass, field
 
 import psycopg
-import typer
 
 from consumer import metadata
-from consumer.commands.output import confirm
+from consumer.commands.output import confirm, say
 from consumer.config import Config, TableName
 from consumer.database import Connection, connect_source_for_changes, connect_target
 from consumer.ownership import (
@@ -55,16 +54,16 @@ async def teardown(config: Config, *, tables: bool, sure: bool) -> None:
         metadata.only_command(target),
     ):
         if not await require_own_schema(target) or not await metadata.is_migrated(target):
-            typer.echo(f"Nothing is set up for slot {name} in this target. Nothing was dropped.")
+            say(f"Nothing is set up for slot {name} in this target. Nothing was dropped.")
             return
         await metadata.require_schema(target)
         if not await metadata.try_fence(target, name):
             raise SlotActive(f'another walvec writes for slot "{name}"', hint="stop it, then teardown")
         plan = await _plan(config, source, target, tables=tables)
         for kept in plan.kept:
-            typer.echo(f"kept: {kept}, which setup did not make for slot {name}")
+            say(f"kept: {kept}, which setup did not make for slot {name}")
         if not plan.known:
-            typer.echo(f"Nothing is set up for slot {name} in this target. Nothing was dropped.")
+            say(f"Nothing is set up for slot {name} in this target. Nothing was dropped.")
         else:
             confirm("\n".join(["This drops:", *(f"  {loss}" for loss in _losses(name, plan))]), sure=sure)
             await _drop(name, source, target, plan, tables=tables)
@@ -156,5 +155,5 @@ async def _drop(name: str, source: Connection, target: Connection, plan: _Plan, 
     done += [f"table {table}" for table in plan.tables]
     done += [records] if records else []
     for each in done:
-        typer.echo(f"dropped {each}")
-    typer.echo(f"slot {name} is forgotten")
+        say(f"dropped {each}")
+    say(f"slot {name} is forgotten")
