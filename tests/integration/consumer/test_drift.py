@@ -71,7 +71,7 @@ def test_change_that_can_be_followed_needs_no_restart(blog: Sidecar, statement: 
         (
             "ALTER TABLE blog RENAME COLUMN body TO content",
             "ALTER TABLE blog RENAME COLUMN content TO body",
-            "text and where",
+            'column "body" does not exist',
         ),
         ("ALTER TABLE blog RENAME TO weblog", "ALTER TABLE weblog RENAME TO blog", "blog"),
         (

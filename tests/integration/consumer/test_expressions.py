@@ -171,7 +171,10 @@ class TestReadOnly:
         sidecar.source.execute("CREATE TABLE blog (id int PRIMARY KEY, title text, body text)")
         sidecar.source.execute("ALTER TABLE blog ALTER body SET STORAGE EXTERNAL")
         sidecar.source.execute("INSERT INTO blog VALUES (1, 'one', repeat('x', 9000)), (2, 'two', '')")
-        sidecar.follow(text="title || ' ' || current_setting('transaction_read_only')", index="none")
+        sidecar.source.execute("""
+            CREATE FUNCTION is_read_only(title text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$
+            BEGIN RETURN title || ' ' || current_setting('transaction_read_only'); END $$""")
+        sidecar.follow(text="public.is_read_only(title)", index="none")
         sidecar.setup()
         sidecar.once()
         sidecar.source.execute("INSERT INTO blog VALUES (3, 'three', '')")

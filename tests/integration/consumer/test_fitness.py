@@ -7,6 +7,7 @@ from typing import TypeVar
 import psycopg
 import pytest
 
+from consumer.bind import resolve_expressions
 from consumer.config import Config, TableName, Vectorizer
 from consumer.database import Connection, connect_source
 from consumer.errors import ConfigInvalid
@@ -255,8 +256,9 @@ def ask(dsn: str, question: Callable[[Connection], Awaitable[T]]) -> T:
     """Ask in a session like those of `walvec check`."""
 
     async def answer() -> T:
-        config = Config.model_validate({"source": {"dsn": dsn}})
+        config = Config.model_validate({"source": {"dsn": dsn, "search_path": "pg_catalog, public"}})
         async with await connect_source(config, role="check") as connection, connection.transaction():
+            await resolve_expressions(connection, local=True)
             return await question(connection)
 
     return asyncio.run(answer())

@@ -169,7 +169,7 @@ def test_run_refuses_a_function_that_has_become_volatile(sidecar: Sidecar) -> No
     sidecar.source.execute(
         "CREATE FUNCTION loud(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN upper($1); END'"
     )
-    sidecar.follow(text="loud(body)")
+    sidecar.follow(text="public.loud(body)")
     sidecar.setup()
     sidecar.source.execute("ALTER FUNCTION loud VOLATILE")
     assert isinstance(sidecar.refusal(sidecar.once), ConfigInvalid)

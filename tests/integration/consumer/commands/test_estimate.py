@@ -155,7 +155,7 @@ def test_a_statement_that_takes_long_is_given_up(
         "AS 'BEGIN PERFORM pg_sleep(0.1); RETURN $1; END'"
     )
     path = tmp_path / "walvec.toml"
-    path.write_text(path.read_text().replace('"body"', '"slowly(body)"'))
+    path.write_text(path.read_text().replace('"body"', '"public.slowly(body)"'))
     outcome = walvec("check", "--estimate")
     assert (outcome.code, "is not read within" in outcome.stderr) == (3, True)
 
