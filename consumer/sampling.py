@@ -172,7 +172,7 @@ async def _read_keys(source: Connection, binding: Binding, keys: Sequence[Key], 
             await source.execute(load("slots.sql")["limit_statements"], {"milliseconds": STATEMENT_LIMIT})
             await resolve_expressions(source, local=True)
             cursor = await source.execute(query, key_sql.parameters(keys, binding.key))
-            texts.found.update(zip(keys, [text for (text,) in await cursor.fetchall()], strict=True))
+            texts.found.update(zip(keys, [text for *_, text in await cursor.fetchall()], strict=True))
             return
     except psycopg.errors.QueryCanceled:
         raise
