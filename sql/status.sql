@@ -27,6 +27,13 @@ SELECT lsn::text, system_identifier, timeline, waits_for,
     extract(epoch FROM clock_timestamp() - stalled_since)::float8 AS stalled
 FROM walvec.checkpoint WHERE slot = %(slot)s
 
+-- name: rows_of_leaf
+-- One of the tables that hold a table's rows, without those that inherit from it.
+SELECT pg_catalog.count(*) AS rows FROM ONLY {leaf}
+
+-- name: rows_of_leaves
+SELECT pg_catalog.sum(leaf.rows)::bigint FROM ({leaves}) AS leaf
+
 -- name: chunks_written
 -- How many rows were ever written to a target, by the server's own count; a moment late. Its growth is the rate.
 SELECT pg_stat_get_tuples_inserted(c.oid) + pg_stat_get_tuples_updated(c.oid) AS written,

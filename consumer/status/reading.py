@@ -6,30 +6,22 @@ slot was told, so a slot that seems to be ahead is ahead.
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from time import monotonic
 from typing import Any, Self
 
-import psycopg
-from psycopg import sql
 from psycopg.rows import dict_row
 
 from consumer import metadata
-from consumer.config import Config, TableName
+from consumer.config import Config
 from consumer.database import Connection, connect_source, connect_target
 from consumer.fence import Holder, find_holder
 from consumer.metadata import VectorizerState
 from consumer.stall import STALL_AFTER
+from consumer.status.counting import Counting, Held
 from slots.errors import ConnectionLost
 from slots.lsn import Lsn
 from slots.queries import load
 
 _QUERIES = load("status.sql")
-
-COUNT_LIMIT = 3_000  # milliseconds that counting the targets may take; past it the counts are estimates
-COUNT_LEAST = 50  # of them, for each, however many there are
-COUNT_SHARE = 20  # a count that took a second is taken again after this many
-
-Counts = tuple[int | None, int | None, bool]  # rows, chunks, whether they are estimates
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +66,7 @@ class VectorizerStatus:
     embedded_rows: int | None
     embedded_chunks: int | None
     estimated: bool  # the two above took too long to count
+    rows_without_text: int | None  # that have no embedding, for want of a text or because of `where`
     chunks_written: int | None  # since the server's statistics began
     dead_letters: int
     dead_letters_retried: int  # of these, tried again by themselves; the others need attention
@@ -95,8 +88,7 @@ class Reader:
         self._config = config
         self._source: Connection | None = None
         self._target: Connection | None = None
-        self._count_until = 0.0
-        self._counts: dict[str, tuple[float, Counts]] = {}  # by target: when to count again, and what it was
+        self._counting = Counting()
         self.source_failure: str | None = None  # why the source was not asked
 
     async def __aenter__(self) -> Self:
@@ -112,7 +104,7 @@ class Reader:
         Raises PreconditionFailed where nothing is set up, ConnectionLost while the target cannot be reached.
         """
         target = await self._open_target()
-        self._count_until = monotonic() + COUNT_LIMIT / 1000
+        self._counting.begin()
         source = await self._open_source()
         slot = await self._slot(source, target)
         parked, retried = await metadata.count_parked(target), await metadata.count_retried(target)
@@ -120,6 +112,7 @@ class Reader:
         vectorizers = [
             await self._vectorizer(
                 state,
+                source,
                 target,
                 (parked.get(state.name, 0), retried.get(state.name, 0)),
                 slot.checkpoint_lsn,
@@ -188,12 +181,12 @@ class Reader:
     async def _vectorizer(
         self,
         state: VectorizerState,
+        source: Connection | None,
         target: Connection,
         dead_letters: tuple[int, int],
         checkpoint: str | None,
     ) -> VectorizerStatus:
-        written, estimate = await _written(state.target_table, target)
-        rows, chunks, estimated = await self._coverage(state.target_table, target, estimate)
+        held = await self._counting.held(state.target_table, target)
         seconds = ((state.finished_at or datetime.now(UTC)) - state.started_at).total_seconds()
         rate = state.rows_done / seconds if state.rows_done and seconds else None
         left = None
@@ -210,24 +203,24 @@ class Reader:
             rows_estimated=state.rows_estimated,
             rows_per_second=_rounded(rate),
             seconds_left=_rounded(left),
-            embedded_rows=rows,
-            embedded_chunks=chunks,
-            estimated=estimated,
-            chunks_written=written,
+            embedded_rows=held.rows,
+            embedded_chunks=held.chunks,
+            estimated=held.estimated,
+            rows_without_text=await self._rows_without_text(state, source, held, dead_letters[0]),
+            chunks_written=held.written,
             dead_letters=dead_letters[0],
             dead_letters_retried=dead_letters[1],
         )
 
-    async def _coverage(self, table: str, target: Connection, estimate: int | None) -> Counts:
-        """Count the target, or take the last count while counting again would cost more than it tells."""
-        began = monotonic()
-        due, counts = self._counts.get(table, (0.0, (None, None, False)))
-        if began >= due:
-            limit = max(COUNT_LEAST, round((self._count_until - began) * 1000))
-            counts = await _counted(table, target, estimate, limit)
-            ended = monotonic()
-            self._counts[table] = ended + COUNT_SHARE * (ended - began), counts
-        return counts
+    async def _rows_without_text(
+        self, state: VectorizerState, source: Connection | None, held: Held, parked: int
+    ) -> int | None:
+        """Tell the rows that have no embedding and are not parked, once all is embedded."""
+        if source is None or held.rows is None or state.phase != "done" or state.paused:
+            return None
+        leaves = [(schema, name) for _, schema, name, _ in state.identity.get("leaves", ())]
+        rows = await self._counting.rows_of(leaves, source)
+        return None if rows is None else max(rows - held.rows - parked, 0)
 
 
 async def _close(connection: Connection | None) -> None:
@@ -249,27 +242,6 @@ async def _row(connection: Connection, query: str, slot: str) -> dict[str, Any]:
     cursor = connection.cursor(row_factory=dict_row)
     await cursor.execute(_QUERIES[query], {"slot": slot})
     return await cursor.fetchone() or {}
-
-
-async def _written(table: str, target: Connection) -> tuple[int | None, int | None]:
-    """Return what the server's statistics say of a target: rows ever written, rows estimated."""
-    cursor = await target.execute(_QUERIES["chunks_written"], TableName.parse(table)._asdict())
-    return await cursor.fetchone() or (None, None)
-
-
-async def _counted(table: str, target: Connection, estimate: int | None, limit: int) -> Counts:
-    """Count a target's rows and chunks; `estimate` takes their place after `limit` milliseconds."""
-    name = sql.Identifier(*TableName.parse(table))
-    try:
-        async with target.transaction():
-            await target.execute(load("slots.sql")["limit_statements"], {"milliseconds": limit})
-            cursor = await target.execute(sql.SQL(load("target.sql")["coverage"]).format(target=name))
-            ((rows, chunks),) = await cursor.fetchall()
-    except psycopg.errors.UndefinedTable:
-        return None, None, False
-    except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
-        return None, estimate, True
-    return rows, chunks, False
 
 
 def behind_for(lag_bytes: int, age: float, stalled: float | None, *, active: bool) -> float:

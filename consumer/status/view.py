@@ -46,6 +46,12 @@ def render(report: Report, verdict: Verdict, trend: Trend | None = None) -> Rend
         for each in report.vectorizers
         if each.paused and verdict.state != "paused"
     ]
+    parts += [
+        f"{visible(each.name)}: {each.rows_without_text:,} rows have no text: it is NULL or blank, or where "
+        "keeps them out"
+        for each in report.vectorizers
+        if each.rows_without_text
+    ]
     if trend is not None:
         parts += ["", _motion(report, trend)]
     return Group(*parts)

@@ -22,7 +22,7 @@ import pytest
 
 from consumer.commands.status import reports
 from consumer.session import Session
-from consumer.status import reading
+from consumer.status import counting
 from consumer.status.reading import Reader, Report
 from consumer.status.verdict import Verdict
 from slots.errors import ConnectionLost
@@ -101,6 +101,15 @@ def test_tells_how_much_is_embedded(blog: Sidecar) -> None:
     (vectorizer,) = report["vectorizers"]
     told = [vectorizer[name] for name in ("phase", "embedded_rows", "embedded_chunks", "dead_letters")]
     assert (told, vectorizer["applied_lsn"]) == (["done", 3, 3, 0], report["slot"]["checkpoint_lsn"])
+
+
+def test_rows_without_text_are_counted(blog: Sidecar) -> None:
+    """A row whose text is NULL or blank has no embedding, and status says how many there are."""
+    blog.source.execute("INSERT INTO blog (id, body) VALUES (50, NULL), (51, ''), (52, '  ')")
+    blog.once()
+    (vectorizer,) = status(blog)["vectorizers"]
+    assert (vectorizer["embedded_rows"], vectorizer["rows_without_text"]) == (3, 3)
+    assert "3 rows have no text" in blog.start("status").output()
 
 
 def test_idle_slot_is_not_behind(blog: Sidecar) -> None:
@@ -223,7 +232,7 @@ def test_says_that_the_slot_is_gone(blog: Sidecar) -> None:
 def test_a_large_target_is_estimated(blog: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counting is given up after a while; what the statistics say is marked as such."""
     blog.target.execute("ANALYZE blog_embedding")
-    monkeypatch.setattr(reading, "COUNT_LIMIT", 100)
+    monkeypatch.setattr(counting, "COUNT_LIMIT", 100)
     with blog.target.transaction():
         blog.target.execute(
             "LOCK TABLE blog_embedding IN ACCESS EXCLUSIVE MODE"

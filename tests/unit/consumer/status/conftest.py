@@ -44,6 +44,7 @@ VECTORIZER = VectorizerStatus(
     embedded_rows=1000,
     embedded_chunks=1200,
     estimated=False,
+    rows_without_text=0,
     chunks_written=1300,
     dead_letters=0,
     dead_letters_retried=0,
