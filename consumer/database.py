@@ -47,14 +47,11 @@ _SOURCE = {
     "lock_timeout": LOCK_TIMEOUT,
 }
 
-_TARGET = {
-    "default_transaction_read_only": "off",
-    "default_transaction_isolation": "read committed",
-    "lock_timeout": LOCK_TIMEOUT,
-}
+# A default_transaction_read_only of the database's own stands: a provider sets it where the disk is nearly full.
+_TARGET = {"default_transaction_isolation": "read committed", "lock_timeout": LOCK_TIMEOUT}
 
 # Slots and publications are made and dropped there.
-_CHANGES = {"default_transaction_read_only": "off", "default_transaction_isolation": "read committed"}
+_CHANGES = {"default_transaction_isolation": "read committed"}
 
 # Notices a dead peer within about 30 s where the operating system would take hours.
 _KEEPALIVES = {

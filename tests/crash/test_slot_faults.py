@@ -47,7 +47,7 @@ def test_slot_was_made_anew(rested: Sidecar) -> None:
     """A slot of the same name that begins later than the checkpoint is another one."""
     rested.source.execute(DROP, [rested.slot])
     rested.source.execute(RECREATE, [rested.slot])
-    refuses(rested, rested.start("run"), "somebody else moved it or made it anew")
+    refuses(rested, rested.start("run"), "somebody else moved it or recreated it")
 
 
 def test_slot_was_advanced(rested: Sidecar) -> None:

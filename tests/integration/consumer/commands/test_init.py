@@ -29,7 +29,8 @@ def test_proposes_the_columns_that_tell(source: psycopg.Connection, walvec: Walv
     """Title and contents, and neither author nor category."""
     source.execute(BLOG)
     result = walvec("init", "public.blog")
-    assert (result.code, result.stderr) == (0, "wrote walvec.toml; look it over, then: walvec check\n")
+    assert result.code == 0
+    assert result.stderr.endswith("wrote walvec.toml; look it over, then: walvec check\n")
     assert written(tmp_path).vectorizers[0].text == r"title || E'\n\n' || contents"
 
 
