@@ -47,7 +47,7 @@ _SOURCE = {
     "lock_timeout": LOCK_TIMEOUT,
 }
 
-# A default_transaction_read_only of the database's own stands: a provider sets it where the disk is nearly full.
+# A database that was made read-only stays so: a provider does that where the disk is nearly full.
 _TARGET = {"default_transaction_isolation": "read committed", "lock_timeout": LOCK_TIMEOUT}
 
 # Slots and publications are made and dropped there.

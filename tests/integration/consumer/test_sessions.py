@@ -34,7 +34,6 @@ HOSTILE = {
     "timezone_abbreviations": "India",
     "client_min_messages": "debug1",
     "search_path": "nowhere",
-    "default_transaction_read_only": "on",
     "default_transaction_isolation": "serializable",
     "exit_on_error": "on",
     "lock_timeout": "1",

@@ -135,8 +135,8 @@ def test_vectors_dead_letters_and_checkpoint_are_one_transaction(
 def test_commits_are_durable_whatever_the_database_says(blog: Sidecar) -> None:
     """The slot forgets what a checkpoint covers, so a server's crash may not forget the checkpoint.
 
-    A trigger notes the setting under which each transaction moves it: batches and idle progress. It comes once
-    walvec is attached, which refuses tables of its own that have one.
+    A trigger notes the setting under which each transaction moves it: batches and idle progress. It comes
+    once walvec is attached, which refuses tables of its own that have one.
     """
     name = sql.Identifier(blog.target.info.dbname)
     blog.target.execute(sql.SQL("ALTER DATABASE {} SET synchronous_commit = off").format(name))
