@@ -20,16 +20,21 @@ from bench import programs
 from bench.collector import as_walvec_has_it
 from bench.lab import Lab
 from bench.report import BenchFailed, Result, main, middle, rate, side_by_side
+from slots.changes import Change, StreamedColumn, StreamedTable
 from slots.lsn import Lsn
+from slots.plugin import WAL2JSON, Decoder
 from slots.protocol import Keepalive
 from slots.stream import ReplicationStream
-from slots.wal2json import Change, Decoder, wal2json_options
 
 TARGET = 0.9  # of pg_recvlogical's rows/s
 TRANSACTION = 1_000  # rows
 
 _SLOT, _COPY = "bench_decode", "bench_decode_copy"
-_OPTIONS = wal2json_options([("public", "document")])
+_COLUMNS = {"id": 20, "title": 25, "published": 1184, "body": 25}  # with the oids of their types
+_DOCUMENT = StreamedTable(
+    0, "public", "document", tuple(StreamedColumn(name, oid, "") for name, oid in _COLUMNS.items())
+)
+_OPTIONS = WAL2JSON.options("", [_DOCUMENT])
 _TABLE = "CREATE TABLE document (id bigint PRIMARY KEY, title text, published timestamptz, body text)"
 # 28 lines of 33 bytes: with the other columns, about 1 kB of data a row.
 _INSERT = """
@@ -95,15 +100,15 @@ async def _decode(dsn: str, end: Lsn) -> Reading:
     began, cpu = time.perf_counter(), time.process_time()
     stream = await ReplicationStream.connect(dsn, on_notice=lambda *_: None)
     try:
-        await stream.start(_COPY, _OPTIONS)
-        rows = await _count_changes(stream, end)
+        await stream.start_with(_COPY, WAL2JSON.name, _OPTIONS, {})
+        rows = await _count_changes(stream, WAL2JSON.decoder([_DOCUMENT]), end)
     finally:
         await stream.close()
     return Reading(time.perf_counter() - began, time.process_time() - cpu, rows)
 
 
-async def _count_changes(stream: ReplicationStream, end: Lsn) -> int:
-    decode = Decoder().decode
+async def _count_changes(stream: ReplicationStream, decoder: Decoder, end: Lsn) -> int:
+    decode = decoder.decode
     rows = 0
     while True:
         for frame in await stream.read():

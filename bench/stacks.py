@@ -19,7 +19,7 @@ _FRAME = re.compile(r"(?P<function>.*) \((?P<module>[^()]*?)\.py(?::\d+)?\)")
 
 STAGES: Mapping[str, Sequence[str]] = {
     "read": ("slots/walsender", "slots/stream", "slots/protocol"),
-    "decode": ("slots/wal2json", "slots/lsn"),
+    "decode": ("slots/wal2json", "slots/pgoutput", "slots/lsn"),
     "plan and order": (
         "consumer/route",
         "consumer/plan",
@@ -46,6 +46,7 @@ STAGES: Mapping[str, Sequence[str]] = {
         "consumer/logs",
         "slots/relation",
         "slots/publication",
+        "slots/choice",
         "slots/probe",
     ),
 }

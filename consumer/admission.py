@@ -14,13 +14,15 @@ import structlog
 from consumer import metadata
 from consumer.bind import Binding, bind
 from consumer.config import Config, Vectorizer, fingerprint
-from consumer.continuity import read_horizon
+from consumer.continuity import read_horizon, read_next_xid
 from consumer.database import Connection
 from consumer.errors import ConfigInvalid
 from consumer.metadata import VectorizerState
 from consumer.ownership import load_ledger, require_own_table, require_vectorizer
 from consumer.target import TargetTable
 from slots.errors import PreconditionFailed
+from slots.plugin import Plugin
+from slots.publication import require_leaves
 
 _log = structlog.get_logger(__name__)
 
@@ -37,7 +39,7 @@ class Vectorizers:
 
 
 async def admit_vectorizers(
-    config: Config, writer: Connection, catalog: Connection, *, starting: bool
+    config: Config, plugin: Plugin, writer: Connection, catalog: Connection, *, starting: bool
 ) -> Vectorizers:
     """Bind the configured vectorizers, and begin a new epoch for each whose table is not as it was.
 
@@ -56,7 +58,7 @@ async def admit_vectorizers(
         state = require_fingerprint(known.get(name), name, slot, wanted)
         try:
             await require_own_table(writer, ledger, vectorizer.target)
-            binding, table = await find(config, vectorizer, catalog, writer)
+            binding, table = await find(config, vectorizer, plugin, catalog, writer)
         except (PreconditionFailed, ConfigInvalid) as error:
             if starting and not state.paused:
                 raise
@@ -70,7 +72,7 @@ async def admit_vectorizers(
             )
             continue
         if state.paused or state.identity != binding.identity():
-            await _begin_epoch(state, binding, wanted, writer, catalog)
+            await _begin_epoch(state, binding, wanted, plugin, writer, catalog)
         admitted.bindings[name], admitted.tables[name] = binding, table
     known = await metadata.load_vectorizers(writer)
     admitted.with_letters = set(await metadata.count_parked(writer))
@@ -79,13 +81,15 @@ async def admit_vectorizers(
 
 
 async def find(
-    config: Config, vectorizer: Vectorizer, catalog: Connection, target: Connection
+    config: Config, vectorizer: Vectorizer, plugin: Plugin, catalog: Connection, target: Connection
 ) -> tuple[Binding, TargetTable]:
     """Bind a vectorizer to its table and describe its target.
 
     Raises PreconditionFailed or ConfigInvalid where one of them does not allow it to follow changes.
     """
     binding = await bind(catalog, vectorizer, config.source.publication)
+    if plugin.applies_publication:
+        require_leaves(binding.published, config.source.publication)
     table = TargetTable(vectorizer, binding.key, config.embedder.dimensions)
     await table.require(target)
     return binding, table
@@ -95,18 +99,38 @@ async def _begin_epoch(
     state: VectorizerState,
     binding: Binding,
     wanted: Mapping[str, str],
+    plugin: Plugin,
     writer: Connection,
     catalog: Connection,
 ) -> None:
     """Begin a new epoch. The horizon is read after the binding: what that was read from ends before it."""
     horizon = await read_horizon(catalog)
+    waits_for_xid = await _waits_for_xid(state, binding, catalog) if plugin.applies_publication else None
     if state.identity or state.paused:
         _log.warning(
             "all rows are compared again: the table or its publication has changed", vectorizer=state.name
         )
     await metadata.begin_epoch(
-        writer, state.name, state.slot, wanted, identity=binding.identity(), horizon=horizon
+        writer,
+        state.name,
+        state.slot,
+        wanted,
+        identity=binding.identity(),
+        horizon=horizon,
+        waits_for_xid=waits_for_xid,
     )
+
+
+async def _waits_for_xid(state: VectorizerState, binding: Binding, catalog: Connection) -> int | None:
+    """Return which transactions have to end before the rows are read.
+
+    A transaction that is open while a table joins a publication may have rows that are not sent. A read that
+    begins once it has ended finds them.
+    """
+    identity = binding.identity()
+    if all(state.identity.get(part) == identity[part] for part in ("publication", "row_filter", "leaves")):
+        return state.waits_for_xid
+    return await read_next_xid(catalog)
 
 
 def require_fingerprint(

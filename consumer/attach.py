@@ -24,13 +24,19 @@ from consumer.metadata import Checkpoint
 from consumer.ownership import require_own_schema
 from consumer.pgvector import require_vectors
 from consumer.preconditions import require_to_run
-from consumer.route import streamed_tables
+from slots.changes import StreamedTable
+from slots.choice import require_plugin
 from slots.errors import PreconditionFailed, SlotActive
 from slots.lsn import Lsn
-from slots.manage import inspect
-from slots.settle import require_utf8
+from slots.manage import Slot, inspect
+from slots.plugin import Decoder, Plugin
+from slots.settle import require_readable, require_utf8
 from slots.stream import ReplicationStream
-from slots.wal2json import OPTIONAL, wal2json_options
+from slots.walsender import Notice
+
+# The SQLSTATE of the warning with which pgoutput passes over changes, from PostgreSQL 18 on: the publication
+# did not exist when they were written.
+CHANGES_LOST = "55000"
 
 _log = structlog.get_logger(__name__)
 
@@ -41,6 +47,9 @@ class Attachment:
 
     config: Config
     stream: ReplicationStream
+    changes_lost: asyncio.Event  # set once the stream says that it has left changes out
+    plugin: Plugin
+    decoder: Decoder  # of this stream
     writer: Connection  # holds the fence; nothing else writes
     images: Connection  # source: what the stream asks
     rows: Connection  # source: what the backfill reads
@@ -81,25 +90,31 @@ async def attach(
         backfill = open_beside(connect_target(config, role="backfill"))
         connecting = opening.create_task(_connect_stream(config, stack))
         catalog = await _open(stack, connect_source(config, role="catalog"))
-        require_utf8(catalog, "source")
         await require_to_run(config, catalog, writer)
         server = await look_at_server(catalog)
-        checkpoint, begin = await _checkpoint(config, writer, catalog, server)
+        checkpoint, slot = await _checkpoint(config, writer, catalog, server)
+        plugin = require_plugin(slot, config.source.plugin)
+        require_readable(catalog, plugin)
         holder = uuid4()
         await metadata.take_over(writer, config.source.slot, holder)
-        vectorizers = await admit_vectorizers(config, writer, catalog, starting=starting)
+        vectorizers = await admit_vectorizers(config, plugin, writer, catalog, starting=starting)
         for table in vectorizers.tables.values():
             await table.create_staging(writer)
-    stream = connecting.result()
+    stream, changes_lost = connecting.result()
+    name, publication = config.source.slot, config.source.publication
+    tables = streamed_tables(vectorizers.bindings.values())
     try:
-        await start(stream, config.source.slot, vectorizers.bindings.values())
+        decoder = await stream.start(name, plugin, publication, tables)
     except SlotActive as refusal:
-        await own.outlive(catalog, config.source.slot, refusal)
-        await start(stream, config.source.slot, vectorizers.bindings.values())
+        await own.outlive(catalog, name, refusal)
+        decoder = await stream.start(name, plugin, publication, tables)
     await own.add_stream(catalog, stream.backend_pid)
     return Attachment(
         config=config,
         stream=stream,
+        changes_lost=changes_lost,
+        plugin=plugin,
+        decoder=decoder,
         writer=writer,
         images=images.result(),
         rows=rows.result(),
@@ -108,22 +123,35 @@ async def attach(
         backfill=backfill.result(),
         checkpoint=checkpoint,
         holder=holder,
-        begin=begin,
+        begin=slot.confirmed_flush_lsn or checkpoint.lsn,
         position=server.position,
         vectorizers=vectorizers,
     )
 
 
-async def start(stream: ReplicationStream, slot: str, bindings: Iterable[Binding]) -> None:
-    """Start the stream for the tables that the vectorizers need, and no others of the publication."""
-    tables = sorted({table for binding in bindings for table in streamed_tables(binding)})
-    await stream.start(slot, wal2json_options(tables), OPTIONAL)
+def streamed_tables(bindings: Iterable[Binding]) -> list[StreamedTable]:
+    """Return the tables that the vectorizers need, each with all columns that one of them does."""
+    tables: dict[tuple[str, str], StreamedTable] = {}
+    for table in (table for binding in bindings for table in binding.streamed()):
+        known = tables.setdefault((table.schema, table.name), table)
+        columns = dict.fromkeys((*known.columns, *table.columns))
+        tables[table.schema, table.name] = known._replace(columns=tuple(columns))
+    return [tables[name] for name in sorted(tables)]
 
 
-async def _connect_stream(config: Config, stack: AsyncExitStack) -> ReplicationStream:
-    stream = await ReplicationStream.connect(conninfo(config.source_dsn, "stream"), on_notice=_on_notice)
+async def _connect_stream(config: Config, stack: AsyncExitStack) -> tuple[ReplicationStream, asyncio.Event]:
+    changes_lost = asyncio.Event()
+
+    def on_notice(notice: Notice) -> None:
+        """Pass on what the plugin has to leave out: the message names a relation, never a row."""
+        if notice.severity == "WARNING":
+            _log.warning("the output plugin warns", message=notice.message)
+            if notice.sqlstate == CHANGES_LOST:
+                changes_lost.set()
+
+    stream = await ReplicationStream.connect(conninfo(config.source_dsn, "stream"), on_notice=on_notice)
     stack.push_async_callback(stream.close)
-    return stream
+    return stream, changes_lost
 
 
 async def _open(stack: AsyncExitStack, opening: Coroutine[object, object, Connection]) -> Connection:
@@ -134,18 +162,11 @@ async def _open(stack: AsyncExitStack, opening: Coroutine[object, object, Connec
 
 async def _checkpoint(
     config: Config, writer: Connection, catalog: Connection, server: Server
-) -> tuple[Checkpoint, Lsn]:
-    """Return the checkpoint, and where the slot begins to send; refuse what does not belong together."""
+) -> tuple[Checkpoint, Slot]:
+    """Return the checkpoint and the slot; refuse what does not belong together."""
     name = config.source.slot
     checkpoint = await metadata.load_checkpoint(writer, name)
     slot = await inspect(catalog, name)
     if checkpoint is None:
         raise PreconditionFailed(f'slot "{name}" has no checkpoint in the target', hint="run: walvec setup")
-    require_continuity(name, slot, checkpoint, server)
-    return checkpoint, (slot and slot.confirmed_flush_lsn) or checkpoint.lsn
-
-
-def _on_notice(severity: str, message: str) -> None:
-    """Pass on what the plugin has to leave out: the message names a table, never a row."""
-    if severity == "WARNING":
-        _log.warning("the output plugin warns", message=message)
+    return checkpoint, require_continuity(name, slot, checkpoint, server)

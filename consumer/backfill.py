@@ -81,6 +81,8 @@ class Backfill:
 
     async def run(self, budget: Budget) -> None:
         """Work whenever there is something left to do; never return."""
+        if self.phase == "rows" and (xid := self._state.waits_for_xid) is not None:
+            await self._source.until_ended(xid)
         while True:
             self._adopt_sweeps()
             if self.phase == "done":

@@ -16,6 +16,7 @@ from consumer.config import Vectorizer
 from consumer.database import Connection
 from consumer.expressions import called_functions, require_fit
 from consumer.plan import RowShape
+from slots.changes import StreamedColumn, StreamedTable
 from slots.errors import PreconditionFailed
 from slots.publication import Published, published
 from slots.queries import load
@@ -23,10 +24,7 @@ from slots.relation import Column, Relation, describe
 
 _QUERIES = load("source.sql")
 
-_NUMERIC, _FLOAT4, _FLOAT8 = 1700, 700, 701
-_BYTEA = 17
 _JSON, _JSONB = 114, 3802
-_NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # a numeric with a precision can be the first only
 _WITHOUT_ROWS = {"evaluate_images", "used_columns"}  # statements over images, which are in no partition
 _COMPOSED = {"chunk_seq", "chunk", "embedding", "input_hash", "embedded_at"}
 
@@ -59,34 +57,25 @@ class Binding:
         """The tables whose changes arrive in the stream: the table, or its published partitions."""
         return tuple((leaf.schema, leaf.name) for leaf in self.published.leaves)
 
-    @property
-    def needs_exact_numbers(self) -> bool:
-        """Whether a number read as a float could lose something: scale, digits, or the text of a key."""
-        key = set(self.relation.key)
-        return any(
-            (column.base_type_oid == _NUMERIC and (column.name in key or column.name in self.used))
-            or (column.base_type_oid in (_FLOAT4, _FLOAT8) and column.name in key)
+    def streamed(self) -> list[StreamedTable]:
+        """Return the tables whose changes are needed, with the columns that are: the key's and those used."""
+        wanted = {*self.used, *self.relation.key}
+        columns = tuple(
+            StreamedColumn(column.name, column.type_oid, column.type_name)
             for column in self.relation.columns
+            if column.name in wanted
         )
+        return [StreamedTable(leaf.oid, leaf.schema, leaf.name, columns) for leaf in self.published.leaves]
 
     def shape(self) -> RowShape:
         """Return what the planner needs to know."""
-        columns = self.relation.columns
         return RowShape(
             key=self.relation.key,
             used=self.used,
             published=self.published.actions,
-            # A domain's values pass through the plugin's default branch: quoted, whole.
-            bytea=frozenset(column.name for column in columns if column.type_oid == _BYTEA),
-            json=frozenset(column.name for column in columns if column.base_type_oid in (_JSON, _JSONB)),
-            lossy_null=frozenset(
-                column.name for column in columns if column.type_oid in (_NUMERIC, _FLOAT4, _FLOAT8)
+            json=frozenset(
+                column.name for column in self.relation.columns if column.base_type_oid in (_JSON, _JSONB)
             ),
-            lossy_key={
-                column.name: _NOT_FINITE[:1] if "(" in column.type_name else _NOT_FINITE
-                for column in self.key
-                if column.type_oid in (_NUMERIC, _FLOAT4, _FLOAT8)
-            },
         )
 
     def identity(self) -> dict[str, object]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from consumer.database import Connection
 from consumer.metadata import Checkpoint
+from consumer.visibility import Snapshot
 from slots.errors import SlotLost
 from slots.lsn import Lsn
 from slots.manage import Slot
@@ -45,8 +46,17 @@ async def read_horizon(connection: Connection) -> Lsn:
     return Lsn.parse(position)
 
 
-def require_continuity(name: str, slot: Slot | None, checkpoint: Checkpoint, server: Server) -> None:
-    """Raise SlotLost where checkpoint, slot and server do not belong together: changes may be missing."""
+async def read_next_xid(connection: Connection) -> int:
+    """Return a transaction id that is past every open transaction of the source."""
+    cursor = await connection.execute(_QUERIES["open_transactions"])
+    ((snapshot, xids),) = await cursor.fetchall()
+    return Snapshot.parse(snapshot).past(xids)
+
+
+def require_continuity(name: str, slot: Slot | None, checkpoint: Checkpoint, server: Server) -> Slot:
+    """Return the slot. Raises SlotLost where it, checkpoint and server do not belong together: changes may be
+    missing.
+    """
     if checkpoint.system_identifier != server.system_identifier:
         raise SlotLost(f'the checkpoint of slot "{name}" is of another server than the source', hint=_RESYNC)
     if checkpoint.timeline != server.timeline:
@@ -78,3 +88,4 @@ def require_continuity(name: str, slot: Slot | None, checkpoint: Checkpoint, ser
             f"{server.position}: the source was restored to an earlier state",
             hint=_RESYNC,
         )
+    return slot

@@ -29,6 +29,7 @@ from consumer.bind import Binding, resolve_expressions, source_query
 from consumer.database import Connection
 from consumer.errors import EvaluationFailed
 from consumer.visibility import Snapshot, Unseen
+from slots.manage import open_writers
 from slots.queries import load
 
 _QUERIES = load("source.sql")
@@ -181,6 +182,25 @@ class Source:
         if self._unseen:
             async with self._lock:
                 self._unseen.observe(await self._snapshot())
+
+    async def until_ended(self, xid: int) -> None:
+        """Wait until every transaction of the source with an id before this one has ended."""
+        wait, warn_at = _FIRST_WAIT, monotonic() + _PATIENCE
+        while True:
+            async with self._lock:
+                if (await self._snapshot()).oldest >= xid:
+                    return
+            if monotonic() > warn_at:
+                warn_at = monotonic() + _PATIENCE
+                async with self._lock:
+                    in_the_way = await open_writers(self._connection)
+                _log.warning(
+                    "waiting for transactions that were open when the publication changed",
+                    transactions=in_the_way,
+                    hint="the table's rows are read once they have ended: end those that are forgotten",
+                )
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, _LONGEST_WAIT)
 
     # -- The one way to read texts
 

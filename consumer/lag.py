@@ -1,20 +1,20 @@
 """How old the oldest commit is that has been received and is not yet embedded and committed.
 
-A commit's time is kept as the text that came with it, by transaction, and read only when somebody asks.
+A commit's time is kept as it came, in microseconds since 2000-01-01 UTC.
 """
 
 from collections import deque
-from datetime import datetime
 from itertools import islice
 from time import time
 
 from slots.lsn import Lsn
+from slots.protocol import POSTGRES_EPOCH_US
 
 _LIMIT = 1_024  # entries, from which two neighbours become one
 
 
 # Transactions that follow each other: the newest one's commit end, and the oldest one's commit.
-_Entry = tuple[Lsn, str]
+_Entry = tuple[Lsn, int]
 
 
 class Awaited:
@@ -28,15 +28,15 @@ class Awaited:
         """Begin with none."""
         self._entries: deque[_Entry] = deque()
 
-    def add(self, end: Lsn, timestamp: str, saved: Lsn) -> None:
-        """Note a transaction's commit end and time, as timestamptz text; `saved` is the checkpoint."""
+    def add(self, end: Lsn, committed_at: int, saved: Lsn) -> None:
+        """Note a transaction's commit end and time; `saved` is the checkpoint."""
         self._forget(saved)
-        self._entries.append((end, timestamp))
+        self._entries.append((end, committed_at))
         if len(self._entries) >= _LIMIT:
             pairs = zip(islice(self._entries, 0, None, 2), islice(self._entries, 1, None, 2), strict=True)
-            self._entries = deque((end, timestamp) for (_, timestamp), (end, _) in pairs)
+            self._entries = deque((end, committed_at) for (_, committed_at), (end, _) in pairs)
 
-    def oldest(self, saved: Lsn) -> str | None:
+    def oldest(self, saved: Lsn) -> int | None:
         """Return when the oldest one past the checkpoint was committed."""
         self._forget(saved)
         return self._entries[0][1] if self._entries else None
@@ -46,15 +46,11 @@ class Awaited:
             self._entries.popleft()
 
 
-def age(timestamp: str | None) -> float | None:
-    """Return how many seconds ago a commit was, by this machine's clock; 0.0 where it is ahead, or for None.
+def age(committed_at: int | None) -> float:
+    """Return how many seconds ago a commit was, by this machine's clock.
 
-    Returns None for a time that cannot be told: a server's clock may stand before year 1 or past 9999.
+    0.0 where that is ahead, or for None.
     """
-    if timestamp is None:
+    if committed_at is None:
         return 0.0
-    try:
-        committed = datetime.fromisoformat(timestamp)
-    except ValueError:
-        return None
-    return max(0.0, time() - committed.timestamp())
+    return max(0.0, time() - (committed_at + POSTGRES_EPOCH_US) / 1e6)

@@ -65,6 +65,7 @@ class VectorizerState:
     finished_at: datetime | None
     sweeps: bool
     paused: str | None
+    waits_for_xid: int | None  # transactions of the source before it have to end before its rows are read
 
     @property
     def applied(self) -> Lsn:
@@ -239,12 +240,14 @@ async def begin_epoch(
     *,
     identity: Mapping[str, object] | None = None,
     horizon: Lsn | None = None,
+    waits_for_xid: int | None = None,
 ) -> None:
     """Let a vectorizer compare every row again, and fence whatever is still written for the epoch before.
 
-    `identity` is what the process that attaches has found, and `horizon` the source's WAL insert position
-    after that. A command gives neither: then the next attachment finds that the identity differs, and begins
-    the epoch that the rows are read in.
+    `identity` is what the process that attaches has found, `horizon` the source's WAL insert position after
+    that, and `waits_for_xid` what its transactions have to reach before the rows are read. A command gives
+    none: then the next attachment finds that the identity differs, and begins the epoch that the rows are
+    read in.
     """
     values = {
         "name": name,
@@ -253,6 +256,7 @@ async def begin_epoch(
         "fingerprint": Jsonb(fingerprint),
         "identity": Jsonb(identity or {}),
         "horizon": str(horizon or Lsn(0)),
+        "waits_for_xid": waits_for_xid,
     }
     await connection.execute(_QUERIES["begin_epoch"], values)
 

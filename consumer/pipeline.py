@@ -38,7 +38,6 @@ from consumer.write import Writer
 from slots.ack import Ledger
 from slots.protocol import Keepalive
 from slots.stream import feedback
-from slots.wal2json import Decoder
 
 LOOK_INTERVAL = 0.1  # seconds between two looks at whether the end is reached, or room was made
 STUCK_AFTER = 30.0  # seconds without a commit after which a lane is no longer waited for, if others move
@@ -97,14 +96,6 @@ class Pipeline:
             )
             for name, lane in self._lanes.items()
         }
-        self._decoder = Decoder(
-            {
-                table
-                for binding in agreed.bindings.values()
-                if binding.needs_exact_numbers
-                for table in binding.tables
-            }
-        )
         self._router = Router(
             self._lanes.values(),
             self._ledger,
@@ -216,9 +207,13 @@ class Pipeline:
     async def _read(self) -> None:
         """Read, decode and plan, as long as there is room for what that brings."""
         stream, committer = self._attachment.stream, self._committer
-        decode, route = self._decoder.decode, self._router.route
+        decode, route = self._attachment.decoder.decode, self._router.route
         while True:
-            for frame in await stream.read():
+            frames = await stream.read()
+            if self._attachment.changes_lost.is_set():
+                self._attachment.changes_lost.clear()
+                await self._watch.changes_lost(committer.received_lsn)
+            for frame in frames:
                 if isinstance(frame, Keepalive):
                     committer.received(frame.wal_end)
                     self._router.keepalive(frame.wal_end)
@@ -228,7 +223,8 @@ class Pipeline:
                     committer.received(frame.end)
                     message = decode(frame.payload, frame.start)
                     failpoint("after-decode")
-                    route(message)
+                    if message is not None:
+                        route(message)
             await self._room()
 
     async def _room(self) -> None:

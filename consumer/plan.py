@@ -2,7 +2,7 @@
 
 The stage between the stream and PostgreSQL's evaluation of the expressions. It looks at columns only to tell
 which row a change is about and whether the stream carries all that the expressions need; where it does not,
-or could not carry it exactly, the row is read again.
+the row is read again.
 
 Pure: values in, values out.
 """
@@ -15,7 +15,7 @@ from sys import getsizeof
 import orjson
 
 from consumer.actions import DELETE, REFETCH, Action, Key, Upsert
-from slots.wal2json import Change, Value
+from slots.changes import Change, Text
 
 LARGE_IMAGE = 1 << 20  # bytes
 
@@ -31,10 +31,7 @@ class RowShape:
     key: tuple[str, ...]
     used: tuple[str, ...]  # the columns that the expressions use
     published: frozenset[str]  # of insert, update, delete, truncate
-    bytea: frozenset[str]  # columns, not of a domain, that wal2json gives as bare hex
     json: frozenset[str]  # columns that must not be quoted a second time
-    lossy_null: frozenset[str]  # columns where wal2json's null may stand for NaN or infinity
-    lossy_key: Mapping[str, tuple[str, ...]]  # such columns of the key, with what the null may stand for
 
 
 def plan(change: Change, shape: RowShape) -> list[tuple[Key, Action]]:
@@ -44,10 +41,9 @@ def plan(change: Change, shape: RowShape) -> list[tuple[Key, Action]]:
     """
     if change.kind not in shape.published:
         return []
-    try:
-        return _actions(change, shape)
-    except Unidentified:
-        return [(key, REFETCH) for key in _possible_keys(change, shape)]
+    if any(name in change.unclear for name in shape.key):
+        return [(key, REFETCH) for key in dict.fromkeys(_possible_keys(change, shape))]
+    return _actions(change, shape)
 
 
 def plan_refetch(change: Change, shape: RowShape) -> list[tuple[Key, Action]]:
@@ -72,44 +68,35 @@ def _actions(change: Change, shape: RowShape) -> list[tuple[Key, Action]]:
     return [upsert]
 
 
-def _key(shape: RowShape, first: Mapping[str, Value], second: Mapping[str, Value]) -> Key:
+def _key(shape: RowShape, first: Mapping[str, Text], second: Mapping[str, Text]) -> Key:
     """Return the key's text; a column that `first` lacks, an unchanged one, is taken from `second`."""
-    return tuple(
-        [_key_text(name, first[name] if name in first else second.get(name), shape) for name in shape.key]
-    )
+    return tuple([_key_text(first[name] if name in first else second.get(name)) for name in shape.key])
+
+
+def _key_text(value: Text) -> str:
+    if value is None:
+        raise Unidentified
+    return value
 
 
 def _possible_keys(change: Change, shape: RowShape) -> Iterator[Key]:
-    """Yield every key, old and new, that a change with NaN or infinity in its key may be about.
+    """Yield every key, old and new, that a change may be about, whatever its unclear columns stand for.
 
     Raises Unidentified where a part of the key is missing altogether.
     """
-    images = [(change.identity, change.columns), (change.columns, change.identity)]
-    for first, second in [pair for pair in images if pair[0]] or images:
-        yield from product(*(_possible_texts(name, first, second, shape) for name in shape.key))
+    for first, second in ((change.identity, change.columns), (change.columns, change.identity)):
+        yield from product(*(_possible_texts(name, first, second, change) for name in shape.key))
 
 
 def _possible_texts(
-    name: str, first: Mapping[str, Value], second: Mapping[str, Value], shape: RowShape
+    name: str, first: Mapping[str, Text], second: Mapping[str, Text], change: Change
 ) -> tuple[str, ...]:
-    value = first.get(name, second.get(name))
-    if value is None and name in shape.lossy_key and (name in first or name in second):
-        return shape.lossy_key[name]
-    return (_key_text(name, value, shape),)
-
-
-def _key_text(name: str, value: Value, shape: RowShape) -> str:
-    if isinstance(value, str):
-        return f"\\x{value}" if name in shape.bytea else value
-    if isinstance(value, bool):
-        return "t" if value else "f"
-    if value is None:
-        raise Unidentified
-    return str(value)
+    value, unclear = first.get(name, second.get(name)), change.unclear.get(name, ())
+    return unclear if value is None and unclear else (*unclear, _key_text(value))
 
 
 def _upsert(change: Change, shape: RowShape) -> Action:
-    """Return the row image, or Refetch where the stream has none that PostgreSQL would read back exactly."""
+    """Return the row image, or Refetch where the stream has no whole one."""
     columns, identity = change.columns, change.identity
     image: dict[str, object] = {}
     size = 0
@@ -117,18 +104,20 @@ def _upsert(change: Change, shape: RowShape) -> Action:
         if name in columns:
             value = columns[name]
         elif name in identity:
-            value = identity[name]  # unchanged TOAST: the old value, where the replica identity carries it
+            # An unchanged value stored out of line: the old one, where the replica identity carries it.
+            value = identity[name]
         else:
             return REFETCH
-        if isinstance(value, str):
-            size += getsizeof(value)
-            if name in shape.json and _is_altered_by_nesting(value):
-                return REFETCH
-            image[name] = _as_json(name, value, shape)
-        elif value is None and name in shape.lossy_null:
-            return REFETCH
-        else:
+        if value is None:
+            image[name] = None
+            continue
+        size += getsizeof(value)
+        if name not in shape.json:
             image[name] = value
+        elif _is_altered_by_nesting(value):
+            return REFETCH
+        else:
+            image[name] = orjson.Fragment(value)
     # An image so large is not worth holding and copying: the row is read by its key.
     return Upsert(image, size) if size <= LARGE_IMAGE else REFETCH
 
@@ -136,12 +125,3 @@ def _upsert(change: Change, shape: RowShape) -> Action:
 def _is_altered_by_nesting(value: str) -> bool:
     """Whether a json column's text would not survive within another: null would be SQL's NULL there."""
     return value == "null" or value != value.strip()
-
-
-def _as_json(name: str, text: str, shape: RowShape) -> object:
-    """Return what stands for a column's text in the image's JSON."""
-    if name in shape.bytea:
-        return f"\\x{text}"
-    if name in shape.json:
-        return orjson.Fragment(text)
-    return text

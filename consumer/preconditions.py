@@ -113,7 +113,8 @@ async def survey(
     if source:
         slot = await _slot(config, source, records, replaced=replaces_slot) if records.known else []
         spoken_for = {finding.subject for finding in slot}
-        found = [finding async for finding in _source(config, source, records, bindings)]
+        looking = _source(config, source, records, bindings, replaces_slot=replaces_slot)
+        found = [finding async for finding in looking]
         findings += [finding for finding in found if finding.subject not in spoken_for] + slot
     if target:
         findings += [finding async for finding in _target(config, target, records, bindings)]
@@ -177,7 +178,12 @@ async def _slot(config: Config, source: Connection, records: Records, *, replace
 
 
 async def _source(
-    config: Config, connection: Connection, records: Records, bindings: dict[str, Binding]
+    config: Config,
+    connection: Connection,
+    records: Records,
+    bindings: dict[str, Binding],
+    *,
+    replaces_slot: bool,
 ) -> AsyncIterator[Finding]:
     """Look at the source; fills `bindings` with the vectorizers whose table and expressions will do."""
     source = config.source
@@ -200,6 +206,7 @@ async def _source(
         publication=source.publication,
         tables=tables,
         own_publication=existing.oid if existing and maker == source.slot else None,
+        replaces_slot=replaces_slot,
     )
     for finding in findings:
         if not (foreign and finding.subject == subject):

@@ -10,17 +10,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from consumer.bind import Binding
 from consumer.lag import Awaited, age
 from consumer.landmark import Landmark, Landmarks, Replay
 from consumer.lane import Lane
 from consumer.plan import RowShape, Unidentified, plan, plan_refetch
 from consumer.visibility import Unseen
 from slots.ack import Ledger
+from slots.changes import Begin, Change, Commit, Event, Table, Truncate
 from slots.lsn import Lsn
-from slots.wal2json import Begin, Change, Commit, Event, Truncate
-
-Table = tuple[str, str]
 
 
 class _Follower(NamedTuple):
@@ -53,19 +50,16 @@ class Router:
         self._unseen = unseen
         self._replay = replay
         self._followers: dict[Table, list[_Follower]] = defaultdict(list)
-        self._truncates: dict[Table, list[_Follower]] = defaultdict(list)
         for lane in lanes:
             start, horizon = ledger.applied(lane.name), horizons[lane.name]
             follower = _Follower(lane, lane.binding.shape(), start, horizon)
             for table in lane.binding.tables:
                 self._followers[table].append(follower)
-            if "truncate" in lane.binding.published.actions:
-                for table in streamed_tables(lane.binding):
-                    self._truncates[table].append(follower)
         self._transaction: Lsn | None = None  # where the commit record of the transaction at hand begins
-        self._committed_at = ""  # that transaction
+        self._committed_at = 0  # that transaction, in microseconds since 2000-01-01
         self._awaited = Awaited()
-        self._truncated: set[Table] = set()
+        self._truncated: set[Table] = set()  # by the statement at hand
+        self._truncated_at = Lsn(0)
         self._acting = False
         self.landmarks = Landmarks()
         self.acted = Lsn(0)  # the newest transaction that asked anything of a lane
@@ -75,27 +69,29 @@ class Router:
 
     def route(self, message: Event) -> None:
         """Plan one message. Raises SlotLost where the source has other transactions than it had before."""
+        if self._truncated and not (isinstance(message, Truncate) and message.lsn == self._truncated_at):
+            self._finish_truncate()
         match message:
             case Change():
                 self._change(message)
             case Begin():
                 self._transaction = message.lsn
-                self._committed_at = message.timestamp
+                self._committed_at = message.committed_at
                 self._acting = False
                 self._unseen.decoded(message.xid)
             case Commit():
-                self._finish_truncates()
                 self._replay.passed(message.next_lsn, message.xid)
                 if self._acting:
                     self.acted = max(self.acted, message.next_lsn)
                     self.landmarks.add(Landmark(message.xid, message.next_lsn))
-                    self._awaited.add(message.next_lsn, message.timestamp, self._ledger.saved)
+                    self._awaited.add(message.next_lsn, self._committed_at, self._ledger.saved)
                 self.foreign = self.foreign or message.xid != self.own_xid
                 self._ledger.complete(message.next_lsn, transactions=int(self._acting))
                 self._transaction = None
                 self._acting = False
             case Truncate():
-                self._truncate(message)
+                self._truncated.update(message.tables)
+                self._truncated_at = message.lsn
 
     def keepalive(self, wal_end: Lsn) -> None:
         """Note how far the server has read, which counts between transactions only."""
@@ -103,13 +99,13 @@ class Router:
             self._replay.passed(wal_end)
             self._ledger.complete(wal_end)
 
-    def lag_seconds(self) -> float | None:
+    def lag_seconds(self) -> float:
         """Return the age of the oldest commit that asked for something and is not covered by the checkpoint.
 
-        0.0 where there is none; a transaction that is still arriving counts. None: its time cannot be told.
+        0.0 where there is none; a transaction that is still arriving counts.
         """
         oldest = self._awaited.oldest(self._ledger.saved)
-        return age(oldest or (self._committed_at if self._acting else None))
+        return age(self._committed_at if oldest is None and self._acting else oldest)
 
     def _change(self, change: Change) -> None:
         for lane, shape, start, horizon in self._followers.get((change.schema, change.table), ()):
@@ -124,39 +120,23 @@ class Router:
             for key, action in actions:
                 lane.push(key, action)
 
-    def _truncate(self, message: Truncate) -> None:
-        """Empty the lanes of the table itself.
+    def _finish_truncate(self) -> None:
+        """Plan a TRUNCATE once all its names are in: it empties a table if it names every published leaf.
 
-        What a truncated partition held is looked for once all names of the statement are in. What was
-        truncated before the horizon may have been another table: that too only tells that keys may be gone.
+        A partition truncated by itself leaves the rest of its table, and what was truncated before the
+        horizon may have been another table: then only a look at the source tells which keys are gone.
         """
-        table = (message.schema, message.table)
-        for lane, _, start, horizon in self._truncates.get(table, ()):
-            if self._commits_before(start):
+        truncated, self._truncated = self._truncated, set()
+        followers = {each.lane.name: each for table in truncated for each in self._followers.get(table, ())}
+        for lane, shape, start, horizon in followers.values():
+            if "truncate" not in shape.published or self._commits_before(start):
                 continue
             self._acting = True
-            self._truncated.add(table)
-            if self._commits_before(horizon):
+            if self._commits_before(horizon) or not truncated.issuperset(lane.binding.tables):
                 lane.sweep()
-            elif table == lane.binding.vectorizer.table:
+            else:
                 lane.truncate()
-
-    def _finish_truncates(self) -> None:
-        """A partition truncated by itself leaves the rest of its table: only a look at the source tells which
-        keys.
-        """
-        for table in self._truncated:
-            for lane, _, start, _ in self._truncates[table]:
-                if lane.binding.vectorizer.table not in self._truncated and not self._commits_before(start):
-                    lane.sweep()
-        self._truncated.clear()
 
     def _commits_before(self, place: Lsn) -> bool:
         """Whether the transaction at hand ends at or before a place between two records."""
         return self._transaction is not None and self._transaction < place
-
-
-def streamed_tables(binding: Binding) -> set[Table]:
-    """Return the tables whose messages a vectorizer needs: its table, for a truncate, and its partitions."""
-    schema, name = binding.vectorizer.table
-    return {(schema, name), *binding.tables}

@@ -26,6 +26,7 @@ from consumer.config_problems import refusal
 from consumer.misread import ENCODE, misread_dsn, misread_url
 from consumer.search_path import schemas
 from consumer.table_name import MAX_NAME_BYTES, TableName
+from slots.plugin import PluginSetting
 
 MAX_DIMENSIONS = 16_000  # pgvector: vector and halfvec
 MAX_PORT = 65_535
@@ -98,7 +99,7 @@ class Source(Section):
     search_path: str = "pg_catalog"
     slot: str = "walvec"
     publication: NotBlank = "walvec"
-    plugin: Literal["wal2json"] = "wal2json"
+    plugin: PluginSetting = "auto"
 
     @field_validator("search_path")
     @classmethod

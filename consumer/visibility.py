@@ -39,14 +39,29 @@ class Snapshot:
 
     def sees(self, xid: int) -> bool:
         """Whether the committed transaction with these low 32 bits of id is visible."""
-        full = self.xmax - (self.xmax - xid) % _EPOCH
-        if self.xmax - full >= _HALF:
-            full += _EPOCH
+        full = self._full(xid)
         return full < self.xmax and full not in self.in_progress
 
     def sees_all(self, xids: Iterable[int]) -> bool:
         """Whether every one of the given committed transactions is visible."""
         return all(map(self.sees, xids))
+
+    @property
+    def oldest(self) -> int:
+        """An id that no transaction in progress is older than."""
+        return min(self.in_progress, default=self.xmax)
+
+    def past(self, xids: Iterable[int]) -> int:
+        """Return an id past all that the snapshot tells of, and past those with the given low 32 bits.
+
+        `xmax` is past those that have ended: one that is still open may have a greater id.
+        """
+        return max([self.xmax, *(self._full(xid) + 1 for xid in xids)])
+
+    def _full(self, xid: int) -> int:
+        """Return the 64 bits of an id, which are the ones nearest to xmax."""
+        full = self.xmax - (self.xmax - xid) % _EPOCH
+        return full + _EPOCH if self.xmax - full >= _HALF else full
 
 
 class Unseen:

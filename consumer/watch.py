@@ -19,6 +19,7 @@ from consumer.errors import CatalogChanged, ConfigInvalid, EpochEnded
 from consumer.lane import Lane
 from consumer.standing import LastLook
 from slots.errors import PreconditionFailed
+from slots.lsn import Lsn
 from slots.manage import inspect
 
 INTERVAL, LONGEST_INTERVAL = 2.0, 60.0  # seconds between two looks
@@ -80,6 +81,18 @@ class Watch:
         """Whether parked rows were at work again at the last look."""
         return self._retries.at_work
 
+    async def changes_lost(self, received: Lsn) -> None:
+        """Begin a new epoch for every vectorizer that may lack changes which the stream has left out.
+
+        `received` is how far the stream was before it said so. An epoch with a horizon past that place
+        compares every row as it was after the loss. Raises EpochEnded where one has begun.
+        """
+        states = self._attachment.vectorizers.states.values()
+        for state in (lacking := [state for state in states if state.horizon_lsn <= received]):
+            await metadata.begin_epoch(self._attachment.lookups, state.name, state.slot, state.fingerprint)
+        if lacking:
+            raise EpochEnded(lacking[0].name)
+
     async def _look_for_epochs(self) -> None:
         """Notice an epoch that a command has begun: nothing more would be written for the one before."""
         generations = await metadata.load_generations(self._attachment.lookups, self._config.source.slot)
@@ -102,7 +115,13 @@ class Watch:
         if vectorizer is None:
             return
         try:
-            await find(self._config, vectorizer, self._attachment.catalog, self._attachment.lookups)
+            await find(
+                self._config,
+                vectorizer,
+                self._attachment.plugin,
+                self._attachment.catalog,
+                self._attachment.lookups,
+            )
         except (PreconditionFailed, ConfigInvalid):
             return
         raise CatalogChanged(f'vectorizer "{name}" can follow its table again')

@@ -7,9 +7,10 @@
     │   └── NotUtf8              3  the database keeps its text in another encoding
     ├── SlotLost                 4  the slot is gone, was invalidated or cannot be used; never retried
     │   └── SlotWedged           4  the server cannot decode what comes next; the slot must be moved past it
+    │       └── PublicationMissing  4  the same, because the publication did not exist at that place
     ├── SlotActive               5  another process holds the slot; waiting helps
     ├── ConnectionLost           1  the server or the network went away; retrying helps
-    └── MalformedMessage         1  what the plugin sent is no message of wal2json's format 2
+    └── MalformedMessage         1  what the plugin sent is no message of its protocol
 
 The number is the process's exit code when the error ends it. No message holds row text, key values or
 secrets.
@@ -60,7 +61,9 @@ class NotUtf8(PreconditionFailed):
     def __init__(self, side: str, database: str, encoding: str | None) -> None:
         super().__init__(
             f'The {side} database "{database}" has the encoding {encoding}; walvec needs UTF8',
-            hint="dump it, and restore it into a database made with ENCODING 'UTF8' TEMPLATE template0",
+            hint="dump it, and restore it into a database made with ENCODING 'UTF8' TEMPLATE template0"
+            if side == "target" or encoding == "SQL_ASCII"
+            else 'set [source] plugin = "pgoutput", which converts text, then run: walvec setup, or resync',
         )
 
 
@@ -76,6 +79,10 @@ class SlotWedged(SlotLost):
     def __init__(self, what: str, *, lsn: Lsn, hint: str | None = None) -> None:
         super().__init__(what, hint=hint)
         self.lsn = lsn
+
+
+class PublicationMissing(SlotWedged):
+    """The publication did not exist when what follows `lsn` was written; pgoutput looks it up as of then."""
 
 
 class SlotActive(WalvecError):

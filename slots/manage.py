@@ -83,6 +83,11 @@ async def create(
     return Lsn.parse(row["lsn"])
 
 
+async def open_writers(conn: Connection) -> list[str]:
+    """Describe the oldest transactions that have written and are still open, in any database."""
+    return [_describe(row) for row in await _fetch(conn, "blockers")]
+
+
 async def drop(conn: Connection, name: str) -> None:
     """Drop a slot. Raises SlotActive while a process holds it, PreconditionFailed if there is none."""
     with _refusals(conn, name):
@@ -154,7 +159,7 @@ def _blocked(name: str, time_limit: float, blockers: Sequence[DictRow]) -> SlotB
 
 
 def _describe(row: DictRow) -> str:
-    age = "of unknown age" if row["age"] is None else f"open for {row['age']:.0f} s"
+    age = "of unknown age" if row["age"] is None else f"open for {float(row['age']):.0f} s"
     database = f"in database {row['database']}" if row["database"] else "in a database not told"
     if row["pid"] is None:
         return f'the prepared transaction "{row["name"]}" {database}, {age}'

@@ -15,15 +15,24 @@ from psycopg.rows import DictRow, dict_row
 
 from slots import manage
 from slots.catalog import QUERIES, statement
-from slots.errors import PreconditionFailed, SlotBlocked, WalvecError
-from slots.publication import NotPublished, Publication, creation, find, published
+from slots.choice import choose_plugin, plugin_for, require_plugin, try_plugin
+from slots.errors import PreconditionFailed, WalvecError
+from slots.plugin import Plugin, PluginSetting
+from slots.publication import (
+    NotPublished,
+    Publication,
+    creation,
+    find,
+    published,
+    require_leaves,
+)
 from slots.refusal import DEFAULT_LIBRARIES, allow_libraries, grant_replication
 from slots.relation import Relation, describe, quoted
+from slots.settle import require_readable
 
 Level = Literal["ok", "warning", "failed"]
 
 _OLDEST_VERSION: Final = 140000
-_TRIAL_TIME_LIMIT: Final = 1.0  # seconds for a temporary slot; the plugin is loaded before any waiting
 _RESTART: Final = "then restart the server"
 
 
@@ -59,21 +68,28 @@ async def probe(
     conn: psycopg.AsyncConnection[Any],
     *,
     slot: str,
-    plugin: str,
+    plugin: PluginSetting,
     publication: str,
     tables: Sequence[tuple[str, str]],
     own_publication: int | None = None,
+    replaces_slot: bool = False,
 ) -> list[Finding]:
     """Look at server, plugin, slot, tables (schema, name) and publication; `conn` is in autocommit.
 
     What `walvec setup` makes is a warning where it is missing. A publication is altered only where
-    `own_publication` is its oid. Raises only if the connection breaks.
+    `own_publication` is its oid. `replaces_slot`: the slot goes, and the plugin is the new one's. Raises only
+    if the connection breaks.
     """
     state = await _state(conn)
     known = await manage.inspect(conn, slot)
     findings = [*_server(state, conn.info.server_version), *_room(state, known)]
     ready = all(finding.level != "failed" for finding in findings)
-    findings += [await _plugin(conn, plugin, state, known, ready=ready), _slot(slot, known, plugin, state)]
+    chosen = await _chosen(conn, plugin, None if replaces_slot else known)
+    findings += [
+        _encoding(conn, chosen),
+        await _plugin(conn, chosen.name, state, known, ready=ready),
+        _slot(slot, known, plugin, state),
+    ]
     relations: list[Relation] = []
     async for finding, relation in _tables(conn, tables, state["role"]):
         findings.append(finding)
@@ -83,8 +99,20 @@ async def probe(
         findings.append(await _new_publication(conn, publication, relations, state))
     else:
         own = existing.may_alter and existing.oid == own_publication
-        findings += [each async for each in _publication(conn, publication, existing, relations, own=own)]
+        findings += [
+            each async for each in _publication(conn, publication, existing, chosen, relations, own=own)
+        ]
     return findings
+
+
+async def _chosen(
+    conn: psycopg.AsyncConnection[Any], setting: PluginSetting, slot: manage.Slot | None
+) -> Plugin:
+    """Return the plugin that the slot has or will have; where it is a foreign one, `_slot` says so."""
+    try:
+        return await plugin_for(conn, setting, slot)
+    except PreconditionFailed:
+        return await choose_plugin(conn, setting)
 
 
 async def probe_server(conn: psycopg.AsyncConnection[Any]) -> list[Finding]:
@@ -110,9 +138,6 @@ def _server(state: DictRow, version: int) -> Iterator[Finding]:
     role, allowed = state["role"], state["allowed"]
     detail = f"{role} {'may' if allowed else 'may not'} replicate"
     yield _found("replication right", allowed, detail, grant_replication(role))
-    database = sql.Identifier(state["database"] + "_utf8")
-    remedy = f"{statement('create_utf8_database', database=database)}, then dump and restore into it"
-    yield _found("server encoding", state["encoding"] == "UTF8", state["encoding"], remedy)
 
 
 def _room(state: DictRow, slot: manage.Slot | None) -> Iterator[Finding]:
@@ -129,6 +154,15 @@ def _room(state: DictRow, slot: manage.Slot | None) -> Iterator[Finding]:
         _raise_limit("set_max_senders", state["max_senders"]),
     )
     yield _retention(state["keep_size"])
+
+
+def _encoding(conn: psycopg.AsyncConnection[Any], plugin: Plugin) -> Finding:
+    subject = "server encoding"
+    try:
+        require_readable(conn, plugin)
+    except PreconditionFailed as error:
+        return Finding.of(subject, error)
+    return Finding(subject, "ok", conn.info.parameter_status("server_encoding") or "")
 
 
 def _found(subject: str, good: bool, detail: str, remedy: str) -> Finding:  # noqa: FBT001 -- the verdict
@@ -166,14 +200,10 @@ async def _plugin(
     if not ready:
         detail = "not tried: a slot cannot be made yet"
         return Finding(subject, "warning", detail, "mend what failed and check again")
-    trial = f"walvec_probe_{conn.info.backend_pid}"
     try:
-        await manage.create(conn, trial, plugin, time_limit=_TRIAL_TIME_LIMIT, temporary=True)
-    except SlotBlocked:
-        return Finding(subject, "ok", "can be loaded")
+        await try_plugin(conn, plugin)
     except WalvecError as error:
         return Finding.of(subject, error)
-    await manage.drop(conn, trial)
     return Finding(subject, "ok", "can be used")
 
 
@@ -183,13 +213,14 @@ def _libraries(setting: str) -> list[str]:
     return [quoted_name or bare for quoted_name, bare in names]
 
 
-def _slot(name: str, slot: manage.Slot | None, plugin: str, state: DictRow) -> Finding:
+def _slot(name: str, slot: manage.Slot | None, setting: PluginSetting, state: DictRow) -> Finding:
     subject = f'slot "{name}"'
     if slot is None:
         return Finding(subject, "warning", "there is none yet", "walvec setup")
-    if slot.plugin != plugin:
-        detail = f"uses the plugin {slot.plugin}" if slot.plugin else "is a physical slot"
-        return Finding(subject, "failed", detail, "choose another name for source.slot")
+    try:
+        require_plugin(slot, setting)
+    except PreconditionFailed as error:
+        return Finding.of(subject, error)
     if slot.database != state["database"]:
         return Finding(subject, "failed", f"belongs to the database {slot.database}", "choose another name")
     if slot.invalidation_reason is not None:
@@ -257,6 +288,7 @@ async def _publication(
     conn: psycopg.AsyncConnection[Any],
     publication: str,
     existing: Publication,
+    plugin: Plugin,
     relations: Sequence[Relation],
     *,
     own: bool,
@@ -267,6 +299,8 @@ async def _publication(
         subject = f'{table} in publication "{publication}"'
         try:
             part = await published(conn, publication, relation)
+            if plugin.applies_publication:
+                require_leaves(part, publication)
         except NotPublished as error:
             if own and await _owns(conn, relation):
                 yield Finding(subject, "warning", "is not published yet", "walvec setup")

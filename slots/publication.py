@@ -28,6 +28,7 @@ class Published:
     row_filter: str | None  # SQL over the row, its functions' schemas named
     actions: frozenset[Action]
     leaves: tuple[Leaf, ...]  # the relation's leaves that are published; the others' rows stay out
+    via_root: bool = False  # partitions' rows come as their root's, where the publication is applied
     # Differs once the publication, or the table's part in it, was altered.
     version: str = field(default="", compare=False)
 
@@ -83,9 +84,20 @@ async def published(conn: psycopg.AsyncConnection[Any], publication: str, relati
         columns=columns,
         row_filter=row_filter,
         actions=actions,
+        via_root=publication_row["via_root"],
         leaves=tuple(leaf for leaf in relation.leaves if leaf.oid in leaves),
         version=" ".join(versions),
     )
+
+
+def require_leaves(listing: Published, publication: str) -> None:
+    """Raise PreconditionFailed where pgoutput would send partitions as their root, and no TRUNCATE of one."""
+    if listing.via_root:
+        raise PreconditionFailed(
+            f'the publication "{publication}" has publish_via_partition_root, under which pgoutput does not '
+            "send TRUNCATE of a partition",
+            hint=statement("publish_via_leaves", publication=sql.Identifier(publication)),
+        )
 
 
 async def create(conn: psycopg.AsyncConnection[Any], publication: str, tables: Sequence[Relation]) -> None:

@@ -12,7 +12,15 @@ from typing import Final
 from psycopg import sql
 
 from slots.catalog import QUERIES, statement
-from slots.errors import ConnectionLost, PreconditionFailed, SlotActive, SlotLost, SlotWedged, WalvecError
+from slots.errors import (
+    ConnectionLost,
+    PreconditionFailed,
+    PublicationMissing,
+    SlotActive,
+    SlotLost,
+    SlotWedged,
+    WalvecError,
+)
 from slots.lsn import Lsn
 
 UNKNOWN_OPTION: Final = "22023"
@@ -21,12 +29,17 @@ WEDGED: Final = "54000"
 _PASSING_CLASSES: Final = ("", "08", "53", "57")  # connection gone, resources short, operator intervened
 DEFAULT_LIBRARIES: Final = ("pgoutput", "test_decoding")
 _ANEW: Final = "run: walvec resync"
+_PAST: Final = "run: walvec resync (a new slot begins after that place, and all rows are compared)"
 
 
 def allow_libraries(libraries: Sequence[str]) -> str:
     """Return the statements that make these libraries, and no others, output plugins."""
     alter = statement("allow_libraries", libraries=sql.SQL(", ").join(map(sql.Literal, libraries)))
     return f"{alter}; {QUERIES['reload']}"
+
+
+def _with_defaults(plugin: str) -> list[str]:
+    return list(dict.fromkeys((plugin, *DEFAULT_LIBRARIES)))
 
 
 def grant_replication(role: str) -> str:
@@ -38,9 +51,6 @@ _REFUSED: Final[Mapping[str, tuple[type[WalvecError], str | None]]] = {
     "55006": (SlotActive, None),
     "42704": (SlotLost, _ANEW),
     "55000": (SlotLost, _ANEW),
-    # The session began, so the role may replicate: it is the plugin that is refused.
-    "42501": (PreconditionFailed, allow_libraries(("wal2json", *DEFAULT_LIBRARIES))),
-    "58P01": (PreconditionFailed, "install wal2json for the server's version"),
     UNKNOWN_OPTION: (PreconditionFailed, "wal2json must be 2.3 or later"),
 }
 
@@ -63,17 +73,27 @@ _MANAGED: Final[Mapping[str, tuple[type[WalvecError], str | None]]] = {
 }
 
 
-def refused(slot: str, sqlstate: str, message: str) -> WalvecError:
+def refused(slot: str, plugin: str, sqlstate: str, message: str) -> WalvecError:
     """Name what keeps a stream from starting."""
-    return _error(_REFUSED, sqlstate, f'the slot "{slot}" cannot be started: {message}')
+    what = f'the slot "{slot}" cannot be started: {message}'
+    if sqlstate == "42501":
+        # The session began, so the role may replicate: it is the plugin that is refused.
+        return PreconditionFailed(what, hint=allow_libraries(_with_defaults(plugin)))
+    if sqlstate == "58P01":
+        return PreconditionFailed(what, hint=f"install {plugin} for the server's version")
+    return _error(_REFUSED, sqlstate, what)
 
 
-def ended(slot: str, sqlstate: str, message: str, position: Lsn) -> WalvecError:
+def ended(slot: str, plugin: str, sqlstate: str, message: str, position: Lsn) -> WalvecError:
     """Name what ended a running stream, whose newest frame was at `position`."""
     what = f'the stream of slot "{slot}" ended: {message}'
     if sqlstate == WEDGED:
         hint = "a row is too large to decode: walvec resync begins after it, with a new slot"
         return SlotWedged(f"{what} (after {position})", lsn=position, hint=hint)
+    if sqlstate == "42704" and plugin == "pgoutput":
+        return PublicationMissing(
+            f"{what} at that place of the WAL (after {position})", lsn=position, hint=_PAST
+        )
     return _error(_ENDED, sqlstate, what)
 
 
@@ -90,7 +110,7 @@ def not_created(slot: str, sqlstate: str, message: str, role: str, plugin: str |
     what = f'the slot "{slot}" cannot be created: {message}'
     if sqlstate == "42501":
         # Without the right the plugin is not even looked at.
-        hint = allow_libraries((plugin, *DEFAULT_LIBRARIES)) if plugin else grant_replication(role)
+        hint = allow_libraries(_with_defaults(plugin)) if plugin else grant_replication(role)
         return PreconditionFailed(what, hint=hint)
     if sqlstate == "55000":
         return PreconditionFailed(what, hint=f"{QUERIES['set_wal_level']}, then restart the server")

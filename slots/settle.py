@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import Jsonb
 
 from slots.errors import NotUtf8, PoolerInBetween
+from slots.plugin import Plugin
 from slots.queries import load
 
 SEARCH_PATH: Final = "pg_catalog, pg_temp"
@@ -113,6 +114,13 @@ def require_utf8(connection: psycopg.AsyncConnection[Any], side: str) -> None:
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise NotUtf8(side, connection.info.dbname, encoding)
+
+
+def require_readable(source: psycopg.AsyncConnection[Any], plugin: Plugin) -> None:
+    """Raise NotUtf8 unless the plugin gives the source's text in UTF-8. SQL_ASCII says nothing to convert by."""
+    encoding = source.info.parameter_status("server_encoding")
+    if encoding == "SQL_ASCII" or not plugin.converts_encoding:
+        require_utf8(source, "source")
 
 
 async def _require_direct(connection: psycopg.AsyncConnection[Any], mark: str) -> None:

@@ -7,7 +7,7 @@ alone.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, Self
 
@@ -15,11 +15,13 @@ import psycopg
 from psycopg import sql
 
 from slots.catalog import QUERIES
+from slots.changes import StreamedTable
 from slots.errors import ConnectionLost
 from slots.lsn import Lsn
+from slots.plugin import Decoder, Plugin
 from slots.protocol import POSTGRES_EPOCH_US, Keepalive, StandbyStatus, XLogData, decode_frame
 from slots.refusal import UNKNOWN_OPTION, ended, refused
-from slots.walsender import CommandFailed, Walsender
+from slots.walsender import CommandFailed, Notice, Walsender
 
 SENDER_TIMEOUT: Final = 60.0  # seconds without a status after which the server gives the connection up
 READ_LIMIT: Final = 1 << 20  # bytes, after which one read() returns
@@ -44,7 +46,7 @@ class ReplicationStream:
     def __init__(self, walsender: Walsender, sender_timeout: float) -> None:
         self.status_interval = min(sender_timeout / 3, 10.0)  # seconds after which a status is due
         self._walsender = walsender
-        self._slot = ""
+        self._slot, self._plugin = "", ""
         self._position = Lsn(0)  # of the newest frame
         self._next_read = self._next_pause = 0.0  # not before, by time.monotonic()
         self._requests: deque[float] = deque(maxlen=_REQUESTS)
@@ -54,12 +56,12 @@ class ReplicationStream:
         cls,
         conninfo: str,
         *,
-        on_notice: Callable[[str, str], None],
+        on_notice: Callable[[Notice], None],
         sender_timeout: float = SENDER_TIMEOUT,
     ) -> Self:
         """Connect to the database of `conninfo` for replication, directly: no pooler passes it on.
 
-        `on_notice` receives severity and message of warnings, the only trace of changes that wal2json must
+        `on_notice` receives warnings, the only trace of changes that the output plugin must
         leave out. Raises PreconditionFailed if the role may not replicate, ConnectionLost if the server
         cannot be reached.
         """
@@ -74,20 +76,31 @@ class ReplicationStream:
         return self._walsender.backend_pid
 
     async def start(
-        self, slot: str, options: Mapping[str, str], optional: Mapping[str, str] | None = None
-    ) -> None:
-        """Begin where the slot was last confirmed, with at least one option.
+        self, slot: str, plugin: Plugin, publication: str, tables: Sequence[StreamedTable]
+    ) -> Decoder:
+        """Begin where the slot was last confirmed; return what reads this stream, and no other.
 
-        `optional` ones are left out if the plugin does not know them. Raises SlotActive, SlotLost,
-        PreconditionFailed (right, plugin or option), ConnectionLost.
+        `tables` are wanted, `publication` is theirs; which of the two counts is the plugin's affair. Raises
+        SlotActive, SlotLost, PreconditionFailed (right, plugin or option), ConnectionLost.
         """
-        self._slot = slot
+        options = plugin.options(publication, tables)
+        await self.start_with(slot, plugin.name, options, plugin.optional)
+        return plugin.decoder(tables)
+
+    async def start_with(
+        self, slot: str, plugin: str, options: Mapping[str, str], optional: Mapping[str, str]
+    ) -> None:
+        """Begin with at least one option; `optional` ones are left out if the plugin does not know them.
+
+        Raises as `start` does.
+        """
+        self._slot, self._plugin = slot, plugin
         try:
-            await self._start({**options, **(optional or {})})
+            await self._start({**options, **optional})
         except CommandFailed as failure:
             if not optional or failure.sqlstate != UNKNOWN_OPTION:
-                raise refused(slot, failure.sqlstate, str(failure)) from None
-            await self.start(slot, options)
+                raise refused(slot, plugin, failure.sqlstate, str(failure)) from None
+            await self.start_with(slot, plugin, options, {})
 
     async def read(self, limit: int = READ_LIMIT) -> list[Frame]:
         """Return the frames at hand, after waiting for the first; about `limit` bytes at most, or one frame.
@@ -103,7 +116,7 @@ class ReplicationStream:
             while not (received := self._walsender.receive(limit)):
                 await self._walsender.readable()
         except CommandFailed as failure:
-            raise ended(self._slot, failure.sqlstate, str(failure), self._position) from None
+            raise ended(self._slot, self._plugin, failure.sqlstate, str(failure), self._position) from None
         except psycopg.Error as error:
             raise ConnectionLost(f'the stream of slot "{self._slot}" broke off: {error}') from error
         now = time.monotonic()
@@ -143,9 +156,10 @@ class ReplicationStream:
         after every reply, for as long as the work takes. Without this stream it stops at once.
         """
         if isinstance(newest, XLogData):
-            self._position = newest.start
+            # 0 where the message is about no place in the WAL, as pgoutput's Relation.
+            self._position = max(self._position, newest.start)
             return
-        self._position = newest.wal_end
+        self._position = max(self._position, newest.wal_end)
         if not newest.reply_requested:
             return
         now = time.monotonic()

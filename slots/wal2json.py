@@ -7,25 +7,36 @@ Pure: `stream.py` sends the options and brings the payloads, whoever reads the s
 What the plugin gives as a value, by the column's type:
 
 - `bool` as true or false; `bytea` as hexadecimal digits without the leading `\x`;
-- smallint to bigint, oid, real, double precision and numeric as bare numbers, or, where the plugin knows
-  `numeric-data-types-as-string` (2.6), as text; NaN and infinity become null in bare form;
+- smallint to bigint, oid, real, double precision and numeric as bare numbers, NaN and infinity as null; or,
+  where the plugin knows `numeric-data-types-as-string` (2.6), all of them as text;
 - everything else, domains over the types above included, as its output function's text.
 
-Messages are NamedTuples, not frozen dataclasses: together with the frame's, that saves 1 us of 8 a row.
+Publications mean nothing to it, so it is told the tables; partitions come under their own names.
 """
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Final, Literal, NamedTuple
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
 
 import orjson
 
+from slots.changes import (
+    LONG,
+    Begin,
+    Change,
+    Commit,
+    Event,
+    Kind,
+    Message,
+    StreamedTable,
+    Table,
+    Text,
+    Truncate,
+)
 from slots.errors import MalformedMessage
 from slots.lsn import Lsn
-
-Value = bool | int | float | str | None
-Kind = Literal["insert", "update", "delete"]
 
 # Options that an older plugin does not know; there is no version to ask for, so the stream tries.
 OPTIONAL: Final[Mapping[str, str]] = {"numeric-data-types-as-string": "1"}
@@ -33,87 +44,37 @@ OPTIONAL: Final[Mapping[str, str]] = {"numeric-data-types-as-string": "1"}
 # Other programs' messages may hold anything, bytes that are no text included; these are ours.
 MESSAGE_PREFIX: Final = "walvec"
 
-
-class Begin(NamedTuple):
-    """A transaction begins: all that follows up to its Commit is its own."""
-
-    xid: int  # 32 bits, without epoch
-    lsn: Lsn  # where its commit record starts
-    next_lsn: Lsn  # where its commit record ends: what is confirmed once the transaction is done
-    timestamp: str  # of the commit, as timestamptz text in UTC
-
-
-class Commit(NamedTuple):
-    """The transaction is complete. The same fields as its Begin's."""
-
-    xid: int
-    lsn: Lsn
-    next_lsn: Lsn
-    timestamp: str
-
-
-class Change(NamedTuple):
-    """One row event.
-
-    `columns` is the new row without what an update left unchanged out of line (TOAST); empty for a delete.
-    `identity` is the old row's replica identity: all columns under REPLICA IDENTITY FULL. It is empty for an
-    insert, and at times for an update that left it unchanged.
-    """
-
-    kind: Kind
-    lsn: Lsn  # shared by rows of one COPY, and not ordered across transactions
-    schema: str
-    table: str
-    columns: dict[str, Value]
-    identity: dict[str, Value]
-
-
-class Truncate(NamedTuple):
-    """All rows of a table are gone. A partitioned table gives one for itself and one for every leaf."""
-
-    lsn: Lsn
-    schema: str
-    table: str
-
-
-class Message(NamedTuple):
-    """What somebody gave to pg_logical_emit_message; outside Begin and Commit unless transactional."""
-
-    lsn: Lsn
-    transactional: bool
-    prefix: str
-    content: str  # bytes that are no UTF-8 are replaced
-
-
-Event = Begin | Commit | Change | Truncate | Message
-
 _KINDS: Final[Mapping[str, Kind]] = {"I": "insert", "U": "update", "D": "delete"}
-_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
-_NAMES: Final = frozenset({str})
-LONG: Final = 1 << 20  # bytes of JSON in one value, past which it is not decoded
-
 _VALUE: Final = re.compile(rb'"value":"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_LEFT_OUT: Final[object] = {}  # stands for a long value; no column's value is an object
 _NEGATIVE_ZERO: Final = b":-0}"  # a float's, which JSON's readers take for the integer 0
-_EMPTY: Final[tuple[dict[str, Any], ...]] = ()
+
+_BYTEA: Final = 17
+_NOT_FINITE: Final = ("NaN", "Infinity", "-Infinity")
+_NUMERIC, _FLOAT4, _FLOAT8 = 1700, 700, 701
+
+_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_LONG_AGO, _FAR_AHEAD = -(2**63), 2**63 - 1  # microseconds
 
 
-class Decoder:
+class _Wanted(NamedTuple):
+    """What is wanted of one table, and how the plugin writes it."""
+
+    names: frozenset[str]
+    bytea: tuple[str, ...]  # columns, not of a domain, that come as bare hex
+    unclear: Mapping[str, tuple[str, ...]]  # columns whose null may stand for one of these
+
+
+class Wal2jsonDecoder:
     """Reads payloads. Unknown fields are passed over: the plugin adds some from version to version."""
 
-    def __init__(self, exact: Collection[tuple[str, str]] = ()) -> None:
-        """Keep the numbers of `exact` tables (schema, name) as PostgreSQL wrote them, which floats would not.
+    def __init__(self, tables: Iterable[StreamedTable]) -> None:
+        """Give changes of these tables, and of no others."""
+        self._wanted = {(table.schema, table.name): _wanted(table) for table in tables}
 
-        Meant for tables with a column of type numeric: scale, digits and range survive, at the price of a
-        second parse of the messages concerned. A message with a number past any float's range is read so
-        whatever its table.
-        """
-        self._exact = frozenset(exact)
-
-    def decode(self, payload: bytes | memoryview, lsn: Lsn) -> Event:
-        """Return the message; `lsn` is the start of its frame.
-
-        A value of more than LONG bytes is left out of columns and identity, as an unchanged TOAST value is:
-        it would be copied several times over, and whoever needs it can read it by the row's key.
+    def decode(self, payload: bytes | memoryview, lsn: Lsn) -> Event | None:
+        """Return the message, None for one of a table that nobody wants; `lsn` is the start of its frame.
 
         Raises MalformedMessage, which does not quote the payload, for anything that is no such message.
         """
@@ -128,40 +89,48 @@ class Decoder:
             # "from None": the cause's text may quote what it stumbled over.
             raise MalformedMessage("is none of wal2json's format 2", lsn=lsn) from None
 
-    def _event(self, fields: dict[str, Any], payload: bytes, lsn: Lsn) -> Event:
+    def _event(self, fields: dict[str, Any], payload: bytes, lsn: Lsn) -> Event | None:
         action = fields["action"]
         if (kind := _KINDS.get(action)) is not None:
             return self._change(kind, fields, payload, lsn)
         match action:
             case "B":
-                return Begin(*_transaction(fields))
+                return Begin(
+                    _xid(fields), Lsn.parse(fields["lsn"]), _committed_at(_text(fields["timestamp"]))
+                )
             case "C":
-                return Commit(*_transaction(fields))
+                return Commit(_xid(fields), Lsn.parse(fields["lsn"]), Lsn.parse(fields["nextlsn"]))
             case "T":
-                return Truncate(lsn, _text(fields["schema"]), _text(fields["table"]))
+                table = _table(fields)
+                return Truncate(lsn, (table,)) if table in self._wanted else None
             case "M":
                 prefix, content = _text(fields["prefix"]), _text(fields["content"])
                 return Message(lsn, fields["transactional"] is True, prefix, content)
             case _:
                 raise ValueError(action)
 
-    def _change(self, kind: Kind, fields: dict[str, Any], payload: bytes, lsn: Lsn) -> Change:
-        schema, table = _text(fields["schema"]), _text(fields["table"])
-        columns, identity = _images(kind, fields)
-        inexact = (schema, table) in self._exact and (_has_float(columns) or _has_float(identity))
-        has_zero = 0 in columns.values() or 0 in identity.values()
-        if inexact or (has_zero and _NEGATIVE_ZERO in payload):
-            columns, identity = _images(kind, _parse_exactly(payload))
+    def _change(self, kind: Kind, fields: dict[str, Any], payload: bytes, lsn: Lsn) -> Change | None:
+        table = _table(fields)
+        if (wanted := self._wanted.get(table)) is None:
+            return None
+        columns, identity = _images(kind, fields, wanted.names)
+        types = {*map(type, columns.values()), *map(type, identity.values())}
+        has_zero = int in types and (0 in columns.values() or 0 in identity.values())
+        if float in types or (has_zero and _NEGATIVE_ZERO in payload):
+            columns, identity = _images(kind, _parse_exactly(payload), wanted.names)
+        unclear = {
+            name: values
+            for name, values in wanted.unclear.items()
+            if (name in columns and columns[name] is None) or (name in identity and identity[name] is None)
+        }
         # The frame's LSN is the change's own; the message's field says the same and need not be parsed.
-        return Change(kind, lsn, schema, table, columns, identity)
+        return Change(kind, lsn, *table, _texts(columns, wanted), _texts(identity, wanted), unclear)
 
 
-def wal2json_options(
-    add_tables: Iterable[tuple[str, str]], *, message_prefix: str = MESSAGE_PREFIX
-) -> dict[str, str]:
+def wal2json_options(add_tables: Iterable[Table], *, message_prefix: str = MESSAGE_PREFIX) -> dict[str, str]:
     """Return the options of START_REPLICATION for exactly these tables (schema, name); for none, no rows.
 
-    Partitions arrive under their own names, so name the leaves, and the root for its Truncate.
+    Partitions arrive under their own names, so name the leaves.
     """
     return {
         "format-version": "2",
@@ -179,11 +148,29 @@ def _escape(part: str) -> str:
     return re.sub(r"""([\s'",.*\\])""", r"\\\1", part, flags=re.ASCII)
 
 
-def _transaction(fields: dict[str, Any]) -> tuple[int, Lsn, Lsn, str]:
+def _wanted(table: StreamedTable) -> _Wanted:
+    """Work out what the plugin does to the columns. A domain's values come whole, as text."""
+    return _Wanted(
+        names=frozenset(column.name for column in table.columns),
+        bytea=tuple(column.name for column in table.columns if column.type_oid == _BYTEA),
+        unclear={
+            # A numeric with a precision holds no infinity.
+            column.name: _NOT_FINITE[:1] if "(" in column.type_name else _NOT_FINITE
+            for column in table.columns
+            if column.type_oid in {_NUMERIC, _FLOAT4, _FLOAT8}
+        },
+    )
+
+
+def _xid(fields: Mapping[str, object]) -> int:
     xid = fields["xid"]
     if type(xid) is not int:
         raise TypeError
-    return xid, Lsn.parse(fields["lsn"]), Lsn.parse(fields["nextlsn"]), _text(fields["timestamp"])
+    return xid
+
+
+def _table(fields: Mapping[str, object]) -> Table:
+    return _text(fields["schema"]), _text(fields["table"])
 
 
 def _text(value: object) -> str:
@@ -192,30 +179,56 @@ def _text(value: object) -> str:
     return value
 
 
-def _images(kind: Kind, fields: dict[str, Any]) -> tuple[dict[str, Value], dict[str, Value]]:
+def _committed_at(timestamp: str) -> int:
+    """Read timestamptz text. Years that Python does not know lie as far away as a number can say."""
+    try:
+        return (datetime.fromisoformat(timestamp) - _EPOCH) // _MICROSECOND
+    except ValueError:
+        return _LONG_AGO if timestamp.endswith("BC") else _FAR_AHEAD
+
+
+def _images(
+    kind: Kind, fields: Mapping[str, Any], names: frozenset[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return columns and identity. Only the latter, and only of an update, may be missing where it is due."""
-    columns = {} if kind == "delete" else _image(fields["columns"])
+    columns = {} if kind == "delete" else _image(fields["columns"], names)
     match kind:
         case "insert":
             return columns, {}
         case "update":
-            return columns, _image(fields.get("identity", _EMPTY))
+            return columns, _image(fields.get("identity", ()), names)
         case "delete":
-            return columns, _image(fields["identity"])
+            return columns, _image(fields["identity"], names)
 
 
-def _image(items: Iterable[dict[str, Any]]) -> dict[str, Value]:
-    image = {item["name"]: item["value"] for item in items}
-    if _NAMES.issuperset(map(type, image)) and _SCALARS.issuperset(map(type, image.values())):
-        return image
-    shortened = {name: value for name, value in image.items() if value != {}}
-    if len(shortened) == len(image):
-        raise TypeError
-    return _image([{"name": name, "value": value} for name, value in shortened.items()])
+def _image(items: Iterable[Mapping[str, Any]], names: frozenset[str]) -> dict[str, Any]:
+    """Return the wanted columns with what JSON has for them."""
+    return {name: item["value"] for item in items if (name := item["name"]) in names}
+
+
+def _texts(image: dict[str, Any], wanted: _Wanted) -> dict[str, Text]:
+    """Write values as PostgreSQL does, and leave out what the plugin did not tell."""
+    texts: dict[str, Text] = {}
+    for name, value in image.items():
+        if value is None:
+            if name not in wanted.unclear:
+                texts[name] = None
+        elif type(value) is str:
+            texts[name] = value
+        elif type(value) is bool:
+            texts[name] = "t" if value else "f"
+        elif type(value) is int:
+            texts[name] = str(value)
+        elif value != _LEFT_OUT:
+            raise TypeError
+    for name in wanted.bytea:
+        if (digits := texts.get(name)) is not None:
+            texts[name] = f"\\x{digits}"
+    return texts
 
 
 def _without_long_values(payload: bytes | memoryview) -> bytes:
-    """Put an empty object, which no column's value is, in the place of every long one.
+    """Put an empty object in the place of every long value.
 
     A quote inside a JSON string is escaped, so what the pattern finds is never part of a value.
     """
@@ -228,13 +241,8 @@ def _without_long_values(payload: bytes | memoryview) -> bytes:
     return b"".join([*parts, payload[end:]])
 
 
-def _has_float(image: dict[str, Value]) -> bool:
-    """Whether a number may have lost digits: orjson gives integers beyond 64 bits as floats, too."""
-    return float in map(type, image.values())
-
-
 def _parse_exactly(payload: bytes) -> Any:
-    """Parse with numbers as their text, except integers of 64 bits. Raises ValueError for what is no JSON.
+    """Parse with numbers as their text. Raises ValueError for what is no JSON.
 
     A Message may hold bytes that are no text, and only there they are replaced: in a row they would mean
     that the database is not in UTF-8, and a guess would be embedded.

@@ -8,7 +8,7 @@ https://www.postgresql.org/docs/current/libpq-copy.html
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 import psycopg
 from psycopg import pq
@@ -42,6 +42,14 @@ class CommandFailed(Exception):
         super().__init__(": ".join(filter(None, texts)) or "the server ended it")
 
 
+class Notice(NamedTuple):
+    """What the server says beside the stream."""
+
+    severity: str
+    sqlstate: str
+    message: str
+
+
 class Walsender:
     """One session. One task may receive while another puts; psycopg.Error where the connection breaks."""
 
@@ -55,7 +63,7 @@ class Walsender:
 
     @classmethod
     async def connect(
-        cls, conninfo: str, *, on_notice: Callable[[str, str], None], sender_timeout: float
+        cls, conninfo: str, *, on_notice: Callable[[Notice], None], sender_timeout: float
     ) -> Self:
         """Open a session with every setting pinned that shapes values or could end it.
 
@@ -75,7 +83,9 @@ class Walsender:
         except psycopg.Error as error:
             raise _unreachable(error) from error
         conn.add_notice_handler(
-            lambda diag: on_notice(diag.severity_nonlocalized or "", diag.message_primary or "")
+            lambda diag: on_notice(
+                Notice(diag.severity_nonlocalized or "", diag.sqlstate or "", diag.message_primary or "")
+            )
         )
         return cls(conn)
 

@@ -55,7 +55,7 @@ DELETE FROM walvec.checkpoint WHERE slot = %(slot)s
 
 -- name: load_vectorizers
 SELECT name, slot, source_table, target_table, fingerprint, identity, horizon::text, lsn::text, phase, generation,
-    last_key, rows_done, rows_estimated, started_at, finished_at, sweeps, paused
+    last_key, rows_done, rows_estimated, started_at, finished_at, sweeps, paused, waits_for_xid
 FROM walvec.vectorizer
 ORDER BY name
 
@@ -73,7 +73,7 @@ VALUES (%(name)s, %(slot)s, %(source_table)s, %(target_table)s, %(fingerprint)s,
 WITH locked AS (SELECT name FROM walvec.vectorizer WHERE name = %(name)s FOR UPDATE)
 UPDATE walvec.vectorizer AS v SET
     generation = generation + 1, slot = %(slot)s, source_table = %(source_table)s, fingerprint = %(fingerprint)s,
-    identity = %(identity)s, horizon = %(horizon)s,
+    identity = %(identity)s, horizon = %(horizon)s, waits_for_xid = %(waits_for_xid)s,
     phase = 'rows', last_key = NULL, rows_done = 0, rows_estimated = NULL, started_at = now(), finished_at = NULL,
     paused = NULL, sweeps = true, lsn = NULL
 FROM locked WHERE v.name = locked.name

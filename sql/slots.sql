@@ -167,7 +167,7 @@ ORDER BY i.indrelid, i.indisprimary DESC, i.indnkeyatts, ic.relname
 -- What a publication publishes, and whose it is. `version` changes where it was altered, but not where tables joined or
 -- left.
 SELECT pubinsert AS insert, pubupdate AS update, pubdelete AS delete, pubtruncate AS truncate,
-    concat_ws('/', oid, xmin) AS version, oid, pg_get_userbyid(pubowner) AS owner,
+    pubviaroot AS via_root, concat_ws('/', oid, xmin) AS version, oid, pg_get_userbyid(pubowner) AS owner,
     pg_has_role(pubowner, 'USAGE') AS may_alter
 FROM pg_publication
 WHERE pubname = %(publication)s::text
@@ -267,6 +267,10 @@ ALTER PUBLICATION {publication} ADD TABLE {table}
 -- name: publish_via_root
 -- Make row filters and column lists those of the partitioned table.
 ALTER PUBLICATION {publication} SET (publish_via_partition_root = true)
+
+-- name: publish_via_leaves
+-- Remedy: partitions come under their own names, and TRUNCATE of one is sent.
+ALTER PUBLICATION {publication} SET (publish_via_partition_root = false)
 
 -- name: drop_publication
 -- Safe to repeat.
@@ -417,6 +421,10 @@ SELECT
     current_setting('max_slot_wal_keep_size') AS keep_size,
     (SELECT setting FROM pg_settings WHERE name = 'output_plugin_libraries') AS libraries
 
+-- name: is_utf8
+-- wal2json writes text in the database's own encoding, whatever the client's is.
+SELECT current_setting('server_encoding') = 'UTF8'
+
 -- name: read_rights
 -- Whether this role can read a table, and all of its rows.
 SELECT
@@ -440,10 +448,6 @@ ALTER SYSTEM SET max_wal_senders = {number}
 -- name: set_keep_size
 -- Remedy: a slot that nobody reads is given up before the disk is full.
 ALTER SYSTEM SET max_slot_wal_keep_size = '64GB'
-
--- name: create_utf8_database
--- Remedy: a database's encoding is for life.
-CREATE DATABASE {database} ENCODING 'UTF8' TEMPLATE template0
 
 -- name: grant_read
 -- Remedy: what backfill and refetch read.

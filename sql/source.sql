@@ -120,6 +120,14 @@ WHERE c.oid OPERATOR(pg_catalog.=) ANY (%(oids)s)
 -- Which transactions a read beginning now would see.
 SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text
 
+-- name: open_transactions
+-- A snapshot, and the ids (32 bits) of all transactions that hold one, prepared ones included.
+SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text, ARRAY(
+    SELECT l.transactionid::pg_catalog.text::pg_catalog.int8 FROM pg_catalog.pg_locks AS l
+    WHERE l.locktype OPERATOR(pg_catalog.=) 'transactionid' AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock'
+        AND l.granted
+)
+
 -- name: horizon
 -- Where the next WAL record will begin: whatever is visible by now ends at or before it.
 SELECT (

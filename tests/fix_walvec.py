@@ -467,10 +467,11 @@ class Sidecar:
     def in_step(self, *, timeout: float = TIMEOUT) -> None:
         """Wait until everything committed before the call is embedded, and no backfill has work to do.
 
-        For a process that runs. A message in the WAL marks the place that the checkpoint has to pass.
+        For a process that runs. A message in the WAL marks the place that the checkpoint has to pass; it is
+        as long as what is worth a checkpoint, because pgoutput does not send its transaction.
         """
         ((lsn,),) = self.source.execute(
-            "SELECT pg_logical_emit_message(true, 'tests', 'mark')::text"
+            "SELECT pg_logical_emit_message(true, 'tests', repeat('.', 70000))::text"
         ).fetchall()
 
         def is_in_step() -> bool:

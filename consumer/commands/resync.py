@@ -27,6 +27,7 @@ from consumer.supervise import supervise
 from slots import manage
 from slots.errors import PreconditionFailed, SlotActive
 from slots.manage import Slot
+from slots.plugin import PLUGINS
 from slots.probe import require
 from slots.queries import load
 from slots.relation import Relation, describe
@@ -44,7 +45,6 @@ async def resync(config: Config, *, time_limit: float, compare: bool, sure: bool
         await connect_source_for_changes(config) as source,
         metadata.only_command(target),
     ):
-        require_utf8(source, "source")
         require_utf8(target, "target")
         await require_own_schema(target)
         await metadata.require_schema(target)
@@ -77,7 +77,7 @@ async def _own_slot(config: Config, source: Connection) -> Slot | None:
     slot = await manage.inspect(source, name)
     if slot is None:
         return None
-    if slot.plugin != config.source.plugin:
+    if slot.plugin not in PLUGINS:
         raise _foreign(name, f"is of plugin {slot.plugin}" if slot.plugin else "is a physical one")
     if slot.database != source.info.dbname:
         raise _foreign(name, f"belongs to database {slot.database}")

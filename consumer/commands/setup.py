@@ -44,6 +44,7 @@ from consumer.preconditions import survey
 from consumer.target import TargetTable
 from consumer.visibility import Snapshot
 from slots import manage, publication
+from slots.choice import choose_plugin
 from slots.errors import PreconditionFailed, WalvecError
 from slots.lsn import Lsn
 from slots.probe import require
@@ -80,7 +81,6 @@ async def setup(config: Config, *, time_limit: float) -> None:
         await connect_target(config, role="setup") as target,
         metadata.only_command(target),
     ):
-        require_utf8(source, "source")
         require_utf8(target, "target")
         await _upgrade(target)
         require(await survey(config, catalog, target))
@@ -168,14 +168,17 @@ async def _create_slot(site: Site, time_limit: float) -> None:
 
 async def make_slot(site: Site, time_limit: float) -> Lsn:
     """Make the slot; return where its stream begins."""
-    name, plugin = site.slot, site.config.source.plugin
-    return await _make(
+    name = site.slot
+    plugin = await choose_plugin(site.source, site.config.source.plugin)
+    beginning = await _make(
         site,
         "slot",
         name,
-        lambda: manage.create(site.source, name, plugin, time_limit=time_limit),
+        lambda: manage.create(site.source, name, plugin.name, time_limit=time_limit),
         lambda: manage.drop(site.source, name),
     )
+    say(f"slot {name} uses the output plugin {plugin.name}")
+    return beginning
 
 
 async def _make(

@@ -11,6 +11,7 @@ from consumer.config import Config
 from consumer.database import Connection, connect_source, connect_source_for_changes
 from consumer.errors import UsageInvalid
 from slots import manage
+from slots.choice import choose_plugin
 from slots.errors import PreconditionFailed, SlotActive
 from slots.lsn import Lsn
 from slots.manage import Slot
@@ -34,7 +35,8 @@ async def create(config: Config, name: str | None, time_limit: float) -> None:
     """Create a slot, the configured one by default; gives up after `time_limit` seconds."""
     name = name or config.source.slot
     async with await connect_source_for_changes(config) as connection:
-        lsn = await manage.create(connection, name, config.source.plugin, time_limit=time_limit)
+        plugin = await choose_plugin(connection, config.source.plugin)
+        lsn = await manage.create(connection, name, plugin.name, time_limit=time_limit)
     say(f"created {name}; it keeps every change from {lsn} on")
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from slots.changes import StreamedTable
 from slots.errors import SlotActive
+from slots.plugin import WAL2JSON
 from slots.stream import ReplicationStream
-from slots.wal2json import wal2json_options
 from tests.crash.observe import follow_blog, insert
 from tests.fix_proxy import Proxy
 from tests.fix_walvec import Process, Sidecar, until
@@ -180,7 +181,7 @@ async def read_slot(sidecar: Sidecar) -> ReplicationStream:
     """Start the slot's stream, as somebody else would."""
     dsn = sidecar.settings["source"]["dsn"]
     stream = await ReplicationStream.connect(dsn, on_notice=lambda *_: None)
-    await stream.start(sidecar.slot, wal2json_options([("public", "blog")]))
+    await stream.start(sidecar.slot, WAL2JSON, "walvec", [StreamedTable(0, "public", "blog", ())])
     return stream
 
 

@@ -6,14 +6,38 @@ from dataclasses import dataclass, field
 
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from slots import manage
+from slots.changes import Change, Commit, Event, StreamedColumn, StreamedTable, Table, Truncate
+from slots.plugin import PLUGINS, Decoder
 from slots.protocol import XLogData
 from slots.stream import ReplicationStream
-from slots.wal2json import OPTIONAL, Change, Decoder, Event, Message, Truncate, wal2json_options
+from slots.walsender import Notice
 
-Table = tuple[str, str]
+MARK = "tap_mark"  # a table of the tap's own, for plugins that send rows alone
+
+ODD_NAMES = [
+    "plain",
+    "Upper Case",
+    "with space",
+    'double"quote',
+    "single'quote",
+    "com,ma",
+    "do.t",
+    "*",
+    "st*r",
+    "back\\slash",
+    "trailing\\",
+    "new\nline",
+    "tab\there",
+    "ünïcödé",
+    "表",
+    "🐘 elephant",
+    "percent%s{}",
+    "x" * 63,
+]
 
 
 @dataclass
@@ -24,25 +48,44 @@ class Tap:
     slot: str
     source: psycopg.Connection
     decoder: Decoder
-    notices: list[tuple[str, str]] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
 
     async def events(self) -> list[Event]:
         """Return everything up to now: the source writes a mark, and this reads up to it."""
-        self.source.execute("SELECT pg_logical_emit_message(false, 'walvec', 'mark')")
+        self.source.execute(f"INSERT INTO {MARK} DEFAULT VALUES")
         seen: list[Event] = []
         while True:
-            frames = await self.stream.read()
-            messages = [frame for frame in frames if isinstance(frame, XLogData)]
-            seen += [self.decoder.decode(message.payload, message.start) for message in messages]
-            if seen and isinstance(seen[-1], Message) and seen[-1].content == "mark":
-                return seen[:-1]
+            for frame in await self.stream.read():
+                if isinstance(frame, XLogData):
+                    event = self.decoder.decode(frame.payload, frame.start)
+                    seen += [event] if event else []
+            if len(seen) > 1 and isinstance(seen[-1], Commit) and getattr(seen[-2], "table", "") == MARK:
+                return seen[:-3]
 
     async def rows(self) -> list[Change | Truncate]:
         """Return the row events up to now."""
         return [event for event in await self.events() if isinstance(event, Change | Truncate)]
 
+    async def changes(self) -> list[Change]:
+        """Return the changes of rows up to now."""
+        return [event for event in await self.events() if isinstance(event, Change)]
+
 
 OpenTap = Callable[[Sequence[Table]], Awaitable[Tap]]
+
+
+def streamed(source: psycopg.Connection, tables: Sequence[Table]) -> list[StreamedTable]:
+    """Describe tables with all their columns, as the catalog has them."""
+    query = """
+        SELECT attname, atttypid::int8, format_type(atttypid, atttypmod), attrelid::int8 FROM pg_attribute
+        WHERE attrelid = format('%%I.%%I', %s::text, %s::text)::regclass AND attnum > 0 AND NOT attisdropped
+        ORDER BY attnum"""
+    found = []
+    for schema, name in tables:
+        rows = source.execute(query, [schema, name]).fetchall()
+        columns = tuple(StreamedColumn(*row[:3]) for row in rows)
+        found.append(StreamedTable(rows[0][3], schema, name, columns))
+    return found
 
 
 @pytest.fixture
@@ -59,19 +102,34 @@ def slot_name(database: str) -> str:
 
 
 @pytest.fixture
+def plugin() -> str:
+    """Give the plugin whose streams a test reads; a module or a class may give others."""
+    return "wal2json"
+
+
+@pytest.fixture
 async def tap(
-    database: str, source: psycopg.Connection, conn: psycopg.AsyncConnection, slot_name: str
+    database: str, source: psycopg.Connection, conn: psycopg.AsyncConnection, slot_name: str, plugin: str
 ) -> AsyncIterator[OpenTap]:
-    """Give a function that makes a slot and starts a stream of the tables named, all of them exact."""
+    """Give a function that publishes the tables named, makes a slot and starts a stream of them."""
     opened: list[Tap] = []
 
     async def open_tap(tables: Sequence[Table]) -> Tap:
         name = f"{slot_name}_{len(opened)}"
-        await manage.create(conn, name, "wal2json", time_limit=10)
-        notices: list[tuple[str, str]] = []
-        stream = await ReplicationStream.connect(database, on_notice=lambda *notice: notices.append(notice))
-        opened.append(Tap(stream, name, source, Decoder(tables), notices))
-        await stream.start(name, wal2json_options(tables), OPTIONAL)
+        source.execute(f"CREATE TABLE IF NOT EXISTS {MARK} (id serial PRIMARY KEY)")
+        wanted = streamed(source, [*tables, ("public", MARK)])
+        if PLUGINS[plugin].applies_publication:
+            names = sql.SQL(", ").join(sql.Identifier(table.schema, table.name) for table in wanted)
+            source.execute(sql.SQL("CREATE PUBLICATION {} FOR TABLE {}").format(sql.Identifier(name), names))
+        await manage.create(conn, name, plugin, time_limit=10)
+        notices: list[Notice] = []
+        stream = await ReplicationStream.connect(database, on_notice=notices.append)
+        try:
+            decoder = await stream.start(name, PLUGINS[plugin], name, wanted)
+        except BaseException:
+            await stream.close()
+            raise
+        opened.append(Tap(stream, name, source, decoder, notices))
         return opened[-1]
 
     yield open_tap

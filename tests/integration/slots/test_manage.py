@@ -7,8 +7,8 @@ from psycopg.conninfo import make_conninfo
 from slots import manage
 from slots.errors import PreconditionFailed, SlotActive, SlotBlocked
 from slots.lsn import Lsn
+from slots.plugin import WAL2JSON
 from slots.stream import ReplicationStream
-from slots.wal2json import wal2json_options
 from tests.fix_postgres import Cluster
 
 
@@ -112,7 +112,7 @@ async def test_active_slots_are_left_alone(
     """Dropping or advancing a slot that a process reads is refused; copying is not."""
     start = await manage.create(conn, slot_name, "wal2json", time_limit=10)
     stream = await ReplicationStream.connect(database, on_notice=print)
-    await stream.start(slot_name, wal2json_options([]))
+    await stream.start(slot_name, WAL2JSON, "none", [])
     with pytest.raises(SlotActive):
         await manage.drop(conn, slot_name)
     with pytest.raises(SlotActive):

@@ -20,6 +20,7 @@ from slots.lsn import Lsn
 from slots.protocol import Keepalive, StandbyStatus, XLogData
 from slots.stream import Frame, ReplicationStream, feedback
 from slots.wal2json import OPTIONAL, wal2json_options
+from slots.walsender import Notice
 from tests.fix_postgres import Cluster
 from tests.fix_proxy import Proxy
 
@@ -36,8 +37,8 @@ def confirmed(lsn: Lsn) -> StandbyStatus:
 async def connect(conninfo: str, *, sender_timeout: float = 60.0) -> ReplicationStream:
     """Connect, and fail on any warning."""
 
-    def unexpected(severity: str, message: str) -> None:
-        raise AssertionError(f"{severity}: {message}")
+    def unexpected(notice: Notice) -> None:
+        raise AssertionError(notice)
 
     return await ReplicationStream.connect(conninfo, on_notice=unexpected, sender_timeout=sender_timeout)
 
@@ -76,7 +77,7 @@ async def slot(conn: psycopg.AsyncConnection, slot_name: str) -> str:
 async def stream(database: str, slot: str) -> AsyncIterator[ReplicationStream]:
     """Give a stream of the table t."""
     stream = await connect(database)
-    await stream.start(slot, OPTIONS, OPTIONAL)
+    await stream.start_with(slot, "wal2json", OPTIONS, OPTIONAL)
     yield stream
     await stream.close()
 
@@ -84,11 +85,11 @@ async def stream(database: str, slot: str) -> AsyncIterator[ReplicationStream]:
 async def test_older_plugins_start_without_the_option_they_do_not_know(database: str, slot: str) -> None:
     """An optional option that is refused is left out; a required one is a PreconditionFailed."""
     first = await connect(database)
-    await first.start(slot, OPTIONS, {"no-such-option": "1"})
+    await first.start_with(slot, "wal2json", OPTIONS, {"no-such-option": "1"})
     await first.close()
     second = await connect(database)
     with pytest.raises(PreconditionFailed, match="no-such-option"):
-        await second.start(slot, {**OPTIONS, "no-such-option": "1"}, OPTIONAL)
+        await second.start_with(slot, "wal2json", {**OPTIONS, "no-such-option": "1"}, OPTIONAL)
     await second.close()
 
 
@@ -96,7 +97,7 @@ async def test_a_missing_slot_is_lost(database: str) -> None:
     """There is nothing to wait for."""
     stream = await connect(database)
     with pytest.raises(SlotLost, match='the slot "nowhere"'):
-        await stream.start("nowhere", OPTIONS)
+        await stream.start_with("nowhere", "wal2json", OPTIONS, {})
     await stream.close()
 
 
@@ -104,7 +105,7 @@ async def test_a_slot_of_another_database_cannot_serve(slot: str, create_databas
     """Slots belong to one database."""
     stream = await connect(create_database())
     with pytest.raises(SlotLost, match="not created in this database"):
-        await stream.start(slot, OPTIONS)
+        await stream.start_with(slot, "wal2json", OPTIONS, {})
     await stream.close()
 
 
@@ -112,9 +113,9 @@ async def test_a_slot_in_use_is_active(database: str, slot: str, stream: Replica
     """The second one is told so, and gets it once the first has closed."""
     second = await connect(database)
     with pytest.raises(SlotActive):
-        await second.start(slot, OPTIONS)
+        await second.start_with(slot, "wal2json", OPTIONS, {})
     await stream.close()
-    await second.start(slot, OPTIONS)
+    await second.start_with(slot, "wal2json", OPTIONS, {})
     await second.close()
 
 
@@ -176,7 +177,7 @@ async def test_a_status_goes_out_whole_though_the_socket_is_full(
     proxy, conninfo = proxied(database)
     proxy.take_little()
     stream = await connect(conninfo)
-    await stream.start(slot, OPTIONS)
+    await stream.start_with(slot, "wal2json", OPTIONS, {})
     own = stream._walsender._pgconn.socket
     with socket.socket(fileno=os.dup(own)) as duplicate:
         duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -257,7 +258,7 @@ async def test_silence_is_survived_by_status_alone(
 ) -> None:
     """Nobody reads for three times wal_sender_timeout: feedback keeps the stream, silence ends it."""
     stream = await connect(database, sender_timeout=1.0)
-    await stream.start(slot, OPTIONS)
+    await stream.start_with(slot, "wal2json", OPTIONS, {})
     source.execute("INSERT INTO t SELECT n, repeat('x', 100000) FROM generate_series(1, 300) AS n")
     if heard:
         async with running(feedback(stream, lambda: NOTHING, stream.status_interval, asyncio.Event())):
@@ -307,7 +308,7 @@ async def test_a_shutdown_is_not_held_up_nor_stormed(cluster: Cluster) -> None:
         await manage.create(conn, "s", "wal2json", time_limit=10)
         await conn.execute("INSERT INTO t VALUES (1)")
     stream = await Counting.connect(cluster.dsn(), on_notice=print)
-    await stream.start("s", OPTIONS)
+    await stream.start_with("s", "wal2json", OPTIONS, {})
     stopping = asyncio.create_task(asyncio.to_thread(cluster.stop, "fast"))
     started = time.monotonic()
     try:
@@ -330,7 +331,7 @@ async def test_what_the_server_takes_away(cluster: Cluster) -> None:
         cluster.set("output_plugin_libraries", "pgoutput")
         refused = await connect(cluster.dsn())
         with pytest.raises(PreconditionFailed) as caught:
-            await refused.start("s", OPTIONS)
+            await refused.start_with("s", "wal2json", OPTIONS, {})
         await refused.close()
         assert "SET output_plugin_libraries = 'wal2json', 'pgoutput', 'test_decoding'" in str(caught.value)
 
@@ -344,12 +345,12 @@ async def test_what_the_server_takes_away(cluster: Cluster) -> None:
         assert (slot and slot.invalidation_reason) == "wal_removed"
         lost = await connect(cluster.dsn())
         with pytest.raises(SlotLost, match=r"invalidated|maximum reserved size"):
-            await lost.start("s", OPTIONS)
+            await lost.start_with("s", "wal2json", OPTIONS, {})
         await lost.close()
 
         await manage.create(conn, "fresh", "wal2json", time_limit=10)
     stream = await connect(cluster.dsn())
-    await stream.start("fresh", OPTIONS)
+    await stream.start_with("fresh", "wal2json", OPTIONS, {})
     await asyncio.to_thread(cluster.stop, "immediate")
     with pytest.raises(ConnectionLost):
         await _read_on(stream)

@@ -22,7 +22,7 @@ from slots.refusal import ended, managed, not_created, refused
 )
 def test_what_keeps_a_stream_from_starting(sqlstate: str, kind: type[WalvecError]) -> None:
     """What passes is retried, what another process or the operator must do is named, the unknown stops."""
-    assert type(refused("s", sqlstate, "so")) is kind
+    assert type(refused("s", "wal2json", sqlstate, "so")) is kind
 
 
 @pytest.mark.parametrize(
@@ -38,12 +38,12 @@ def test_what_keeps_a_stream_from_starting(sqlstate: str, kind: type[WalvecError
 )
 def test_what_ends_a_stream(sqlstate: str, kind: type[WalvecError]) -> None:
     """An operator's intervention is retried; WAL that is gone is not."""
-    assert type(ended("s", sqlstate, "so", Lsn(1))) is kind
+    assert type(ended("s", "wal2json", sqlstate, "so", Lsn(1))) is kind
 
 
 def test_a_row_past_a_gigabyte_wedges_the_slot() -> None:
     """The error says after which place, and the way past it."""
-    error = ended("s", "54000", "out of memory", Lsn(0x16B374D848))
+    error = ended("s", "wal2json", "54000", "out of memory", Lsn(0x16B374D848))
     assert isinstance(error, SlotWedged)
     assert (error.lsn, "16/B374D848" in error.what, "walvec resync" in (error.hint or "")) == (
         0x16B374D848,
