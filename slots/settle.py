@@ -117,7 +117,7 @@ def require_utf8(connection: psycopg.AsyncConnection[Any], side: str) -> None:
 
 
 def require_readable(source: psycopg.AsyncConnection[Any], plugin: Plugin) -> None:
-    """Raise NotUtf8 unless the plugin gives the source's text in UTF-8. SQL_ASCII says nothing to convert by."""
+    """Raise NotUtf8 unless the plugin gives the text in UTF-8. SQL_ASCII is nothing to convert from."""
     encoding = source.info.parameter_status("server_encoding")
     if encoding == "SQL_ASCII" or not plugin.converts_encoding:
         require_utf8(source, "source")

@@ -281,7 +281,7 @@ class TestPlace:
     def test_transaction_is_unseen_from_its_begin(self) -> None:
         """Rows of a large transaction are read again before its end has come: those reads must see it too."""
         stream = Stream(lane("blog"))
-        stream.router.route(Begin(7, Lsn(109), Lsn(200), "now"))
+        stream.router.route(Begin(7, Lsn(109), LONG_AGO))
         assert set(stream.unseen.current()) == {7}
 
     def test_what_asks_for_something(self) -> None:

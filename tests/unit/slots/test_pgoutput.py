@@ -15,8 +15,8 @@ from slots.pgoutput import PgoutputDecoder, pgoutput_options
 AT = Lsn(0x16B374D848)
 BLOG, OTHER = 16387, 16394
 
-# What PostgreSQL 15 sent for a table `blog` (id int PRIMARY KEY, mood an enum, body text EXTERNAL) and another
-# one, as pg_logical_slot_peek_binary_changes gives it, with what each message is.
+# What PostgreSQL 15 sent for `blog` (id int PRIMARY KEY, mood an enum, body text EXTERNAL) and another
+# table, as pg_logical_slot_peek_binary_changes gives it, with what each message is.
 RELATION = (
     "52000040037075626c696300626c6f67006400030169640000000017ffffffff006d6f6f640000004001ffffffff00"
     "626f64790000000019ffffffff"
