@@ -12,7 +12,7 @@ FRAME = """\
 {search_path}
 slot = "walvec"                      # the replication slot, created by setup
 publication = "walvec"               # which tables are followed, created by setup
-# plugin = "wal2json"
+# plugin = "auto"
 
 # [target]                           # another database for the vectors
 # dsn = "postgresql://localhost/vectors"

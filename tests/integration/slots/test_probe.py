@@ -60,7 +60,7 @@ async def test_an_open_transaction_does_not_hide_the_plugin(
     with psycopg.connect(database) as writer:
         writer.execute("CREATE TABLE t (id int)")
         found = by_subject(await probe(conn, slot="none", plugin="wal2json", publication="none", tables=[]))
-    assert found["output plugin wal2json"] == Finding("output plugin wal2json", "ok", "can be loaded")
+    assert found["output plugin wal2json"] == Finding("output plugin wal2json", "ok", "can be used")
 
 
 @pytest.fixture
@@ -121,8 +121,8 @@ async def test_a_server_that_is_not_ready(cluster: Cluster) -> None:
         "wal_level": "ALTER SYSTEM SET wal_level = 'logical', then restart the server",
         "replication slots": "ALTER SYSTEM SET max_replication_slots = 5, then restart the server",
         "WAL senders": "ALTER SYSTEM SET max_wal_senders = 5, then restart the server",
-        "server encoding": "CREATE DATABASE \"latin_utf8\" ENCODING 'UTF8' TEMPLATE template0, "
-        "then dump and restore into it",
+        "server encoding": 'set [source] plugin = "pgoutput", which converts text, then run: walvec setup, '
+        "or resync",
         "output plugin wal2json": "ALTER SYSTEM SET output_plugin_libraries = 'wal2json', 'pgoutput'; "
         "SELECT pg_reload_conf()",
     }

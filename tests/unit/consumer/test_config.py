@@ -58,7 +58,7 @@ class TestDefaults:
                 "search_path": "pg_catalog",
                 "slot": "walvec",
                 "publication": "walvec",
-                "plugin": "wal2json",
+                "plugin": "auto",
             },
             "target": {"dsn": None},
             "embedder": {
@@ -136,7 +136,7 @@ class TestRefusals:
             ("source", f'slot = "{"s" * 64}"', "[source] slot is not a slot name"),
             ("source", f'publication = "{"ä" * 32}"', "[source] publication is too long"),
             ("source", 'publication = " "', "[source] publication is blank"),
-            ("source", 'plugin = "pgoutput"', "[source] plugin must be 'wal2json'"),
+            ("source", 'plugin = "decoderbufs"', "[source] plugin must be 'auto', 'wal2json' or 'pgoutput'"),
             ("source", "slot = 7", "[source] slot must be a string"),
             ("source", 'sloot = "x"', "[source] sloot is no setting; did you mean slot?"),
             ("embedder", "dimensions = 0", "[embedder] dimensions must be greater than or equal to 1"),

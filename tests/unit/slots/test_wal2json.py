@@ -264,7 +264,7 @@ spoils = st.dictionaries(st.sampled_from(list(WELL)), json_values, max_size=2) |
 def is_well_typed(field: object) -> bool:
     """Whether an event's field is a scalar or a row of scalars, as its class declares."""
     if isinstance(field, dict):
-        return {type(name) for name in field} <= {str} and {*map(type, field.values())} <= SCALARS
+        return {type(name) for name in field} <= {str} and {*map(type, field.values())} <= {*SCALARS, tuple}
     if isinstance(field, tuple):
         return all({type(name) for name in table} == {str} for table in field)
     return type(field) in {int, str, bool, Lsn}
