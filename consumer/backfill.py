@@ -109,6 +109,11 @@ class Backfill:
         self.phase, self._last_key = "sweep", None
         return True
 
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do: no phase, and no sweep that the lane was asked for meanwhile."""
+        return self.phase == "done" and self._adopted == self._lane.sweeps
+
     def standing(self) -> BackfillStanding:
         """Return how far it is."""
         underway = self._lane.backfilling

@@ -257,7 +257,7 @@ class Pipeline:
     @property
     def is_at_end(self) -> bool:
         """Whether all before the end is embedded and saved, every backfill included."""
-        if self._end is None or not all(backfill.phase == "done" for backfill in self._backfills.values()):
+        if self._end is None or not all(backfill.finished for backfill in self._backfills.values()):
             return False
         if self._watch.retrying:
             return False

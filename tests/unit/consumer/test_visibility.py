@@ -81,3 +81,29 @@ class TestUnseen:
         assert set(unseen.current()) == {
             xid for xid in decoded if not any(snapshot.sees(xid) for snapshot in taken)
         }
+
+
+EPOCH = 1 << 32
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "oldest"),
+    [("100:100:", 100), ("90:100:90,95", 90), (f"{EPOCH}:{EPOCH + 5}:{EPOCH}", EPOCH)],
+)
+def test_oldest_transaction_in_progress(snapshot: str, oldest: int) -> None:
+    """Without one in progress it is the next that could be."""
+    assert Snapshot.parse(snapshot).oldest == oldest
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "open_xids", "past"),
+    [
+        ("100:100:", [], 100),
+        ("90:100:90", [90], 100),
+        ("100:100:", [100, 103], 104),
+        (f"{EPOCH - 1}:{EPOCH}:{EPOCH - 1}", [EPOCH - 1, 2], EPOCH + 3),
+    ],
+)
+def test_an_id_past_all_that_are_open(snapshot: str, open_xids: list[int], past: int) -> None:
+    """An open transaction may be younger than all that have ended, and than the last epoch of ids."""
+    assert Snapshot.parse(snapshot).past(open_xids) == past
