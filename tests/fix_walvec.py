@@ -631,11 +631,17 @@ def new_sidecar(server: str, template: str, directory: Path) -> Iterator[Sidecar
             yield own
 
 
+@contextmanager
+def slow_watch() -> Iterator[None]:
+    """Let the watch look seldom: at dozens of tables five times a second, that would be most of the work."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("consumer.watch.INTERVAL", 2.0)
+        yield
+
+
 @pytest.fixture(scope="module")
 def shared_sidecar(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
     """One for all tests of a module, which follow each other on its tables: much quicker."""
     directory = tmp_path_factory.mktemp("sidecar")
-    with new_sidecar(server, template, directory) as own, pytest.MonkeyPatch.context() as patch:
-        # To look at dozens of tables five times a second would be most of the work.
-        patch.setattr("consumer.watch.INTERVAL", 2.0)
+    with new_sidecar(server, template, directory) as own, slow_watch():
         yield own

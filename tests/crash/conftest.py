@@ -22,8 +22,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def blog(sidecar: Sidecar) -> Sidecar:
+def plugin() -> str:
+    """Give the output plugin of the blog's slot; a test may be parametrised by others."""
+    return "wal2json"
+
+
+@pytest.fixture
+def blog(sidecar: Sidecar, plugin: str) -> Sidecar:
     """Give walvec on an empty blog; a handful of rows make a batch, so that little work is many batches."""
+    sidecar.settings["source"]["plugin"] = plugin
     sidecar.settings["pipeline"] = {"batch_rows": 8}
     follow_blog(sidecar)
     return sidecar

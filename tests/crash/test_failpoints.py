@@ -9,6 +9,7 @@ import pytest
 from psycopg import sql
 
 from consumer import failpoint
+from slots.plugin import PLUGINS
 from slots.stream import ReplicationStream
 from tests.crash.observe import (
     checkpoint,
@@ -67,6 +68,7 @@ def recovers(sidecar: Sidecar) -> None:
 
 
 @pytest.mark.parametrize("time", [1, 4])
+@pytest.mark.parametrize("plugin", PLUGINS)
 @pytest.mark.parametrize("name", STREAM)
 def test_stream_is_resumed_where_it_was_killed(blog: Sidecar, name: str, time: int) -> None:
     """After a kill at any step the target becomes f(source), and no committed vector is asked for again."""
@@ -78,6 +80,7 @@ def test_stream_is_resumed_where_it_was_killed(blog: Sidecar, name: str, time: i
     recovers(blog)
 
 
+@pytest.mark.parametrize("plugin", PLUGINS)
 @pytest.mark.parametrize("name", [*STREAM, *BACKFILL])
 def test_backfill_is_resumed_where_it_was_killed(blog: Sidecar, name: str) -> None:
     """A kill at any step of a backfill under changes costs nothing that was committed.
@@ -111,6 +114,7 @@ def test_setup_is_repeatable_wherever_it_was_killed(sidecar: Sidecar, name: str,
     assert sidecar.actual() == sidecar.expected()
 
 
+@pytest.mark.parametrize("plugin", PLUGINS)
 def test_transaction_already_applied_is_skipped(blog: Sidecar) -> None:
     """What was committed and never confirmed comes again, and is known by its commit's end: none is sent."""
     blog.once()

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 from psycopg import sql
 
-from tests.fix_walvec import Sidecar
+from slots.plugin import PLUGINS
+from tests.fix_walvec import Sidecar, new_sidecar, slow_watch
 
 # Each type with values as PostgreSQL reads them; each is read by the backfill and comes with the stream too.
 VALUES: dict[str, list[str | None]] = {
@@ -125,28 +126,32 @@ def insert(sidecar: Sidecar, offset: int) -> None:
             )
 
 
-@pytest.fixture(scope="module")
-def zoo(shared_sidecar: Sidecar) -> Iterator[Sidecar]:
+@pytest.fixture(scope="module", params=sorted(PLUGINS))
+def zoo(
+    server: str, template: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Sidecar]:
     """A table with a column of each type, and a vectorizer on each column; NULL shows in its text."""
-    for statement in TYPES:
-        shared_sidecar.source.execute(statement.encode())
-    columns = ", ".join(f'"{column(kind)}" {kind}' for kind in VALUES)
-    shared_sidecar.source.execute(f"CREATE TABLE zoo (id int PRIMARY KEY, {columns})".encode())
-    for kind in VALUES:
-        shared_sidecar.follow(
-            column(kind),
-            table="zoo",
-            text=f"""coalesce('>' || "{column(kind)}"::text || '<', 'null')""",
-            chunk="none",
-            index="none",
-        )
-    insert(shared_sidecar, 0)
-    shared_sidecar.setup()
-    with shared_sidecar.running():
-        shared_sidecar.in_step()
-        insert(shared_sidecar, LATER)
-        shared_sidecar.in_step()
-        yield shared_sidecar
+    with new_sidecar(server, template, tmp_path_factory.mktemp("zoo")) as sidecar, slow_watch():
+        sidecar.settings["source"]["plugin"] = request.param
+        for statement in TYPES:
+            sidecar.source.execute(statement.encode())
+        columns = ", ".join(f'"{column(kind)}" {kind}' for kind in VALUES)
+        sidecar.source.execute(f"CREATE TABLE zoo (id int PRIMARY KEY, {columns})".encode())
+        for kind in VALUES:
+            sidecar.follow(
+                column(kind),
+                table="zoo",
+                text=f"""coalesce('>' || "{column(kind)}"::text || '<', 'null')""",
+                chunk="none",
+                index="none",
+            )
+        insert(sidecar, 0)
+        sidecar.setup()
+        with sidecar.running():
+            sidecar.in_step()
+            insert(sidecar, LATER)
+            sidecar.in_step()
+            yield sidecar
 
 
 @pytest.mark.parametrize("kind", VALUES)
