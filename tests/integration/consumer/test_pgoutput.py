@@ -11,6 +11,7 @@ from psycopg.conninfo import make_conninfo
 
 from consumer import supervise
 from consumer.attach import Attachment
+from consumer.attach import attach as really_attach
 from consumer.commands import resync
 from consumer.continuity import read_next_xid
 from consumer.database import connect_source
@@ -165,13 +166,12 @@ def test_changes_passed_over_with_a_warning_are_compared(
     attachments: list[Attachment] = []
 
     async def attach(*arguments: Any, **options: Any) -> Attachment:
-        attachments.append(await original(*arguments, **options))
+        attachments.append(await really_attach(*arguments, **options))
         if len(attachments) > 1:
             # The stream begins before the loss once more, and warns again.
             attachments[-1].changes_lost.set()
         return attachments[-1]
 
-    original = supervise.attach
     monkeypatch.setattr(supervise, "attach", attach)
     blog.source.execute("INSERT INTO blog VALUES (4, 'four')")
     with blog.running():
