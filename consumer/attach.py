@@ -6,9 +6,10 @@ what the target has committed is where it goes on.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Protocol
 from uuid import UUID, uuid4
 
 import structlog
@@ -39,6 +40,13 @@ from slots.walsender import Notice
 CHANGES_LOST = "55000"
 
 _log = structlog.get_logger(__name__)
+
+
+class Connect(Protocol):
+    """Opens a session in a role of its own."""
+
+    async def __call__(self, config: Config, *, role: str) -> Connection:
+        """Connect; see `database`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ async def attach(
     process begins, so a vectorizer that cannot follow its table is an error; later it is paused.
     Raises PreconditionFailed, ConfigInvalid, SlotLost, ConnectionLost.
     """
-    writer = await _open(stack, connect_target(config, role="writer"))
+    writer = await _open(stack, connect_target, config, "writer")
     require_utf8(writer, "target")
     await require_own_schema(writer)
     await metadata.require_schema(writer)
@@ -81,15 +89,15 @@ async def attach(
     await require_vectors(writer)
     async with asyncio.TaskGroup() as opening:  # a session takes longer to open than anything that is asked
 
-        def open_beside(connecting: Coroutine[object, object, Connection]) -> asyncio.Task[Connection]:
-            return opening.create_task(_open(stack, connecting))
+        def open_beside(connect: Connect, role: str) -> asyncio.Task[Connection]:
+            return opening.create_task(_open(stack, connect, config, role))
 
-        images = open_beside(connect_source(config, role="evaluate"))
-        rows = open_beside(connect_source(config, role="backfill"))
-        lookups = open_beside(connect_target(config, role="lookup"))
-        backfill = open_beside(connect_target(config, role="backfill"))
+        images = open_beside(connect_source, "evaluate")
+        rows = open_beside(connect_source, "backfill")
+        lookups = open_beside(connect_target, "lookup")
+        backfill = open_beside(connect_target, "backfill")
         connecting = opening.create_task(_connect_stream(config, stack))
-        catalog = await _open(stack, connect_source(config, role="catalog"))
+        catalog = await _open(stack, connect_source, config, "catalog")
         await require_to_run(config, catalog, writer)
         server = await look_at_server(catalog)
         checkpoint, slot = await _checkpoint(config, writer, catalog, server)
@@ -154,8 +162,9 @@ async def _connect_stream(config: Config, stack: AsyncExitStack) -> tuple[Replic
     return stream, changes_lost
 
 
-async def _open(stack: AsyncExitStack, opening: Coroutine[object, object, Connection]) -> Connection:
-    connection = await opening
+async def _open(stack: AsyncExitStack, connect: Connect, config: Config, role: str) -> Connection:
+    """Open a session; made here, so that none is left unawaited where this never begins."""
+    connection = await connect(config, role=role)
     stack.push_async_callback(connection.close)
     return connection
 

@@ -2,16 +2,23 @@
 
 The lock lives and dies with its session. After a connection broke, the holder may be a session of this very
 process that the server has not ended yet, or its walsender: `OwnSessions` tells these from other processes'.
+
+It is an advisory lock, which anybody may take who may connect, because any other would need a transaction
+that stays open and keeps VACUUM from its work. So it decides who waits, and not who may write: that is proven
+in every transaction (`write`). And nobody without rights on walvec's tables can keep walvec waiting: what the
+lock is called stands in a table that they cannot read, and once such a role holds it, it is called otherwise.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from secrets import randbits
+from typing import Final, cast
 
 import structlog
 from psycopg.rows import class_row
 
-from consumer import metadata
 from consumer.database import Connection
 from consumer.masking import printable
 from slots.errors import SlotActive
@@ -19,6 +26,10 @@ from slots.manage import inspect
 from slots.queries import load
 
 INTERVAL = 0.5  # seconds between two tries for what another session holds
+
+_COMMANDS: Final = 0x77616C766563  # "walvec": the lock of the commands that make or drop things
+
+_QUERIES = load("metadata.sql")
 
 _log = structlog.get_logger(__name__)
 
@@ -33,6 +44,7 @@ class Holder:
     application: str | None
     waits_for: str | None  # "type: event", while a statement of its own waits
     seconds: float | None  # since when the statement runs
+    may_write: bool = True  # whether its role may write walvec's tables; True where that cannot be seen
 
     def __str__(self) -> str:
         """Name it for a message; whatever it calls itself, in one line."""
@@ -43,8 +55,98 @@ class Holder:
 
 async def find_holder(connection: Connection, slot: str) -> Holder | None:
     """Return the session that holds the slot's lock in this database, if any does."""
+    key = await _find_key(connection, slot)
+    return None if key is None else await _holder_of(connection, key)
+
+
+@asynccontextmanager
+async def fenced(connection: Connection, slot: str, *, hint: str) -> AsyncIterator[None]:
+    """Be the slot's one writer for the length of a block.
+
+    Raises SlotActive, with whose session it is and `hint`, where another one is.
+    """
+    key = await _take(connection, slot)
+    if key is None:
+        holder = await find_holder(connection, slot)
+        raise SlotActive(f'{holder or "another session"} writes for slot "{slot}"', hint=hint)
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            await _release(connection, key)
+
+
+async def _take(connection: Connection, slot: str) -> int | None:
+    """Take the slot's lock and return what it is called; None where another session has it."""
+    while True:
+        key = await _key(connection, slot)
+        if await _try_lock(connection, key):
+            if await _find_key(connection, slot) == key:
+                return key
+            await _release(connection, key)
+            continue
+        holder = await _holder_of(connection, key)
+        if holder is None or holder.may_write:
+            return None
+        _log.warning(
+            "a session without rights on walvec's tables holds its lock, which is passed over",
+            slot=slot,
+            holder=str(holder),
+        )
+        values = {"slot": slot, "key": _new_key(), "before": key}
+        await connection.execute(_QUERIES["rename_fence"], values)
+
+
+@asynccontextmanager
+async def only_command(connection: Connection) -> AsyncIterator[None]:
+    """Let one command at a time make or drop things for this target. Raises SlotActive for a second one.
+
+    Its lock always has the same name, since the first setup has no table for it yet. Somebody without rights
+    who holds it is passed over.
+    """
+    locked = await _try_lock(connection, _COMMANDS)
+    holder = None if locked else await _holder_of(connection, _COMMANDS)
+    if not locked and (holder is None or holder.may_write):
+        raise SlotActive(
+            "another walvec setup, resync or teardown is at work in this target",
+            hint="wait for it, then repeat",
+        )
+    try:
+        yield
+    finally:
+        if locked and not connection.closed:
+            await _release(connection, _COMMANDS)
+
+
+async def _key(connection: Connection, slot: str) -> int:
+    """Return what the slot's lock is called, and call it something where it has no name yet."""
+    while (key := await _find_key(connection, slot)) is None:
+        await connection.execute(_QUERIES["add_fence"], {"slot": slot, "key": _new_key()})
+    return key
+
+
+async def _find_key(connection: Connection, slot: str) -> int | None:
+    cursor = await connection.execute(_QUERIES["fence_key"], {"slot": slot})
+    row = await cursor.fetchone()
+    return cast("int", row[0]) if row else None
+
+
+def _new_key() -> int:
+    return randbits(63)
+
+
+async def _try_lock(connection: Connection, key: int) -> bool:
+    cursor = await connection.execute(_QUERIES["try_lock"], {"key": key})
+    return await cursor.fetchone() == (True,)
+
+
+async def _release(connection: Connection, key: int) -> None:
+    await connection.execute(_QUERIES["release_lock"], {"key": key})
+
+
+async def _holder_of(connection: Connection, key: int) -> Holder | None:
     cursor = connection.cursor(row_factory=class_row(Holder))
-    await cursor.execute(load("metadata.sql")["fence_holder"], {"slot": slot})
+    await cursor.execute(_QUERIES["lock_holder"], {"key": key})
     return await cursor.fetchone()
 
 
@@ -67,7 +169,7 @@ class OwnSessions:
         An earlier session of this process is always waited for, another one with `wait`. Raises SlotActive.
         """
         seen: Holder | None = None
-        while not await metadata.try_fence(writer, slot):
+        while await _take(writer, slot) is None:
             holder = await find_holder(writer, slot)
             is_own = holder is not None and (holder.pid, holder.began) in self._writers
             if holder and not is_own and not wait:

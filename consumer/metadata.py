@@ -4,8 +4,7 @@ What must stand in one transaction with the vectors is written by `write`; this 
 shapes.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,14 +20,13 @@ from consumer.actions import Key
 from consumer.database import Connection
 from consumer.dead_letter import DeadLetter
 from consumer.landmark import Landmark
-from slots.errors import PreconditionFailed, SlotActive
+from slots.errors import PreconditionFailed
 from slots.lsn import Lsn
 from slots.queries import load
 
 _QUERIES = load("metadata.sql")
 _MIGRATIONS = Path(slots.__file__).parent.parent / "sql" / "migrations"
 
-_COMMANDS = "walvec commands"  # like a slot's, which can bear no such name
 
 Phase = Literal["rows", "sweep", "index", "done"]
 
@@ -142,32 +140,6 @@ async def outdated(connection: Connection) -> bool:
             hint="upgrade walvec: pip install --upgrade walvec",
         )
     return bool(known - applied)
-
-
-async def try_fence(connection: Connection, slot: str) -> bool:
-    """Become the slot's one writer, for the length of the session; False where another one is."""
-    cursor = await connection.execute(_QUERIES["try_fence"], {"slot": slot})
-    return await cursor.fetchone() == (True,)
-
-
-async def release_fence(connection: Connection, slot: str) -> None:
-    """Let another session become the slot's writer."""
-    await connection.execute(_QUERIES["release_fence"], {"slot": slot})
-
-
-@asynccontextmanager
-async def only_command(connection: Connection) -> AsyncIterator[None]:
-    """Let one command at a time make or drop things for this target. Raises SlotActive for a second one."""
-    if not await try_fence(connection, _COMMANDS):
-        raise SlotActive(
-            "another walvec setup, resync or teardown is at work in this target",
-            hint="wait for it, then repeat",
-        )
-    try:
-        yield
-    finally:
-        if not connection.closed:
-            await release_fence(connection, _COMMANDS)
 
 
 async def load_checkpoint(connection: Connection, slot: str) -> Checkpoint | None:

@@ -187,22 +187,39 @@ WHERE (retry OR retry_at <= now()) AND vectorizer = ANY (%(vectorizers)s)
 ORDER BY retry DESC, retry_at, last_at, vectorizer, key
 LIMIT %(limit)s
 
--- name: try_fence
--- One writer: the lock lives and dies with the session that writes.
-SELECT pg_try_advisory_lock(hashtext('walvec'), hashtext(%(slot)s))
+-- name: fence_key
+-- What the slot's lock is called now. No row: nobody has asked for it yet.
+SELECT key FROM walvec.fence WHERE slot = %(slot)s
 
--- name: fence_holder
--- The session that holds the lock, and what its statement waits for and since when, as far as this role may see that.
-SELECT l.pid, a.backend_start::text AS began, a.usename::text AS role, nullif(a.application_name, '') AS application,
+-- name: add_fence
+INSERT INTO walvec.fence (slot, key) VALUES (%(slot)s, %(key)s) ON CONFLICT (slot) DO NOTHING
+
+-- name: rename_fence
+-- Unless somebody else has done so meanwhile.
+UPDATE walvec.fence SET key = %(key)s WHERE slot = %(slot)s AND key = %(before)s
+
+-- name: try_lock
+-- The lock lives and dies with the session that takes it.
+SELECT pg_try_advisory_lock(%(key)s::bigint)
+
+-- name: release_lock
+-- At once; the end of a session would release it too, in the server's own time.
+SELECT pg_advisory_unlock(%(key)s::bigint)
+
+-- name: lock_holder
+-- The session that holds a lock, and what its statement waits for and since when, as far as this role may see that;
+-- and whether its role may write what the lock is about.
+SELECT l.pid, a.backend_start::text AS began, r.rolname::text AS role, nullif(a.application_name, '') AS application,
     CASE WHEN a.state = 'active' THEN a.wait_event_type || ': ' || a.wait_event END AS waits_for,
-    CASE WHEN a.state = 'active' THEN extract(epoch FROM clock_timestamp() - a.query_start)::float8 END AS seconds
+    CASE WHEN a.state = 'active' THEN extract(epoch FROM clock_timestamp() - a.query_start)::float8 END AS seconds,
+    coalesce(CASE WHEN to_regclass('walvec.checkpoint') IS NULL
+        THEN has_database_privilege(a.usesysid, current_database(), 'CREATE')
+        ELSE has_table_privilege(a.usesysid, to_regclass('walvec.checkpoint'), 'UPDATE')
+    END, true) AS may_write
 FROM pg_locks AS l
 LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
-WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+LEFT JOIN pg_roles AS r ON r.oid = a.usesysid
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND l.classid::bigint = hashtext('walvec')::bigint & 4294967295
-    AND l.objid::bigint = hashtext(%(slot)s)::bigint & 4294967295
-
--- name: release_fence
--- At once; the end of a session would release it too, in the server's own time.
-SELECT pg_advisory_unlock(hashtext('walvec'), hashtext(%(slot)s))
+    AND l.classid::bigint = (%(key)s::bigint >> 32) & 4294967295
+    AND l.objid::bigint = %(key)s::bigint & 4294967295

@@ -95,7 +95,7 @@ SELECT NOT EXISTS (SELECT FROM walvec.checkpoint) AND NOT EXISTS (SELECT FROM wa
 
 -- name: drop_tables
 -- What is not walvec's, and what somebody made of these, stands in the way and is not swept along.
-DROP TABLE walvec.dead_letter, walvec.vectorizer, walvec.checkpoint, walvec.made, walvec.migration;
+DROP TABLE walvec.dead_letter, walvec.vectorizer, walvec.checkpoint, walvec.fence, walvec.made, walvec.migration;
 DROP FUNCTION walvec.digest(text[])
 
 -- name: drop_schema

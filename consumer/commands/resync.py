@@ -19,6 +19,7 @@ from consumer.config import Config, TableName
 from consumer.continuity import look_at_server
 from consumer.database import Connection, connect_source, connect_source_for_changes, connect_target
 from consumer.failpoint import failpoint
+from consumer.fence import fenced, only_command
 from consumer.keys import identifier
 from consumer.metadata import VectorizerState
 from consumer.ownership import require_own_schema
@@ -43,17 +44,16 @@ async def resync(config: Config, *, time_limit: float, compare: bool, sure: bool
     async with (
         await connect_target(config, role="resync") as target,
         await connect_source_for_changes(config) as source,
-        metadata.only_command(target),
+        only_command(target),
     ):
         require_utf8(target, "target")
         await require_own_schema(target)
         await metadata.require_schema(target)
-        if not await metadata.try_fence(target, config.source.slot):
-            raise SlotActive(
-                f'another walvec writes for slot "{config.source.slot}"', hint="stop it, then resync"
-            )
-        slot = await _own_slot(config, source)
-        async with await connect_source(config, role="resync") as catalog:
+        async with (
+            fenced(target, config.source.slot, hint="stop it, then resync"),
+            await connect_source(config, role="resync") as catalog,
+        ):
+            slot = await _own_slot(config, source)
             require(await survey(config, catalog, target, replaces_slot=True))
             relations = [await describe(catalog, *vectorizer.table) for vectorizer in config.vectorizers]
             confirm(await _loss(config, source, slot, relations), sure=sure)
@@ -64,7 +64,6 @@ async def resync(config: Config, *, time_limit: float, compare: bool, sure: bool
                 await setup.create_targets(site, catalog)
                 await _begin_anew(site, slot, time_limit)
                 undo.pop_all()
-        await metadata.release_fence(target, config.source.slot)
     if compare:
         await _compare(config)
     else:

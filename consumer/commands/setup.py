@@ -24,6 +24,7 @@ from consumer.config import Config, Vectorizer, fingerprint
 from consumer.continuity import look_at_server
 from consumer.database import Connection, connect_source, connect_source_for_changes, connect_target
 from consumer.failpoint import failpoint
+from consumer.fence import only_command
 from consumer.metadata import Checkpoint
 from consumer.ownership import (
     Kind,
@@ -79,7 +80,7 @@ async def setup(config: Config, *, time_limit: float) -> None:
         await connect_source(config, role="setup") as catalog,
         await connect_source_for_changes(config) as source,
         await connect_target(config, role="setup") as target,
-        metadata.only_command(target),
+        only_command(target),
     ):
         require_utf8(target, "target")
         await _upgrade(target)

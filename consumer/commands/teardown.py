@@ -13,6 +13,7 @@ from consumer import metadata
 from consumer.commands.output import confirm, say
 from consumer.config import Config, TableName
 from consumer.database import Connection, connect_source_for_changes, connect_target
+from consumer.fence import fenced, only_command
 from consumer.ownership import (
     Kind,
     Ledger,
@@ -51,23 +52,21 @@ async def teardown(config: Config, *, tables: bool, sure: bool) -> None:
     async with (
         await connect_source_for_changes(config) as source,
         await connect_target(config, role="teardown") as target,
-        metadata.only_command(target),
+        only_command(target),
     ):
         if not await require_own_schema(target) or not await metadata.is_migrated(target):
             say(f"Nothing is set up for slot {name} in this target. Nothing was dropped.")
             return
         await metadata.require_schema(target)
-        if not await metadata.try_fence(target, name):
-            raise SlotActive(f'another walvec writes for slot "{name}"', hint="stop it, then teardown")
-        plan = await _plan(config, source, target, tables=tables)
-        for kept in plan.kept:
-            say(f"kept: {kept}, which setup did not make for slot {name}")
-        if not plan.known:
-            say(f"Nothing is set up for slot {name} in this target. Nothing was dropped.")
-        else:
+        async with fenced(target, name, hint="stop it, then teardown"):
+            plan = await _plan(config, source, target, tables=tables)
+            for kept in plan.kept:
+                say(f"kept: {kept}, which setup did not make for slot {name}")
+            if not plan.known:
+                say(f"Nothing is set up for slot {name} in this target. Nothing was dropped.")
+                return
             confirm("\n".join(["This drops:", *(f"  {loss}" for loss in _losses(name, plan))]), sure=sure)
             await _drop(name, source, target, plan, tables=tables)
-        await metadata.release_fence(target, name)
 
 
 async def _plan(config: Config, source: Connection, target: Connection, *, tables: bool) -> _Plan:

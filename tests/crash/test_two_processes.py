@@ -1,13 +1,17 @@
 """Two walvecs on one slot: one writes, the other waits, and takes over when the first is gone."""
 
 import asyncio
+import os
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from slots.changes import StreamedTable
 from slots.errors import SlotActive
@@ -18,6 +22,7 @@ from tests.fix_proxy import Proxy
 from tests.fix_walvec import Process, Sidecar, until
 
 TAKEN_OVER = 10.0  # seconds within which the second goes on after the first's death
+PASSED_OVER = "a session without rights on walvec's tables holds its lock, which is passed over"
 WAITING = "waiting for another session to let go of the slot"
 OWN = "waiting for an earlier session of this process to end"
 
@@ -82,14 +87,58 @@ def test_work_with_an_end_does_not_wait_for_one_without(sidecar: Sidecar, first:
 def test_the_one_in_the_way_is_named(sidecar: Sidecar) -> None:
     """A session that only took the lock is named as the server shows it."""
     follow_blog(sidecar)
+    sidecar.once()
     with psycopg.connect(sidecar.settings["source"]["dsn"], autocommit=True) as holder:
         holder.execute("SET application_name = 'mallory'")
-        holder.execute("SELECT pg_advisory_lock(hashtext('walvec'), hashtext(%s))", [sidecar.slot])
+        holder.execute("SELECT pg_advisory_lock(key) FROM walvec.fence WHERE slot = %s", [sidecar.slot])
         process = sidecar.start("run")
         named = process.wait_for(WAITING)["holder"]
         assert named == f"session {holder.info.backend_pid} (role {holder.info.user}, application mallory)"
     process.wait_for("streaming")
     assert process.stop() == 0
+
+
+def test_role_without_rights_cannot_keep_it_waiting(sidecar: Sidecar) -> None:
+    """Whoever may only connect can take any lock that the server shows, and holds nothing up."""
+    follow_blog(sidecar)
+    sidecar.once()
+    name = f"mallory_{os.getpid()}"
+    sidecar.source.execute(
+        sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(name), sql.Literal(name))
+    )
+    dsn = make_conninfo(sidecar.settings["source"]["dsn"], user=name, password=name)
+    try:
+        with psycopg.connect(dsn, autocommit=True) as mallory:
+            keys = sidecar.target.execute("SELECT key FROM walvec.fence").fetchall()
+            for (key,) in [*keys, (0x77616C766563,)]:
+                mallory.execute("SELECT pg_advisory_lock(%s)", [key])
+            process = sidecar.start("run")
+            assert process.wait_for(
+                "a session without rights on walvec's tables holds its lock, which is passed over"
+            )
+            process.wait_for("streaming")
+            second = sidecar.start("run")
+            holder = second.wait_for(WAITING)["holder"]
+            assert name not in holder
+            # What the server shows of the lock that is held now is of no use either.
+            with psycopg.connect(dsn) as waiting:
+                (key,) = sidecar.target.execute("SELECT key FROM walvec.fence").fetchone() or (0,)
+                waits = threading.Thread(target=_take, args=(waiting, key))
+                waits.start()
+                assert process.stop() == 0
+                second.wait_for("streaming")
+                sidecar.setup()
+                assert second.stop() == 0
+                waiting.cancel()
+                waits.join()
+    finally:
+        sidecar.source.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+    assert sidecar.actual() == sidecar.expected()
+
+
+def _take(connection: psycopg.Connection, key: int) -> None:
+    with suppress(psycopg.Error):
+        connection.execute("SELECT pg_advisory_lock(%s)", [key])
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
