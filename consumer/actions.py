@@ -13,9 +13,9 @@ Key = tuple[str, ...]
 
 
 class Upsert(NamedTuple):
-    """The row is as its image says: the columns that the expressions use, as values for a JSON object."""
+    """The row is as its image says: the columns that the expressions use, as PostgreSQL prints them."""
 
-    image: Mapping[str, object]
+    image: Mapping[str, str | None]
     size: int  # bytes that its texts take in memory
 
 

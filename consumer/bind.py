@@ -4,7 +4,7 @@ Everything that depends on how the source's tables are made is worked out here, 
 starts; the stages after it work by what a `Binding` says.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -16,7 +16,7 @@ from consumer.config import Vectorizer
 from consumer.database import Connection
 from consumer.expressions import called_functions, require_fit
 from consumer.plan import RowShape
-from slots.changes import StreamedColumn, StreamedTable
+from slots.changes import StreamedColumn, StreamedTable, Text
 from slots.errors import PreconditionFailed
 from slots.publication import Published, published
 from slots.queries import load
@@ -24,7 +24,6 @@ from slots.relation import Column, Relation, describe
 
 _QUERIES = load("source.sql")
 
-_JSON, _JSONB = 114, 3802
 _WITHOUT_ROWS = {"evaluate_images", "used_columns"}  # statements over images, which are in no partition
 _COMPOSED = {"chunk_seq", "chunk", "embedding", "input_hash", "embedded_at"}
 
@@ -39,7 +38,7 @@ class Binding:
     used: tuple[str, ...]
     functions: tuple[tuple[int, int], ...] = ()  # of the user's own that the expressions call: oid, version
     search_path: str = ""  # in which the expressions' names are looked up
-    takes_rows: bool = True  # the expressions are about the row as a whole, or may be
+    by_image: bool = False  # whether the expressions can be evaluated on what the stream has of a row
 
     @property
     def name(self) -> str:
@@ -67,15 +66,26 @@ class Binding:
         )
         return [StreamedTable(leaf.oid, leaf.schema, leaf.name, columns) for leaf in self.published.leaves]
 
+    @property
+    def image_columns(self) -> tuple[Column, ...]:
+        """The columns of a row image: those used, or one of the key where none is."""
+        names = self.used or self.relation.key[:1]
+        return tuple(column for column in self.relation.columns if column.name in names)
+
+    def image_parameters(self, images: Sequence[Mapping[str, Text]]) -> dict[str, list[Text]]:
+        """Return the parameters of `evaluate_images`: the texts of each column."""
+        return {
+            f"c{i}": [image.get(column.name) for image in images]
+            for i, column in enumerate(self.image_columns)
+        }
+
     def shape(self) -> RowShape:
         """Return what the planner needs to know."""
         return RowShape(
             key=self.relation.key,
             used=self.used,
             published=self.published.actions,
-            json=frozenset(
-                column.name for column in self.relation.columns if column.base_type_oid in (_JSON, _JSONB)
-            ),
+            by_image=self.by_image,
         )
 
     def identity(self) -> dict[str, object]:
@@ -134,13 +144,13 @@ async def bind_to(
     async with connection.transaction(force_rollback=True):
         search_path = await resolve_expressions(connection, local=True)
         await require_fit(connection, vectorizer)
-        used, takes_rows = await _used_columns(connection, binding)
+        used, by_column = await _used_columns(connection, binding)
         _refuse_unpublished(binding, used)
         _refuse_taken_names(binding)
-        bound = replace(binding, used=used, search_path=search_path, takes_rows=takes_rows)
-        if not takes_rows and not await _is_valid(connection, bound):
-            bound = replace(bound, takes_rows=True)
-    return replace(bound, functions=await called_functions(connection, vectorizer))
+        bound = replace(binding, used=used, search_path=search_path)
+        by_image = by_column and await _is_valid(connection, bound) and await _reads_back(connection, bound)
+    functions = await called_functions(connection, vectorizer)
+    return replace(bound, by_image=by_image, functions=functions)
 
 
 async def resolve_expressions(connection: Connection, *, local: bool) -> str:
@@ -156,29 +166,37 @@ async def resolve_expressions(connection: Connection, *, local: bool) -> str:
 async def _is_valid(connection: Connection, binding: Binding) -> bool:
     try:
         async with connection.transaction():
-            await connection.execute(source_query(binding, "evaluate_images"), {"images": "[]"})
+            await connection.execute(source_query(binding, "evaluate_images"), binding.image_parameters([]))
     except psycopg.ProgrammingError:
         return False
     return True
 
 
+async def _reads_back(connection: Connection, binding: Binding) -> bool:
+    """Whether a cast from text reads every used column as its type's input function does."""
+    oids = [column.base_type_oid for column in binding.image_columns]
+    cursor = await connection.execute(_QUERIES["reads_back"], {"oids": oids})
+    return await cursor.fetchone() == (True,)
+
+
 async def _used_columns(connection: Connection, binding: Binding) -> tuple[tuple[str, ...], bool]:
     """Ask the planner which columns the expressions use, in the table's order.
 
-    Also whether they take the row as a whole, as f(blog) and to_jsonb(blog) do: every column counts then.
+    Also whether that is all they use: f(blog) and to_jsonb(blog) take the row as a whole, and every column
+    counts.
     """
     every = tuple(column.name for column in binding.relation.columns)
     try:
         async with connection.transaction():
             cursor = await connection.execute(source_query(binding, "used_columns"), {})
     except psycopg.ProgrammingError:
-        return every, True
+        return every, False
     ((plans,),) = await cursor.fetchall()
     *outputs, whole = _function_scan(plans[0]["Plan"]) or [""]
     if len(outputs) != len(every) or not whole.startswith("NULL::"):
-        return every, True
+        return every, False
     used = (name for name, output in zip(every, outputs, strict=True) if not output.startswith("NULL::"))
-    return tuple(used), False
+    return tuple(used), True
 
 
 def _function_scan(plan: Mapping[str, object]) -> list[str]:
@@ -225,7 +243,9 @@ def source_query(binding: Binding, name: str, *, file: str = "source.sql") -> sq
         key=key_sql.columns(binding.key, table.name),
         embed=_embed(binding, row_filter),
         is_embedded=_is_embedded(binding, row_filter),
-        images=_images(binding),
+        image=_image(binding),
+        image_values=key_sql.unnested(binding.image_columns, "c"),
+        image_names=key_sql.names(binding.image_columns, "c"),
         wanted=key_sql.equal(binding.key, table.name, "walvec_wanted"),
         keys=key_sql.unnested(binding.key),
         names=key_sql.names(binding.key),
@@ -236,24 +256,17 @@ def source_query(binding: Binding, name: str, *, file: str = "source.sql") -> sq
     )
 
 
-def _images(binding: Binding) -> sql.Composed:
-    """Compose what makes rows of their images."""
-    table = binding.vectorizer.table
-    alias = key_sql.identifier(table.name)
-    if binding.takes_rows:
-        return sql.SQL(_QUERIES["images_of_rows"]).format(table=key_sql.identifier(*table), alias=alias)
-    # One column at least, where the expressions use none.
-    names = binding.used or binding.relation.key[:1]
-    definitions = (
-        sql.SQL("{} {}{}").format(
-            key_sql.identifier(column.name),
+def _image(binding: Binding) -> sql.Composed:
+    """Compose the columns of a row image, from the text of each: in the types under their domains."""
+    return sql.SQL(", ").join(
+        sql.SQL("{}::{}{} AS {}").format(
+            sql.Identifier("walvec_image", f"c{i}"),
             key_sql.type_name(column),
             key_sql.literal_sql(f" COLLATE {column.collation}" if column.collation else ""),
+            key_sql.identifier(column.name),
         )
-        for column in binding.relation.columns
-        if column.name in names
+        for i, column in enumerate(binding.image_columns)
     )
-    return sql.SQL(_QUERIES["images_of_columns"]).format(alias=alias, columns=sql.SQL(", ").join(definitions))
 
 
 def _within_published(binding: Binding, row_filter: sql.Composable) -> sql.Composed:

@@ -16,11 +16,9 @@ from sys import getsizeof
 from time import monotonic
 from typing import Protocol, TypeVar, cast
 
-import orjson
 import psycopg
 import structlog
 from psycopg import sql
-from psycopg.types.json import Json
 from psycopg.types.string import TextLoader
 
 from consumer import keys as key_sql
@@ -100,14 +98,14 @@ class Source:
                 connection.adapters.register_loader(oid, TextLoader)
 
     async def evaluate(
-        self, binding: Binding, images: Sequence[Mapping[str, object]], *, size: int
+        self, binding: Binding, images: Sequence[Mapping[str, Text]], *, size: int
     ) -> list[Text]:
         """Return the texts of the first images, None where one has no embedding, until they pass `size`
         bytes.
 
         Raises EvaluationFailed where an expression fails on one of them.
         """
-        values = {"images": Json(images, orjson.dumps)}
+        values = binding.image_parameters(images)
         found, _ = await self._read(binding, "evaluate_images", values, size, self._alone)
         return [text for (text,) in found]
 

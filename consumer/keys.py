@@ -40,9 +40,9 @@ def columns(key: Sequence[Column], alias: str) -> sql.Composed:
     return _COMMA.join(identifier(alias, column.name) for column in key)
 
 
-def names(key: Sequence[Column]) -> sql.Composed:
+def names(key: Sequence[Column], prefix: str = "k") -> sql.Composed:
     """`k0, k1`: the key's columns as text."""
-    return _COMMA.join(sql.Identifier(f"k{i}") for i in range(len(key)))
+    return _COMMA.join(sql.Identifier(f"{prefix}{i}") for i in range(len(key)))
 
 
 def arrays(key: Sequence[Column], prefix: str = "k") -> sql.Composed:
@@ -52,14 +52,14 @@ def arrays(key: Sequence[Column], prefix: str = "k") -> sql.Composed:
     )
 
 
-def unnested(key: Sequence[Column]) -> sql.Composed:
+def unnested(key: Sequence[Column], prefix: str = "k") -> sql.Composed:
     """`ROWS FROM (pg_catalog.unnest(%(k0)s::pg_catalog.text[]), …)`: many keys, a row each.
 
     Only an unnest without its schema takes several arrays.
     """
     return sql.SQL("ROWS FROM ({})").format(
         _COMMA.join(
-            sql.SQL("pg_catalog.unnest({}::pg_catalog.text[])").format(sql.Placeholder(f"k{i}"))
+            sql.SQL("pg_catalog.unnest({}::pg_catalog.text[])").format(sql.Placeholder(f"{prefix}{i}"))
             for i in range(len(key))
         )
     )

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from itertools import product
 from sys import getsizeof
 
-import orjson
-
 from consumer.actions import DELETE, REFETCH, Action, Key, Upsert
 from slots.changes import Change, Text
 
@@ -31,7 +29,7 @@ class RowShape:
     key: tuple[str, ...]
     used: tuple[str, ...]  # the columns that the expressions use
     published: frozenset[str]  # of insert, update, delete, truncate
-    json: frozenset[str]  # columns that must not be quoted a second time
+    by_image: bool  # whether the expressions can be evaluated on a row image
 
 
 def plan(change: Change, shape: RowShape) -> list[tuple[Key, Action]]:
@@ -96,9 +94,11 @@ def _possible_texts(
 
 
 def _upsert(change: Change, shape: RowShape) -> Action:
-    """Return the row image, or Refetch where the stream has no whole one."""
+    """Return the row image, or Refetch where the stream has no whole one, or it would be of no use."""
+    if not shape.by_image:
+        return REFETCH
     columns, identity = change.columns, change.identity
-    image: dict[str, object] = {}
+    image: dict[str, Text] = {}
     size = 0
     for name in shape.used:
         if name in columns:
@@ -108,20 +108,7 @@ def _upsert(change: Change, shape: RowShape) -> Action:
             value = identity[name]
         else:
             return REFETCH
-        if value is None:
-            image[name] = None
-            continue
-        size += getsizeof(value)
-        if name not in shape.json:
-            image[name] = value
-        elif _is_altered_by_nesting(value):
-            return REFETCH
-        else:
-            image[name] = orjson.Fragment(value)
+        image[name] = value
+        size += getsizeof(value) if value else 0
     # An image so large is not worth holding and copying: the row is read by its key.
     return Upsert(image, size) if size <= LARGE_IMAGE else REFETCH
-
-
-def _is_altered_by_nesting(value: str) -> bool:
-    """Whether a json column's text would not survive within another: null would be SQL's NULL there."""
-    return value == "null" or value != value.strip()

@@ -13,17 +13,27 @@ SELECT pg_catalog.set_config(
 )
 
 -- name: evaluate_images
--- Evaluate the expressions on row images, one a line, in the order given. The same expressions serve every read below,
--- so that the stream and the backfill give equal text, byte by byte.
-SELECT {embed} FROM {images}
+-- Evaluate the expressions on row images, in the order given. The same expressions serve every read below, so that the
+-- stream and the backfill give equal text, byte by byte. Only the columns that the expressions use are there, in the
+-- types under their domains: what a domain checks is its owner's code. OFFSET 0 reads a text once, however often its
+-- column is named.
+SELECT {embed} FROM (
+    SELECT {image} FROM {image_values} AS walvec_image ({image_names}) OFFSET 0
+) AS {alias}
 
--- name: images_of_columns
--- The columns that the expressions use, in the types under their domains: what a domain checks is its owner's code.
-pg_catalog.json_to_recordset(%(images)s::pg_catalog.json) AS {alias} ({columns})
-
--- name: images_of_rows
--- For expressions that take the row as a whole, whose type is the table's.
-pg_catalog.json_populate_recordset(NULL::{table}, %(images)s::pg_catalog.json) AS {alias}
+-- name: reads_back
+-- Whether a cast from text to these types is what their input functions do. A cast of the user's own may do anything, and
+-- the one to regclass looks a name up.
+SELECT NOT EXISTS (
+    SELECT FROM pg_catalog.pg_cast AS c
+    WHERE c.castsource OPERATOR(pg_catalog.=) 'pg_catalog.text'::pg_catalog.regtype
+        AND c.casttarget OPERATOR(pg_catalog.=) ANY (%(oids)s::pg_catalog.oid[])
+        AND c.castmethod OPERATOR(pg_catalog.=) 'f'
+        AND (
+            c.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
+            OR c.casttarget OPERATOR(pg_catalog.=) 'pg_catalog.regclass'::pg_catalog.regtype
+        )
+)
 
 -- name: is_embedded
 -- Whether a row is to be embedded, if it has a text. The line breaks end a trailing comment.

@@ -79,7 +79,11 @@ class Names:
     @classmethod
     def strategy(cls) -> st.SearchStrategy[Self]:
         """Any names, each another one."""
-        return st.lists(names, min_size=10, max_size=10, unique=True).map(lambda each: cls(*each))
+        return (
+            st.lists(names, min_size=10, max_size=10, unique=True)
+            .map(lambda each: cls(*each))
+            .filter(lambda given_names: given_names.publication.strip())
+        )
 
 
 class Place:

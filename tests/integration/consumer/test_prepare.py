@@ -154,7 +154,7 @@ class TestReads:
     async def test_images(self, blog: Sidecar, size: int) -> None:
         """An image may be short and its text long."""
         blog.follow(chunk="none", text="repeat(body, 100)", where="is_public")
-        images = [{"id": n, "body": f"{n} ", "is_public": n != 3} for n in range(40)]
+        images = [{"id": f"{n}", "body": f"{n} ", "is_public": "tf"[n == 3]} for n in range(40)]
         found: list[str | None] = []
         async with stage(blog) as here:
             while len(found) < len(images):
@@ -183,7 +183,7 @@ class TestSlices:
             if kind == "refetch"
             else Found(text)
             if kind == "found"
-            else Upsert({"id": int(key[0]), "body": text, "is_public": True}, getsizeof(text))
+            else Upsert({"id": key[0], "body": text, "is_public": "t"}, getsizeof(text))
             for key, text in EVERY.items()
         }
         async with stage(blog) as here:
@@ -248,8 +248,8 @@ class TestOneRow:
         """It may be older than the row, which is well by now: that is no dead letter."""
         blog.follow(chunk="none", text="body || left((1 / id)::text, 0)")
         actions: dict[Key, Action] = {
-            ("1",): Upsert({"id": 0, "body": "bad", "is_public": True}, 1),
-            ("2",): Upsert({"id": 2, "body": "good", "is_public": True}, 1),
+            ("1",): Upsert({"id": "0", "body": "bad", "is_public": "t"}, 1),
+            ("2",): Upsert({"id": "2", "body": "good", "is_public": "t"}, 1),
         }
         async with stage(blog) as here:
             (batch,) = await here.batches(actions)

@@ -44,7 +44,7 @@ VALUES: dict[str, list[str | None]] = {
     "bit varying": ["", "1"],
     "json": [
         *('{"b":1,  "a": 2,"b":3}', ' {"outer": "space"}\n', "null", '"text"', " 1.50 ", "[1, 1e400]"),
-        *('{"\\u00fc": "\\ud83d\\ude00"}', "{}", None),
+        *('{"\\u00fc": "\\ud83d\\ude00"}', "{}", '"\\u0000"', None),
     ],
     "jsonb": ['{"b": 1.50, "a": [null, 1e400]}', "null", '"text"', "1.0", '{"\\u00fc": "\\u2603"}', None],
     "uuid": ["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"],
@@ -75,6 +75,9 @@ VALUES: dict[str, list[str | None]] = {
     "tstzrange": ["[2024-01-01+02,infinity)"],
     "int4multirange": ["{[1,3],[5,6]}", "{}"],
     "vector": ["[1,2.5,-3e-10]"],
+    "regclass": ["pg_class", "4294967295", None],
+    # A type with a cast from text that is not its input function.
+    "rank": ["high", "low"],
     "mood": ["sad", "so 'so'", "null"],
     "pair": ['(1,"a ""b"",")', "(,)", "(,NULL)", None],
     "pair[]": ['{"(1,a)","(2,\\"b c\\")",NULL}'],
@@ -91,6 +94,9 @@ VALUES: dict[str, list[str | None]] = {
 }
 
 TYPES = (
+    "CREATE TYPE rank AS ENUM ('low', 'high')",
+    "CREATE FUNCTION to_rank(text) RETURNS rank LANGUAGE sql IMMUTABLE AS $$ SELECT 'low'::rank $$",
+    "CREATE CAST (text AS rank) WITH FUNCTION to_rank(text)",
     "CREATE TYPE mood AS ENUM ('sad', 'so ''so''', 'null')",
     "CREATE TYPE pair AS (a int, b text)",
     "CREATE TYPE wide AS (n numeric, j json, b bytea, a int[])",

@@ -91,7 +91,7 @@ async def work_off(steps: list[str], seed: int, *, canonical: bool) -> tuple[dic
             key = (str(random.randrange(6)),)
             match step:
                 case "push":
-                    expected[key] = Upsert({"number": number}, 0)
+                    expected[key] = Upsert({"number": str(number)}, 0)
                     lane.push(key, expected[key])
                 case "delete":
                     expected[key] = DELETE

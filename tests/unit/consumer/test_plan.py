@@ -14,7 +14,7 @@ SHAPE = RowShape(
     key=("id",),
     used=("body",),
     published=frozenset({"insert", "update", "delete"}),
-    json=frozenset(),
+    by_image=True,
 )
 Image = dict[str, Text]
 
@@ -146,17 +146,10 @@ class TestImages:
         """Is a value."""
         assert planned(insert({"id": "1", "body": None})) == [(("1",), '{"body":null}')]
 
-    def test_json(self) -> None:
-        """Stands in the image as it is: duplicate keys, digits and inner space stay."""
-        shape = replace(SHAPE, json=frozenset({"body"}))
-        change = insert({"id": "1", "body": '{"a":  1.50, "a": "2"}'})
-        assert planned(change, shape) == [(("1",), '{"body":{"a":  1.50, "a": "2"}}')]
-
-    @pytest.mark.parametrize("value", [' {"a": "1"}', "1\n", "null"])
-    def test_json_that_nesting_alters(self, value: str) -> None:
-        """Outer space would be lost, and null would be SQL's."""
-        shape = replace(SHAPE, json=frozenset({"body"}))
-        assert planned(insert({"id": "1", "body": value}), shape) == [(("1",), REFETCH)]
+    def test_expressions_that_images_do_not_serve(self) -> None:
+        """Expressions that take the row as a whole have it read."""
+        change = insert({"id": "1", "body": "x"})
+        assert planned(change, replace(SHAPE, by_image=False)) == [(("1",), REFETCH)]
 
     def test_large(self) -> None:
         """An image past a limit is not held in memory."""

@@ -48,7 +48,7 @@ class Recorder:
 
 def lane(name: str, *leaves: str, published: frozenset[str] = ALL) -> Recorder:
     """A lane for a table of the name, or for one with these partitions."""
-    shape = RowShape(("id",), ("body",), published, frozenset())
+    shape = RowShape(("id",), ("body",), published, by_image=True)
     binding = SimpleNamespace(
         name=name,
         tables=[("public", leaf) for leaf in leaves or (name,)],
