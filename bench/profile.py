@@ -50,7 +50,7 @@ _LIFTS = {
     "read": "PostgreSQL decodes WAL and prints JSON: a leaner output plugin (pgoutput) would lift it.",
     "decode": "JSON becomes messages: a binary format, or decoding outside of Python, would lift it.",
     "plan and order": "Python's work on each row: planning batches of rows at once would lift it.",
-    "evaluate": "Rows go to PostgreSQL as JSON and come back as texts: an expression that is a plain column "
+    "evaluate": "Rows go to PostgreSQL as texts and come back as one: an expression that is a plain column "
     "could be taken from the image.",
     "chunk and hash": "A text is cut and hashed in compiled code, in a loop of Python's.",
     "look-up": "Hashes are compared with the target's: an empty target needs no look-up.",
