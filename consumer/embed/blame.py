@@ -10,7 +10,6 @@
    costs a few requests, and a text that it was blamed for is tried again later (`Refused.passes`).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,9 +29,9 @@ Fault = Literal["texts", "service", "unclear"]
 
 @dataclass(slots=True)
 class Trial:
-    """The attempts at one request, and what speaks against its texts."""
+    """The attempts at one request, and what speaks against its texts. It does not hold them."""
 
-    texts: Sequence[str]
+    several: bool  # texts, not a lone one
     suspected: bool  # it is a part of a request that was blamed
     attempts: int = 0  # since the service was last found to be at fault
     strikes: int = 0
@@ -48,14 +47,13 @@ class Trial:
 
     def fault(self, error: EmbeddingError, answered: int) -> Fault:
         """Whose fault the last attempt's failure is; unclear: the probe has to tell."""
-        several = len(self.texts) > 1
         match error:
-            case BatchTooLarge() if several:
+            case BatchTooLarge() if self.several:
                 return "texts"
             case InputRefused() | BatchTooLarge():
                 # Splitting is cheap, so any answer ever is proof enough; to refuse a text takes one from
                 # meanwhile.
-                return "texts" if answered > (0 if several else self.answered) else "unclear"
+                return "texts" if answered > (0 if self.several else self.answered) else "unclear"
             case RateLimited() | ServiceUnavailable(cause="network" | "overload"):
                 return "service"
         return "unclear"
@@ -75,7 +73,7 @@ class Trial:
                 return 1  # the service says itself that it is the text
             case ServiceUnavailable(cause="timeout"):
                 return 1  # it has had all the time that there is, and the others wait
-        if len(self.texts) == 1:
+        if not self.several:
             return STRIKES
         return 1 if self.suspected else STRIKES_OF_MANY
 

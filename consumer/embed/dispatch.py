@@ -85,14 +85,6 @@ class Usage:
     tokens: int = 0  # as the service counted
 
 
-class _Blamed(Exception):
-    """A verdict, for `_settle` only: the service is well, and what it doesn't take is this request."""
-
-    def __init__(self, error: EmbeddingError) -> None:
-        super().__init__()
-        self.error = error
-
-
 async def ask(embedder: Embedder, texts: Sequence[str]) -> Answer:
     """Send one request and check the answer; for whoever wants the failure rather than the wait.
 
@@ -186,22 +178,20 @@ class Dispatcher:
         before: Lesson | None = None  # what was known of limits when the request was first too large
         while open_requests:
             part = open_requests.pop()
-            try:
-                answer = await self._persist(Trial(job.texts[part.start : part.stop], part != request))
-            except _Blamed as blamed:
-                if len(part) == 1:
-                    job.results[part.start] = _refused(blamed.error)
-                    if before and isinstance(blamed.error, BatchTooLarge):
-                        # It was this text that was too large, and not what it was sent with.
-                        self._budget.unlearn(before)
-                elif isinstance(blamed.error, BatchTooLarge):
-                    before = before or self._budget.lesson
-                    open_requests += reversed(self._split(job, part, blamed.error))
-                else:
-                    open_requests += reversed(cut(part, PARTS))
+            found = await self._persist(job.texts[part.start : part.stop], suspected=part != request)
+            if isinstance(found, Answer):
+                self._budget.answered(job.weight(part), found.tokens)
+                job.results[part.start : part.stop] = found.vectors
+            elif len(part) == 1:
+                job.results[part.start] = _refused(found)
+                if before and isinstance(found, BatchTooLarge):
+                    # It was this text that was too large, and not what it was sent with.
+                    self._budget.unlearn(before)
+            elif isinstance(found, BatchTooLarge):
+                before = before or self._budget.lesson
+                open_requests += reversed(self._split(job, part, found))
             else:
-                self._budget.answered(job.weight(part), answer.tokens)
-                job.results[part.start : part.stop] = answer.vectors
+                open_requests += reversed(cut(part, PARTS))
 
     def _split(self, job: "_Job", part: range, error: BatchTooLarge) -> Sequence[range]:
         """Cut a request as the limits just learned allow, and in two at least."""
@@ -215,18 +205,23 @@ class Dispatcher:
         cuts = list(pack(job.tokens[: part.stop], limits, part.start))
         return cuts if len(cuts) > 1 else cut(part, 2)
 
-    async def _persist(self, trial: Trial) -> Answer:
-        """Send one request until it is answered. Raises _Blamed if it is the texts that are refused."""
+    async def _persist(self, texts: Sequence[str], *, suspected: bool) -> Answer | EmbeddingError:
+        """Send one request until it is answered; or return the failure that its texts are to blame for.
+
+        stamina's attempts are cycles of objects, which live on until the garbage collector looks: nothing
+        that they lead to may hold texts. `trial` does not, and of errors they keep the last one raised.
+        """
+        trial = Trial(several=len(texts) > 1, suspected=suspected)
         async for attempt in stamina.retry_context(
             on=lambda error: self._wait_before_retry(trial, error), attempts=None, timeout=None
         ):
             with attempt:
                 trial.begin(self._answered)
                 try:
-                    return await self._send(trial.texts)
+                    return await self._send(texts)
                 except EmbeddingError as error:
                     if await self._is_to_blame(trial, error):
-                        raise _Blamed(error) from None
+                        return error.bare()
                     raise
         raise AssertionError("stamina gives up only when told to")
 
@@ -281,7 +276,7 @@ class Dispatcher:
                 try:
                     await self._send([PROBE])
                 except EmbeddingError as error:
-                    failure = error
+                    failure = error.bare()
                 self._probed = began, failure
         return failure
 

@@ -15,7 +15,7 @@ statuses are those of a service that says no more; its words decide first. Messa
 error codes; never a text, a key or the service's own words, which like to quote both.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
 from slots.errors import WalvecError
 
@@ -40,6 +40,11 @@ class EmbeddingError(WalvecError):
         super().__init__(what, hint=hint)
         self.retry_after = retry_after
         self.names = names
+
+    def bare(self) -> Self:
+        """Return it without the way it came, for whoever keeps it: that leads to the texts of the request."""
+        self.__traceback__ = self.__context__ = None
+        return self
 
 
 class ServiceUnavailable(EmbeddingError):

@@ -23,7 +23,7 @@ LONE, SEVERAL = ["one"], ["one", "two"]
 
 def trial(texts: list[str], *, suspected: bool = False, answered: int = 0) -> Trial:
     """A request whose first attempt has just begun, after so many answers to anybody."""
-    begun = Trial(texts, suspected)
+    begun = Trial(several=len(texts) > 1, suspected=suspected)
     begun.begin(answered)
     return begun
 
