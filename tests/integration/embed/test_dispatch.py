@@ -3,7 +3,9 @@ that is one.
 """
 
 import asyncio
+import gc
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -566,6 +568,40 @@ async def test_a_wait_can_be_cancelled_and_leaves_its_place_free(
         with pytest.raises(asyncio.CancelledError):
             await work
         assert await dispatcher.embed(["next"]) == [embedding_service.vector("next")]
+
+
+class _Watched(str):
+    """A text of which it can be seen whether anything still holds it."""
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [],
+        [Status(503), Status(500)],
+        [Status(500)] * 3,
+        [Status(400), Status(413), Status(429)],
+        [Reset(), Silent(), Spoiled("count")],
+    ],
+    ids=str,
+)
+async def test_no_text_is_left_to_the_garbage_collector(
+    connect: Open, embedding_service: EmbeddingService, faults: list[Fault]
+) -> None:
+    """What becomes of a request, its texts are gone once it is over: the collector may come late."""
+    dispatcher = connect(timeout=0.2)
+    await dispatcher.embed(["first"])
+    embedding_service.script(*faults)
+    texts = [_Watched(text) for text in TEXTS]
+    held = [weakref.ref(text) for text in texts]
+    gc.collect()
+    gc.disable()
+    try:
+        await dispatcher.embed(texts)
+        del texts
+        assert not any(text() for text in held)
+    finally:
+        gc.enable()
 
 
 async def test_waiting_is_said_once_in_a_while_and_without_texts(
