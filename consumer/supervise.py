@@ -5,6 +5,7 @@ says what for.
 """
 
 import asyncio
+import gc
 import random
 import signal
 from collections.abc import Iterator
@@ -129,9 +130,13 @@ class Supervisor:
             if rule.verdict == "again":
                 self._telemetry.detached(f"attaching anew: {error}")
                 _log.info("attaching anew", why=str(error))
-                continue
-            await self._pause(error, rule, delay)
-            delay = min(delay * 2, LONGEST_WAIT)
+            else:
+                await self._pause(error, rule, delay)
+                delay = min(delay * 2, LONGEST_WAIT)
+            # It leads to all that was in memory when it was raised, as cancelled tasks do, in cycles. The
+            # step that this is may still hold some of it, so that the loop collects once it is over.
+            del error
+            asyncio.get_running_loop().call_soon(gc.collect)
         if self._once:
             raise Interrupted
 

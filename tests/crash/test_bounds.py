@@ -3,6 +3,7 @@
 At a length that CI bears; `make torture` runs them at full length.
 """
 
+import gc
 import os
 import sys
 import threading
@@ -13,9 +14,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from consumer.lane import Segment
 from tests.crash.observe import follow_blog, insert
-from tests.fix_embedding_service import Status
-from tests.fix_walvec import Process, Sidecar
+from tests.fix_embedding_service import Silent, Status
+from tests.fix_walvec import Process, Sidecar, until
 
 FULL = bool(os.environ.get("WALVEC_TORTURE"))
 BUFFER = 32 * 2**20  # bytes, max_buffer_bytes of these tests
@@ -157,3 +159,30 @@ def test_outage_of_the_service_under_a_flood(bounded: Sidecar) -> None:
         assert process.peak_memory < flat_at + 10 * 2**20
         bounded.service.always = None
     assert bounded.actual() == bounded.expected()
+
+
+def test_sessions_that_end_over_and_over(sidecar: Sidecar) -> None:
+    """What was in flight when a session ended is gone before it is read again."""
+    follow_blog(sidecar)
+    terminate = """
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'walvec writer'"""
+    gc.collect()
+    gc.disable()
+    try:
+        with sidecar.running():
+            sidecar.in_step()
+            sidecar.service.always = Silent()
+            insert(sidecar, 1, 10)
+            for ended in range(3):
+                until(lambda: sidecar.service.in_flight > ended, "a request that hangs")  # noqa: B023
+                segments = [each for each in gc.get_objects() if isinstance(each, Segment)]
+                assert len([each for each in segments if each.actions]) == 1
+                segments.clear()
+                if ended == 2:
+                    sidecar.service.always = None
+                assert sidecar.source.execute(terminate).fetchall()
+            sidecar.in_step()
+    finally:
+        gc.enable()
+    assert sidecar.actual() == sidecar.expected()
