@@ -23,9 +23,8 @@ from slots.errors import WalvecError
 
 TRACEBACK_VARIABLE = "WALVEC_TRACEBACK"  # the same in consumer.logs
 
-# Thresholds of the garbage collector while it runs. Hardly anything of a row is ever in a cycle, and looking
-# for cycles among all rows in memory takes time; but failed requests leave some, with texts in them, and a
-# first threshold of 50,000 was too much for the bounds on memory.
+# Thresholds of the garbage collector while it runs. No text is left in a cycle, and looking for cycles among
+# all rows in memory takes time; but every request leaves some of its own objects in one.
 COLLECTOR = 2_000, 20, 20
 
 START = """\b

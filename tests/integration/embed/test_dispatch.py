@@ -573,6 +573,8 @@ async def test_a_wait_can_be_cancelled_and_leaves_its_place_free(
 class _Watched(str):
     """A text of which it can be seen whether anything still holds it."""
 
+    __slots__ = ("__weakref__",)
+
 
 @pytest.mark.parametrize(
     "faults",
