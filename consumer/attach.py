@@ -29,7 +29,7 @@ from slots.changes import StreamedTable
 from slots.choice import require_plugin
 from slots.errors import PreconditionFailed, SlotActive
 from slots.lsn import Lsn
-from slots.manage import Slot, inspect
+from slots.manage import Slot, list_slots
 from slots.plugin import Decoder, Plugin
 from slots.settle import require_readable, require_utf8
 from slots.stream import ReplicationStream
@@ -175,7 +175,18 @@ async def _checkpoint(
     """Return the checkpoint and the slot; refuse what does not belong together."""
     name = config.source.slot
     checkpoint = await metadata.load_checkpoint(writer, name)
-    slot = await inspect(catalog, name)
     if checkpoint is None:
         raise PreconditionFailed(f'slot "{name}" has no checkpoint in the target', hint="run: walvec setup")
-    return checkpoint, require_continuity(name, slot, checkpoint, server)
+    slots = await list_slots(catalog)
+    slot = require_continuity(config.source, catalog.info.dbname, slots, checkpoint, server)
+    begin = slot.confirmed_flush_lsn or checkpoint.lsn
+    if begin < checkpoint.lsn:
+        _log.info(
+            "the slot begins before the checkpoint; what is applied already is passed over",
+            slot=name,
+            slot_begins_at=str(begin),
+            checkpoint=str(checkpoint.lsn),
+            passed_over_bytes=checkpoint.lsn - begin,
+            hint="to apply it again: walvec replay --slot COPY, of a copy that begins there",
+        )
+    return checkpoint, slot

@@ -307,6 +307,42 @@ def resync(
     done(resync.resync(settings(config, following=True), time_limit=timeout, compare=compare, sure=yes))
 
 
+@app.command(
+    epilog=examples(
+        "walvec slots copy walvec walvec_monday",
+        "walvec replay --slot walvec_monday",
+        "walvec replay --slot walvec_monday --from 16/B374D848 --yes",
+        "walvec replay --slot walvec_monday --stop-at 16/B3800000",
+    )
+    + f"\n\n{EXIT_CODES}"
+)
+def replay(
+    *,
+    slot: Annotated[
+        str, typer.Option("--slot", metavar="COPY", help="The copy of the slot that kept the place.")
+    ],
+    begin: Annotated[
+        str | None,
+        typer.Option("--from", metavar="LSN", help="Begin later than the copy does [where it begins]."),
+    ] = None,
+    stop_at: Annotated[
+        str | None,
+        typer.Option("--stop-at", metavar="LSN", help="End there [what is committed now]."),
+    ] = None,
+    yes: Yes = False,
+    config: ConfigPath = None,
+) -> None:
+    """Go back to a place that a copy of the slot has kept, and apply all changes since again.
+
+    For a target that was restored from its own backup, or to have rows embedded again that were lost. The
+    copy takes the slot's place and is kept as well. A text that has stayed the same costs no call to the
+    service. Says first what is read again, and asks. May be interrupted and repeated at any point.
+    """
+    from consumer.commands import replay
+
+    done(replay.replay(settings(config, following=True), slot, begin=begin, stop_at=stop_at, sure=yes))
+
+
 @app.command(epilog=examples("walvec teardown", "walvec teardown --tables --yes"))
 def teardown(
     *,

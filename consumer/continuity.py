@@ -1,19 +1,23 @@
 """Whether slot, checkpoint and server still belong together.
 
 A backup can be restored, a standby promoted, a slot dropped or moved. Where they do not fit, changes may be
-missing, and nobody but `walvec resync` can find out which: so it is refused before anything is read. What
+missing: so it is refused before anything is read. A copy of the slot that begins before the checkpoint still
+has them, which is for `walvec replay`; otherwise nobody but `walvec resync` can find out which they are. What
 this cannot see, a server that went back in time and wrote past the checkpoint since, `landmark` sees in the
 stream.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from consumer.database import Connection
 from consumer.metadata import Checkpoint
+from consumer.sections import Source
 from consumer.visibility import Snapshot
 from slots.errors import SlotLost
 from slots.lsn import Lsn
 from slots.manage import Slot
+from slots.plugin import PLUGINS
 from slots.queries import load
 
 _QUERIES = load("source.sql")
@@ -53,10 +57,31 @@ async def read_next_xid(connection: Connection) -> int:
     return Snapshot.parse(snapshot).past(xids)
 
 
-def require_continuity(name: str, slot: Slot | None, checkpoint: Checkpoint, server: Server) -> Slot:
-    """Return the slot. Raises SlotLost where it, checkpoint and server do not belong together: changes may be
-    missing.
+def find_copy(slots: Iterable[Slot], source: Source, database: str, lsn: Lsn) -> Slot | None:
+    """Return the slot that has all changes from `lsn` on and could take the place of the source's own.
+
+    The nearest one, where there are several.
     """
+    fit = [
+        slot
+        for slot in slots
+        if slot.name != source.slot
+        and slot.plugin in (PLUGINS if source.plugin == "auto" else {source.plugin})
+        and slot.database == database
+        and not (slot.is_lost or slot.temporary or slot.active)
+        and slot.confirmed_flush_lsn is not None
+        and slot.confirmed_flush_lsn <= lsn
+    ]
+    return max(fit, key=lambda slot: slot.confirmed_flush_lsn or Lsn(0), default=None)
+
+
+def replay_from(copy: Slot, lsn: Lsn) -> str:
+    """Return the command that goes on at `lsn` by way of a copy."""
+    return f"walvec replay --slot {copy.name} --from {lsn}"
+
+
+def require_same_history(name: str, checkpoint: Checkpoint, server: Server) -> None:
+    """Raise SlotLost where the source is not the server, or not in the state, that the checkpoint is of."""
     if checkpoint.system_identifier != server.system_identifier:
         raise SlotLost(f'the checkpoint of slot "{name}" is of another server than the source', hint=_RESYNC)
     if checkpoint.timeline != server.timeline:
@@ -65,27 +90,41 @@ def require_continuity(name: str, slot: Slot | None, checkpoint: Checkpoint, ser
             f"{server.timeline}: it was promoted or restored, and may have other changes than were embedded",
             hint=_RESYNC,
         )
-    if slot is None:
-        raise SlotLost(
-            f'slot "{name}" does not exist on the source; changes since {checkpoint.lsn} are missing',
-            hint=_RESYNC,
-        )
-    if slot.invalidation_reason or slot.wal_status == "lost" or slot.confirmed_flush_lsn is None:
-        reason = slot.invalidation_reason or "its WAL was removed"
-        raise SlotLost(
-            f'slot "{name}" was invalidated ({reason}); changes since {checkpoint.lsn} are missing',
-            hint=_RESYNC,
-        )
-    if slot.confirmed_flush_lsn > checkpoint.lsn:
-        raise SlotLost(
-            f'slot "{name}" stands at {slot.confirmed_flush_lsn}, past the checkpoint {checkpoint.lsn}: '
-            "somebody else moved it or recreated it, and the changes between are missing",
-            hint=_RESYNC,
-        )
     if checkpoint.lsn > server.position:
         raise SlotLost(
             f'the checkpoint {checkpoint.lsn} of slot "{name}" lies past the source\'s last LSN '
             f"{server.position}: the source was restored to an earlier state",
             hint=_RESYNC,
         )
-    return slot
+
+
+def require_continuity(
+    source: Source, database: str, slots: Iterable[Slot], checkpoint: Checkpoint, server: Server
+) -> Slot:
+    """Return the source's own slot, of all `slots` of its server, which begins at or before the checkpoint.
+
+    Raises SlotLost where checkpoint, slot and server do not belong together: changes may be missing. The hint
+    names a copy that has them, if there is one.
+    """
+    name = source.slot
+    require_same_history(name, checkpoint, server)
+    by_name = {slot.name: slot for slot in slots}
+    slot = by_name.get(name)
+    if slot is None:
+        what = f'slot "{name}" does not exist on the source; changes since {checkpoint.lsn} are missing'
+    elif slot.is_lost or slot.confirmed_flush_lsn is None:
+        reason = slot.invalidation_reason or "its WAL was removed"
+        what = f'slot "{name}" was invalidated ({reason}); changes since {checkpoint.lsn} are missing'
+    elif slot.confirmed_flush_lsn > checkpoint.lsn:
+        what = (
+            f'slot "{name}" stands at {slot.confirmed_flush_lsn}, past the checkpoint {checkpoint.lsn}: '
+            "somebody else moved it or recreated it, and the changes between are missing"
+        )
+    else:
+        return slot
+    copy = find_copy(by_name.values(), source, database, checkpoint.lsn)
+    if copy is None:
+        raise SlotLost(what, hint=_RESYNC)
+    raise SlotLost(
+        what, hint=f"run: {replay_from(copy, checkpoint.lsn)}; or walvec resync, which compares all rows"
+    )

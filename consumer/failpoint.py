@@ -27,6 +27,9 @@ Failpoint = Literal[
     "resync-drop",
     "resync-slot",
     "resync-begin",
+    "replay-checkpoint",
+    "replay-drop",
+    "replay-copy",
 ]
 
 NAMES: tuple[str, ...] = get_args(Failpoint)

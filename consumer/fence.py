@@ -108,7 +108,7 @@ async def only_command(connection: Connection) -> AsyncIterator[None]:
     holder = None if locked else await _holder_of(connection, _COMMANDS)
     if not locked and (holder is None or holder.may_write):
         raise SlotActive(
-            "another walvec setup, resync or teardown is at work in this target",
+            "another walvec setup, resync, replay or teardown is at work in this target",
             hint="wait for it, then repeat",
         )
     try:

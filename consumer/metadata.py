@@ -170,6 +170,11 @@ async def begin_checkpoint(connection: Connection, slot: str, checkpoint: Checkp
     await connection.execute(_QUERIES["begin_checkpoint"], values)
 
 
+async def set_back(connection: Connection, slot: str, lsn: Lsn) -> None:
+    """Set the checkpoint, and every vectorizer of the slot, back to an earlier place, in one transaction."""
+    await connection.execute(_QUERIES["set_back"], {"slot": slot, "lsn": str(lsn)})
+
+
 async def delete_checkpoint(connection: Connection, slot: str) -> None:
     """Forget how far a slot's changes were applied."""
     await connection.execute(_QUERIES["delete_checkpoint"], {"slot": slot})

@@ -30,12 +30,13 @@ from consumer.landmark import Replay
 from consumer.lane import Lane, Limits
 from consumer.logs import masked
 from consumer.prepare import Preparer
-from consumer.route import Router
+from consumer.route import NEVER, Router
 from consumer.standing import LastLook, Standing, Vitals
 from consumer.visibility import Unseen
 from consumer.watch import Watch
 from consumer.write import Writer
 from slots.ack import Ledger
+from slots.lsn import Lsn
 from slots.protocol import Keepalive
 from slots.stream import feedback
 
@@ -63,15 +64,18 @@ class Pipeline:
         *,
         once: bool,
         committed: Callable[[Committed], None],
+        stop_at: Lsn | None = None,
     ) -> None:
         """Wire the stages; nothing runs yet. With `once`, the end is what was committed before attaching.
 
+        Or it is `stop_at`, a place between two records: nothing that commits later is applied, and backfills,
+        which read rows as they are now, are left to another time.
         `committed` is told of every batch that the target has.
         """
         config, checkpoint, agreed = attachment.config, attachment.checkpoint, attachment.vectorizers
         self._attachment = attachment
         self._dispatcher = dispatcher
-        self._end = attachment.position if once else None
+        self._end = stop_at or (attachment.position if once else None)
         self._limits = _limits(attachment)
         self._ledger = Ledger(checkpoint.lsn, {name: state.applied for name, state in agreed.states.items()})
         self._budget = Budget(config.pipeline.max_buffer_bytes // 4)
@@ -102,6 +106,7 @@ class Pipeline:
             unseen,
             Replay(config.source.slot, checkpoint.landmark, attachment.begin),
             horizons={name: state.horizon_lsn for name, state in agreed.states.items()},
+            until=stop_at or NEVER,
         )
         self._writer = Writer(
             attachment.writer,
@@ -136,6 +141,7 @@ class Pipeline:
                 size=self._limits.size,
             )
             for name, lane in self._lanes.items()
+            if stop_at is None
         }
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -46,7 +46,7 @@ from consumer.ownership import (
 from consumer.pgvector import require_vectors
 from consumer.target import TargetTable
 from slots.errors import PreconditionFailed, WalvecError
-from slots.manage import inspect
+from slots.manage import list_slots
 from slots.probe import Finding, probe, probe_server, require
 from slots.publication import Action, Published, find, published
 from slots.queries import load
@@ -162,11 +162,13 @@ async def _read_records(target: Connection, config: Config) -> tuple[Records, li
 async def _slot(config: Config, source: Connection, records: Records, *, replaced: bool) -> list[Finding]:
     """Say where the slot is not this walvec's, or does not fit its checkpoint: what `run` would say."""
     name, checkpoint = config.source.slot, records.checkpoint
-    slot = await inspect(source, name)
+    slots = await list_slots(source)
+    slot = next((each for each in slots if each.name == name), None)
     subject = f'slot "{name}"'
     try:
         if checkpoint and not replaced:
-            require_continuity(name, slot, checkpoint, await look_at_server(source))
+            server = await look_at_server(source)
+            require_continuity(config.source, source.info.dbname, slots, checkpoint, server)
         elif slot:
             require_own_slot(slot, records.ledger)
     except WalvecError as error:

@@ -19,6 +19,8 @@ from slots.ack import Ledger
 from slots.changes import Begin, Change, Commit, Event, Table, Truncate
 from slots.lsn import Lsn
 
+NEVER = Lsn(0xFFFF_FFFF_FFFF_FFFF)  # past every place in the WAL
+
 
 class _Follower(NamedTuple):
     """A lane that follows a table."""
@@ -40,15 +42,18 @@ class Router:
         replay: Replay,
         *,
         horizons: Mapping[str, Lsn],
+        until: Lsn = NEVER,
     ) -> None:
         """Route to `lanes`, each from where the ledger says it stands.
 
         `horizons`: by lane, the end of what its epoch does not take a change's word for. `replay` is shown
-        every commit.
+        every commit. What commits after `until`, a place between two records, is left to the next attachment.
         """
         self._ledger = ledger
         self._unseen = unseen
         self._replay = replay
+        self._until = until
+        self._is_past = False  # a transaction has begun that ends after `until`
         self._followers: dict[Table, list[_Follower]] = defaultdict(list)
         for lane in lanes:
             start, horizon = ledger.applied(lane.name), horizons[lane.name]
@@ -69,6 +74,14 @@ class Router:
 
     def route(self, message: Event) -> None:
         """Plan one message. Raises SlotLost where the source has other transactions than it had before."""
+        if isinstance(message, Begin) and message.lsn >= self._until:
+            # Transactions come in the order of their commits: none from before is missing.
+            self.keepalive(self._until)
+            self._is_past = True
+        if not self._is_past:
+            self._plan(message)
+
+    def _plan(self, message: Event) -> None:
         if self._truncated and not (isinstance(message, Truncate) and message.lsn == self._truncated_at):
             self._finish_truncate()
         match message:
@@ -96,6 +109,7 @@ class Router:
     def keepalive(self, wal_end: Lsn) -> None:
         """Note how far the server has read, which counts between transactions only."""
         if self._transaction is None:
+            wal_end = min(wal_end, self._until)
             self._replay.passed(wal_end)
             self._ledger.complete(wal_end)
 

@@ -26,6 +26,7 @@ from consumer.policy import Rule, explain, rule_for, worst
 from consumer.progress import display
 from consumer.telemetry import Telemetry, Trace
 from slots.errors import PreconditionFailed, SlotActive
+from slots.lsn import Lsn
 
 FIRST_WAIT, LONGEST_WAIT = 0.2, 30.0  # seconds between tries
 HEALTHY_AFTER = 60.0  # seconds of work after which the next wait is the first one again
@@ -40,8 +41,9 @@ async def supervise(
     wait: bool,
     give_up_after: float | None,
     trace: Trace = lambda _: None,
+    stop_at: Lsn | None = None,
 ) -> None:
-    """Keep the target in step until a signal says stop; with `once`, until it is.
+    """Keep the target in step until a signal says stop; with `once`, until it is, or has come to `stop_at`.
 
     `wait`: whether to wait while another process holds the slot. `give_up_after`: seconds of failing in a row
     after which the failure is raised; None to try for ever. `trace` is called with every committed batch.
@@ -57,7 +59,9 @@ async def supervise(
     try:
         with _signals(stop):
             async with _server(config, telemetry, stop, once=once):
-                supervisor = Supervisor(config, dispatcher, telemetry, stop, once=once, wait=wait)
+                supervisor = Supervisor(
+                    config, dispatcher, telemetry, stop, once=once, wait=wait, stop_at=stop_at
+                )
                 await supervisor.run(give_up_after)
     finally:
         await dispatcher.aclose()
@@ -88,6 +92,7 @@ class Supervisor:
         *,
         once: bool,
         wait: bool,
+        stop_at: Lsn | None = None,
     ) -> None:
         """Take what `supervise` describes; `stop` ends the work in order, `telemetry` is told how it goes."""
         self._config = config
@@ -96,6 +101,7 @@ class Supervisor:
         self._stop = stop
         self._once = once
         self._wait = wait
+        self._stop_at = stop_at
         self._show = display(config.log)
         self._own = OwnSessions(telemetry.detached)
         self._attached = False  # ever: what cannot be bound later is paused, not refused
@@ -159,7 +165,11 @@ class Supervisor:
                 paused=len(attachment.vectorizers.paused),
             )
             pipeline = Pipeline(
-                attachment, self._dispatcher, once=self._once, committed=self._telemetry.committed
+                attachment,
+                self._dispatcher,
+                once=self._once,
+                committed=self._telemetry.committed,
+                stop_at=self._stop_at,
             )
             self._telemetry.attached(pipeline.vitals)
             stack.callback(self._telemetry.detached, "attaching anew")

@@ -5,7 +5,7 @@ connection, in autocommit. Every refusal of the server becomes an error of this 
 stays psycopg's.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -45,6 +45,11 @@ class Slot:
     two_phase: bool
     failover: bool | None
     inactive_since: datetime | None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the server has given it up: what it had not sent is gone."""
+        return self.invalidation_reason is not None or self.wal_status == "lost"
 
 
 async def list_slots(conn: Connection) -> list[Slot]:
@@ -113,6 +118,13 @@ async def copy(conn: Connection, source: str, name: str) -> Lsn:
     with _refusals(conn, source):
         [row] = await _fetch(conn, "copy_slot", source=source, name=name)
     return Lsn.parse(row["lsn"])
+
+
+async def count_messages(conn: Connection, name: str, until: Lsn, options: Mapping[str, str]) -> int:
+    """Count what a slot would send of the transactions up to a place; it stays where it is."""
+    words = [word for option in options.items() for word in option]
+    [row] = await _fetch(conn, "count_messages", name=name, until=str(until), options=words)
+    return int(row["messages"])
 
 
 async def _fetch(conn: Connection, query: str, **parameters: object) -> list[DictRow]:

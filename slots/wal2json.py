@@ -143,6 +143,11 @@ def wal2json_options(add_tables: Iterable[Table], *, message_prefix: str = MESSA
     }
 
 
+def changes_only(options: Mapping[str, str]) -> dict[str, str]:
+    """Return the options for one message a row change, and none for anything else."""
+    return {**options, "include-transaction": "0", "actions": "insert,update,delete"}
+
+
 def _escape(part: str) -> str:
     """Escape what add-tables takes for a separator, a wildcard or an escape."""
     return re.sub(r"""([\s'",.*\\])""", r"\\\1", part, flags=re.ASCII)

@@ -50,6 +50,18 @@ RETURNING mod(pg_current_xact_id()::text::numeric, 4294967296)::bigint
 UPDATE walvec.checkpoint SET stalled_since = now() - make_interval(secs => %(seconds)s), waits_for = %(reason)s
 WHERE slot = %(slot)s AND holder = %(holder)s
 
+-- name: set_back
+-- Let everything that commits from an earlier place on be applied again. FOR UPDATE waits for open transactions of the
+-- attachment before, and without a holder those that come later write nothing. What the checkpoint holds besides stays
+-- true: xids that were not visible then, of which those from before the place are a part, and a commit that the source
+-- must send again. An epoch's horizon stays too: no change from before it is taken by its word.
+WITH place AS (SELECT slot FROM walvec.checkpoint WHERE slot = %(slot)s FOR UPDATE),
+locked AS (SELECT name FROM walvec.vectorizer WHERE slot = %(slot)s ORDER BY name FOR UPDATE),
+moved AS (UPDATE walvec.vectorizer AS v SET lsn = NULL FROM locked WHERE v.name = locked.name)
+UPDATE walvec.checkpoint AS c
+SET lsn = %(lsn)s, holder = NULL, stalled_since = NULL, waits_for = NULL, updated_at = now()
+FROM place WHERE c.slot = place.slot
+
 -- name: delete_checkpoint
 DELETE FROM walvec.checkpoint WHERE slot = %(slot)s
 

@@ -396,6 +396,11 @@ SELECT end_lsn::text AS lsn FROM pg_replication_slot_advance(%(name)s, %(lsn)s::
 -- The copy confirms what the original does at this moment.
 SELECT lsn::text FROM pg_copy_logical_replication_slot(%(source)s, %(name)s)
 
+-- name: count_messages
+-- Decodes all of it, and stops after the transaction that ends past the place.
+SELECT count(*) AS messages
+FROM pg_logical_slot_peek_changes(%(name)s, %(until)s::pg_lsn, NULL, VARIADIC %(options)s::text[])
+
 -- name: may_replicate
 -- Amazon RDS and Aurora grant a role of their own in place of the attribute.
 SELECT rolsuper OR rolreplication OR EXISTS (

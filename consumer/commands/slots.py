@@ -43,7 +43,7 @@ async def create(config: Config, name: str | None, time_limit: float) -> None:
 async def drop(config: Config, name: str, *, sure: bool) -> None:
     """Drop a slot, once the operator knows what it keeps."""
     async with await connect_source_for_changes(config) as connection:
-        slot = await _idle(connection, name)
+        slot = await find_idle(connection, name)
         loss = f"{byte_size(slot.unconfirmed_bytes)} of WAL that its reader has not confirmed go with {name}"
         confirm(loss + _own(config, name), sure=sure)
         await manage.drop(connection, name)
@@ -59,12 +59,9 @@ async def copy(config: Config, name: str, new: str) -> None:
 
 async def advance(config: Config, name: str, position: str, *, sure: bool) -> None:
     """Move a slot forward to a position, once the operator knows what is skipped."""
-    try:
-        lsn = Lsn.parse(position)
-    except ValueError:
-        raise UsageInvalid(f"{position!r} is no LSN", hint="write it as in 16/B374D848") from None
+    lsn = parse_lsn(position)
     async with await connect_source_for_changes(config) as connection:
-        slot = await _idle(connection, name)
+        slot = await find_idle(connection, name)
         start = slot.confirmed_flush_lsn or Lsn(0)
         if lsn <= start:
             raise UsageInvalid(f"{name} stands at {start} already", hint="a slot cannot be moved back")
@@ -74,7 +71,15 @@ async def advance(config: Config, name: str, position: str, *, sure: bool) -> No
     say(f"{name} goes on at {reached}")
 
 
-async def _idle(connection: Connection, name: str) -> Slot:
+def parse_lsn(position: str) -> Lsn:
+    """Read a place in the WAL as an operator writes it. Raises UsageInvalid."""
+    try:
+        return Lsn.parse(position)
+    except ValueError:
+        raise UsageInvalid(f"{position!r} is no LSN", hint="write it as in 16/B374D848") from None
+
+
+async def find_idle(connection: Connection, name: str) -> Slot:
     """Look a slot up. Raises PreconditionFailed where there is none, SlotActive while somebody reads it."""
     slot = await manage.inspect(connection, name)
     if slot is None:
