@@ -125,7 +125,7 @@ def _place_of(copy: Slot, config: Config, source: Connection) -> Lsn:
 
 
 def _require_order(begin: Lsn, stop_at: Lsn | None, place: Lsn, checkpoint: Lsn, server: Server) -> None:
-    """Raise UsageInvalid unless the copy comes first, then --from, then the checkpoint; and --stop-at later."""
+    """Raise UsageInvalid unless copy, --from and checkpoint, and --from and --stop-at, are in this order."""
     if begin < place:
         raise UsageInvalid(f"--from {begin}: the copy keeps no WAL from before {place}")
     if begin > checkpoint:
