@@ -26,12 +26,14 @@ from consumer.ownership import announce, require_own_schema
 from consumer.preconditions import survey
 from consumer.supervise import supervise
 from slots import manage
+from slots.choice import require_plugin
 from slots.errors import PreconditionFailed, SlotActive, SlotLost
 from slots.lsn import Lsn
 from slots.manage import Slot
+from slots.plugin import WAL2JSON
 from slots.probe import require
 from slots.relation import describe
-from slots.settle import require_utf8
+from slots.settle import require_readable, require_utf8
 from slots.wal2json import changes_only, wal2json_options
 
 COUNTED_BYTES = 64 << 20  # of WAL, up to which its row changes are counted beforehand
@@ -67,7 +69,6 @@ async def replay(config: Config, copy: str, *, begin: str | None, stop_at: str |
         await connect_source_for_changes(config) as source,
         only_command(target),
     ):
-        require_utf8(source, "source")
         require_utf8(target, "target")
         await require_own_schema(target)
         await metadata.require_schema(target)
@@ -110,9 +111,8 @@ async def _find_way(
 
 def _place_of(copy: Slot, config: Config, source: Connection) -> Lsn:
     """Return where a copy begins. Raises PreconditionFailed where it cannot take the slot's place."""
-    if copy.plugin != config.source.plugin:
-        how = f"is of plugin {copy.plugin}" if copy.plugin else "is a physical one"
-    elif copy.database != source.info.dbname:
+    require_readable(source, require_plugin(copy, config.source.plugin))
+    if copy.database != source.info.dbname:
         how = f"belongs to database {copy.database}"
     elif copy.is_lost or copy.confirmed_flush_lsn is None:
         how = "was invalidated: its WAL is gone"
@@ -170,14 +170,14 @@ async def _consequences(config: Config, source: Connection, way: Way) -> str:
 
 async def _count_changes(config: Config, source: Connection, way: Way) -> int | None:
     """Count the row changes that come again; None where that would take long, or is not to be had."""
-    place = way.copy.confirmed_flush_lsn or way.begin
-    if way.end - place > COUNTED_BYTES:
+    copy, place = way.copy, way.copy.confirmed_flush_lsn or way.begin
+    if copy.plugin != WAL2JSON.name or way.end - place > COUNTED_BYTES:
         return None
     relations = [await describe(source, *vectorizer.table) for vectorizer in config.vectorizers]
     tables = sorted({(leaf.schema, leaf.name) for relation in relations for leaf in relation.leaves})
     options = changes_only(wal2json_options(tables))
     try:
-        return await manage.count_messages(source, way.copy.name, way.end, options)
+        return await manage.count_messages(source, copy.name, way.end, options)
     except psycopg.Error:
         return None
 
