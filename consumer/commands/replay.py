@@ -161,6 +161,8 @@ async def _consequences(config: Config, source: Connection, way: Way) -> str:
             f"it ends at {way.end}, where `walvec run` goes on. What has to be read by key (a large value "
             "that an update left alone; a change from before the present epoch) is taken as it is now"
         )
+    if way.end < way.checkpoint:
+        lines.append(f"rows that change only after {way.end} stay as they are now")
     if way.own:
         lines.append(f"slot {name}, at {way.own.confirmed_flush_lsn}, is dropped and made from {copy.name}")
     else:

@@ -18,6 +18,7 @@ COMMANDS = [
     "search",
     "backfill",
     "resync",
+    "replay",
     "teardown",
     "slots",
     "dead-letter",
@@ -288,10 +289,10 @@ class TestInit:
         assert (result.returncode, list(tmp_path.iterdir())) == (2, [])
 
 
-@pytest.mark.parametrize("command", ["setup", "run", "resync"])
+@pytest.mark.parametrize("command", ["setup", "run", "resync", "replay --slot copy"])
 def test_nothing_to_follow_is_refused(tmp_path: Path, command: str) -> None:
     """A slot for no table would keep WAL back, so no database is asked for one."""
     (tmp_path / "walvec.toml").write_text('[embedder]\nprovider = "hashing"\n')
-    result = walvec(command, cwd=tmp_path, WALVEC_SOURCE__DSN="host=127.0.0.1 port=1")
+    result = walvec(*command.split(), cwd=tmp_path, WALVEC_SOURCE__DSN="host=127.0.0.1 port=1")
     assert result.returncode == 2
     assert "walvec init SCHEMA.TABLE" in result.stderr

@@ -11,7 +11,7 @@ from consumer.actions import DELETE, REFETCH, Action, Key
 from consumer.landmark import Landmark, Replay
 from consumer.lane import Lane
 from consumer.plan import RowShape
-from consumer.route import Router
+from consumer.route import NEVER, Router
 from consumer.table_name import TableName
 from consumer.visibility import Unseen
 from slots.ack import Ledger
@@ -68,6 +68,7 @@ class Stream:
         applied: dict[str, int] | None = None,
         horizon: int = 0,
         landmark: Landmark | None = None,
+        until: int = NEVER,
     ) -> None:
         starts = {each.name: Lsn((applied or {}).get(each.name, 100)) for each in lanes}
         self.ledger, self.unseen = Ledger(Lsn(100), starts), Unseen()
@@ -77,6 +78,7 @@ class Stream:
             self.unseen,
             Replay("walvec", landmark, Lsn(50)),
             horizons=dict.fromkeys(starts, Lsn(horizon)),
+            until=Lsn(until),
         )
 
     def transaction(self, end: int, *events: Event, xid: int = 7, committed: int = LONG_AGO) -> None:
@@ -356,3 +358,34 @@ def test_refetch_reaches_the_lane() -> None:
     blog = lane("blog")
     Stream(blog).transaction(110, Change("update", Lsn(1), "public", "blog", {"id": "1"}, {"id": "1"}))
     assert blog.told == [(("1",), REFETCH)]
+
+
+class TestUntil:
+    """A place at which the stream ends, for one attachment."""
+
+    def test_what_ends_there_is_planned_and_what_comes_later_is_not(self) -> None:
+        """The border is between two transactions, one of which may begin where the other ends."""
+        blog = lane("blog")
+        stream = Stream(blog, until=120)
+        stream.transaction(120, delete(1))
+        stream.transaction(121, delete(2))
+        stream.transaction(130, delete(3))
+        assert blog.told == [(("1",), DELETE)]
+        assert stream.ledger.planned == Lsn(120)
+
+    def test_progress_ends_there(self) -> None:
+        """Neither a keepalive from later on nor a later transaction takes the checkpoint past it."""
+        stream = Stream(lane("blog"), until=120)
+        stream.router.keepalive(Lsn(110))
+        assert stream.ledger.planned == Lsn(110)
+        stream.router.keepalive(Lsn(500))
+        assert stream.ledger.planned == Lsn(120)
+        stream.transaction(510)
+        stream.router.keepalive(Lsn(600))
+        assert stream.ledger.planned == Lsn(120)
+
+    def test_a_landmark_past_it_is_not_missed(self) -> None:
+        """The commit that the checkpoint before had covered comes later: nothing says that it is gone."""
+        stream = Stream(lane("blog"), landmark=Landmark(7, Lsn(200)), until=120)
+        stream.router.keepalive(Lsn(500))
+        stream.transaction(300, xid=9)
