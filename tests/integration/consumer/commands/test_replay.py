@@ -3,6 +3,7 @@
 import asyncio
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -529,6 +530,64 @@ class TestRestoredTarget:
         blog.target.execute("UPDATE walvec.checkpoint SET lsn = %s", [str(kept)])
         error = blog.refusal(blog.once)
         assert f"walvec replay --slot {names[0]} --from {kept}" in str(error.hint)
+
+
+class TestRoutine:
+    """A copy a day, by a timer."""
+
+    @pytest.fixture
+    def day(self, blog: Sidecar, tmp_path: Path) -> Callable[[int], int]:
+        """Give the routine of one day, which returns its exit code."""
+        programs = tmp_path / "programs"
+        programs.mkdir()
+        main = "from consumer.cli import main; main()"
+        (programs / "walvec").write_text(f'#!/bin/sh\nexec {sys.executable} -c "{main}" "$@"\n')
+        (programs / "date").write_text("#!/bin/sh\necho $((DAY * 86400 + 3600))\n")
+        for program in programs.iterdir():
+            program.chmod(0o755)
+        env = os.environ | {
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "PYTHONPATH": str(CHECKOUT),
+            "WALVEC_CONFIG": str(blog.path),
+        }
+
+        def run(day: int) -> int:
+            words = [CHECKOUT / "compose/systemd/walvec-copy.sh", blog.slot, "2"]
+            return subprocess.run(words, env=env | {"DAY": str(day)}, check=False, timeout=60).returncode
+
+        return run
+
+    def copies(self, sidecar: Sidecar) -> dict[str, Lsn]:
+        """Where the copies stand that the routine has made."""
+        query = """
+            SELECT slot_name, confirmed_flush_lsn::text FROM pg_replication_slots
+            WHERE starts_with(slot_name, %s) ORDER BY slot_name"""
+        found = sidecar.source.execute(query, [f"{sidecar.slot}_copy_"]).fetchall()
+        return {str(name): Lsn.parse(lsn) for name, lsn in found}
+
+    def test_the_oldest_is_dropped(self, blog: Sidecar, day: Callable[[int], int]) -> None:
+        """There are as many copies as days, and one can be gone back to."""
+        stood = []
+        for n in range(3):
+            blog.source.execute("INSERT INTO blog VALUES (%s, 'row')", [100 + n])
+            blog.once()
+            stood.append(slot_lsn(blog))
+            assert day(n) == 0
+        first, second = f"{blog.slot}_copy_0", f"{blog.slot}_copy_1"
+        assert self.copies(blog) == {first: stood[2], second: stood[1]}
+        lose(blog, 102)
+        go_back(blog, copy=second)
+        assert blog.actual() == blog.expected()
+
+    def test_nothing_is_dropped_where_the_slot_is_gone(
+        self, blog: Sidecar, day: Callable[[int], int]
+    ) -> None:
+        """The copies are what is left then, and it fails, so that somebody looks."""
+        assert (day(0), day(1)) == (0, 0)
+        kept = self.copies(blog)
+        drop_slot(blog)
+        assert day(2) == PreconditionFailed.exit_code
+        assert self.copies(blog) == kept
 
 
 def client(program: str, *words: str) -> None:
