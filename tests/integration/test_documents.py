@@ -39,7 +39,7 @@ VALUES ('blog', '{17}', 'embed', 'InputRefused', 'the service refuses it') ON CO
 """
 VENDOR_ROLES = ("rds_replication", "cloudsqlsuperuser", "azure_pg_admin", "alloydbsuperuser")
 
-ASKS = ("resync", "teardown", "dead-letter discard", "slots drop", "slots advance")
+ASKS = ("resync", "replay", "teardown", "dead-letter discard", "slots drop", "slots advance")
 BEFORE_SETUP = (
     "init",
     "check",

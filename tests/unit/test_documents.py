@@ -115,7 +115,8 @@ def check_kubectl(words: tuple[str, ...]) -> None:
 
 def check_systemctl(words: tuple[str, ...]) -> None:
     """The unit is one of ours."""
-    assert (CHECKOUT / f"compose/systemd/{words[-1].removesuffix('.service')}.service").exists()
+    name = words[-1] if words[-1].endswith(".timer") else f"{words[-1].removesuffix('.service')}.service"
+    assert (CHECKOUT / "compose/systemd" / name).exists()
 
 
 def check_pip(words: tuple[str, ...]) -> None:
