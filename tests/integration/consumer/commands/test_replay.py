@@ -552,7 +552,7 @@ class TestRoutine:
         }
 
         def run(day: int) -> int:
-            words = [CHECKOUT / "compose/systemd/walvec-copy.sh", blog.slot, "2"]
+            words = [str(CHECKOUT / "compose/systemd/walvec-copy.sh"), blog.slot, "2"]
             return subprocess.run(words, env=env | {"DAY": str(day)}, check=False, timeout=60).returncode
 
         return run
