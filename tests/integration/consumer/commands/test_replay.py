@@ -447,6 +447,12 @@ class TestCrash:
             go_back(blog)
         assert blog.actual() == blog.expected()
 
+    def test_an_attachment_from_before_writes_nothing(self, blog: Sidecar) -> None:
+        """What it still has to write would be newer than the checkpoint: it finds another holder."""
+        assert blog.state_is("holder IS NOT NULL")
+        killed_at(blog, "replay-checkpoint")
+        assert blog.state_is("holder IS NULL AND lsn = %s::pg_lsn", str(place(blog)))
+
 
 def killed_at(sidecar: Sidecar, failpoint: str) -> None:
     """Start a replay that is killed there, and wait until the server has noticed."""
