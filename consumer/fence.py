@@ -89,7 +89,7 @@ async def _take(connection: Connection, slot: str) -> int | None:
         if holder is None or holder.may_write:
             return None
         _log.warning(
-            "a session without rights on walvec's tables holds its lock, which is passed over",
+            "a session without rights holds the lock, and is passed over",
             slot=slot,
             holder=str(holder),
         )
