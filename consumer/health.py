@@ -1,18 +1,20 @@
 """`[http] listen`: /livez, /readyz and /metrics, for probes and Prometheus.
 
-As little of HTTP/1.1 as they need: GET, no bodies, one answer a connection. A request is bounded in size and
-time, connections in number; without authentication, so nothing here may tell what a log line may not.
+GET alone, and one answer a connection. A request is bounded in size and time, connections in number (`web`);
+without authentication, so nothing here may tell what a log line may not.
 It lives as long as the process, across attachments: `supervise` starts it.
 """
 
 import asyncio
 import errno
-import re
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
+from importlib import import_module
 from time import monotonic
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -20,14 +22,16 @@ from consumer.logs import masked
 from consumer.telemetry import Telemetry
 from slots.errors import PreconditionFailed
 
+if TYPE_CHECKING:
+    from consumer.web import Crowd
+
 STALL_LIMIT = 60.0  # seconds that the checkpoint may wait for work in flight before the process is not ready
 TIME_LIMIT = 5.0  # seconds for a connection, from its start to its end
 PORT_INTERVAL = 1.0  # seconds between two tries for a port that somebody has
-MAX_REQUEST = 8_192  # bytes of a request's head
-MAX_CONNECTIONS = 32  # at once; more are closed unanswered
+MAX_CONNECTIONS = 64  # at once; one more ends the oldest
+BACKLOG = 128  # connections that the system takes in before they are looked at
+SHUTDOWN = 0.1  # seconds for an answer that is being given when the process ends
 PLAIN = "text/plain; charset=utf-8"
-
-_REQUEST_LINE = re.compile(rb"([A-Z]+) (/[!-~]*) HTTP/1\.[01]\r\n")
 
 _log = structlog.get_logger(__name__)
 
@@ -52,10 +56,10 @@ def routes(telemetry: Telemetry, stop: asyncio.Event, *, max_lag: float = 0.0) -
 
     def readiness() -> Answer:
         why = "stopping" if stop.is_set() else why_not_ready(telemetry, max_lag)
-        return _plain(HTTPStatus.SERVICE_UNAVAILABLE, why) if why else _plain(HTTPStatus.OK, "ready")
+        return plain(HTTPStatus.SERVICE_UNAVAILABLE, why) if why else plain(HTTPStatus.OK, "ready")
 
     return {
-        "/livez": lambda: _plain(HTTPStatus.OK, "alive"),
+        "/livez": lambda: plain(HTTPStatus.OK, "alive"),
         "/readyz": readiness,
         "/metrics": lambda: Answer(HTTPStatus.OK, exposition.text(), CONTENT_TYPE),
     }
@@ -129,37 +133,39 @@ async def serving(address: tuple[str, int], answers: Routes) -> AsyncIterator[tu
 
     Port 0 takes a free one. Raises PreconditionFailed where the address cannot be had.
     """
-    open_connections: set[asyncio.Task[None]] = set()
+    loop, (host, port) = asyncio.get_running_loop(), address
+    crowd: Crowd | None = None
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None or len(open_connections) >= MAX_CONNECTIONS:
-            writer.transport.abort()
-            return
-        open_connections.add(task)
-        try:
-            await _converse(reader, writer, answers)
-        finally:
-            open_connections.discard(task)
+    def connected() -> asyncio.BaseProtocol:
+        nonlocal crowd
+        crowd = crowd or _crowd(answers)
+        return crowd()
 
-    host, port = address
     try:
-        server = await asyncio.start_server(connected, host, port, limit=MAX_REQUEST)
+        server = await loop.create_server(connected, host, port, backlog=BACKLOG)
     except OSError as error:
         raise PreconditionFailed(
             f"[http] listen: {host}:{port} cannot be listened on ({_reason(error)})",
             hint='set another address; port 0 takes any free one, "" turns the server off',
         ) from error
+    # It takes as long as connecting to the databases does, and goes on beside that.
+    loading = loop.run_in_executor(None, import_module, "consumer.web")
     try:
         host, port = server.sockets[0].getsockname()[:2]
         _log.info("http server listens", host=host, port=port)
         yield host, port
     finally:
         server.close()
-        for task in open_connections:
-            task.cancel()
-        if open_connections:
-            await asyncio.wait(open_connections)
+        await loading
+        if crowd:
+            crowd.cut_all()
+            await crowd.shutdown(SHUTDOWN)
+
+
+def _crowd(answers: Routes) -> "Crowd":
+    from consumer.web import Crowd
+
+    return Crowd(partial(_answer, answers), most=MAX_CONNECTIONS, seconds=TIME_LIMIT)
 
 
 def _reason(error: OSError) -> str:
@@ -168,67 +174,21 @@ def _reason(error: OSError) -> str:
     return known.get(error.errno or 0) or errno.errorcode.get(error.errno or 0) or type(error).__name__
 
 
-async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers: Routes) -> None:
-    """Read one request, answer it, and close; whoever is too slow, or goes away, gets nothing more."""
-    try:
-        async with asyncio.timeout(TIME_LIMIT):
-            head = await _request(reader)
-            if isinstance(head, Answer):
-                writer.write(_encode(head))
-            else:
-                writer.write(_encode(_answer(head, answers), with_body=not head.startswith(b"HEAD ")))
-            await writer.drain()
-            writer.close()
-            await writer.wait_closed()
-    except (TimeoutError, OSError, asyncio.IncompleteReadError):
-        pass
-    finally:
-        if not writer.is_closing() or writer.transport.get_write_buffer_size():
-            writer.transport.abort()
-
-
-async def _request(reader: asyncio.StreamReader) -> bytes | Answer:
-    """Return a request's head, or what to answer to one that is too long."""
-    try:
-        return await reader.readuntil(b"\r\n\r\n")
-    except asyncio.LimitOverrunError:
-        with suppress(asyncio.IncompleteReadError):  # closing on what is unread would reset the connection
-            await reader.readexactly(MAX_REQUEST)
-        return _plain(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request is too long")
-
-
-def _answer(head: bytes, answers: Routes) -> Answer:
+def _answer(answers: Routes, method: str, target: str) -> Answer:
     """Answer a request by its first line."""
-    line = _REQUEST_LINE.match(head)
-    if line is None:
-        return _plain(HTTPStatus.BAD_REQUEST, "no request of HTTP/1")
-    method, target = line.groups()
-    path = target.decode("ascii").partition("?")[0]
+    path = target.partition("?")[0]
     answer = answers.get(path)
     if answer is None:
-        return _plain(HTTPStatus.NOT_FOUND, f"there is {', '.join(answers)}")
-    if method != b"GET":
-        return _plain(HTTPStatus.METHOD_NOT_ALLOWED, "GET only")
+        return plain(HTTPStatus.NOT_FOUND, f"there is {', '.join(answers)}")
+    if method != "GET":
+        return plain(HTTPStatus.METHOD_NOT_ALLOWED, "GET only")
     try:
         return answer()
     except Exception as error:
         _log.warning("http request failed", path=path, what=type(error).__name__)
-        return _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "failed")
+        return plain(HTTPStatus.INTERNAL_SERVER_ERROR, "failed")
 
 
-def _plain(status: HTTPStatus, line: str) -> Answer:
+def plain(status: HTTPStatus, line: str) -> Answer:
+    """Return an answer of one line."""
     return Answer(status, f"{line}\n".encode())
-
-
-def _encode(answer: Answer, *, with_body: bool = True) -> bytes:
-    lines = [
-        f"HTTP/1.1 {answer.status.value} {answer.status.phrase}",
-        f"Content-Type: {answer.content_type}",
-        f"Content-Length: {len(answer.body)}",
-        "Cache-Control: no-store",
-        "Connection: close",
-    ]
-    if answer.status is HTTPStatus.METHOD_NOT_ALLOWED:
-        lines.append("Allow: GET")
-    head = "\r\n".join(lines).encode() + b"\r\n\r\n"
-    return head + answer.body if with_body else head
