@@ -18,7 +18,7 @@ from consumer import metadata
 from consumer.admission import Vectorizers, admit_vectorizers
 from consumer.bind import Binding
 from consumer.config import Config
-from consumer.continuity import Server, look_at_server, require_continuity
+from consumer.continuity import Server, look_at_server, require_continuity, require_one_server
 from consumer.database import Connection, connect_source, connect_target, conninfo
 from consumer.fence import OwnSessions
 from consumer.metadata import Checkpoint
@@ -98,6 +98,9 @@ async def attach(
         backfill = open_beside(connect_target, "backfill")
         connecting = opening.create_task(_connect_stream(config, stack))
         catalog = await _open(stack, connect_source, config, "catalog")
+        await require_one_server("target", (writer, await lookups, await backfill))
+        stream, changes_lost = await connecting
+        await require_one_server("source", (catalog, await images, await rows, stream.session))
         await require_to_run(config, catalog, writer)
         server = await look_at_server(catalog)
         checkpoint, slot = await _checkpoint(config, writer, catalog, server)
@@ -108,7 +111,6 @@ async def attach(
         vectorizers = await admit_vectorizers(config, plugin, writer, catalog, starting=starting)
         for table in vectorizers.tables.values():
             await table.create_staging(writer)
-    stream, changes_lost = connecting.result()
     name, publication = config.source.slot, config.source.publication
     tables = streamed_tables(vectorizers.bindings.values())
     try:

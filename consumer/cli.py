@@ -294,6 +294,10 @@ def resync(
         bool, typer.Option("--compare/--no-compare", help="Compare now, or leave it to the next walvec run.")
     ] = True,
     timeout: Timeout = 60.0,
+    from_old_primary: Annotated[
+        bool,
+        typer.Option("--from-old-primary", help="Follow an old primary that came back after a failover."),
+    ] = False,
     yes: Yes = False,
     config: ConfigPath = None,
 ) -> None:
@@ -304,7 +308,15 @@ def resync(
     """
     from consumer.commands import resync
 
-    done(resync.resync(settings(config, following=True), time_limit=timeout, compare=compare, sure=yes))
+    done(
+        resync.resync(
+            settings(config, following=True),
+            time_limit=timeout,
+            compare=compare,
+            sure=yes,
+            from_old_primary=from_old_primary,
+        )
+    )
 
 
 @app.command(

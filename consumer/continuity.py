@@ -14,7 +14,7 @@ from consumer.database import Connection
 from consumer.metadata import Checkpoint
 from consumer.sections import Source
 from consumer.visibility import Snapshot
-from slots.errors import SlotLost
+from slots.errors import ConnectionLost, SlotLost
 from slots.lsn import Lsn
 from slots.manage import Slot
 from slots.plugin import PLUGINS
@@ -43,6 +43,22 @@ async def look_at_server(connection: Connection) -> Server:
     return Server(system_identifier, timeline, Lsn.parse(position))
 
 
+async def require_one_server(side: str, connections: Iterable[Connection]) -> None:
+    """Raise ConnectionLost where a side's sessions are not all on one server, and on one history of it.
+
+    While a failover is under way, a name or a list of hosts may lead to the old primary and to the new one.
+    """
+    found = set()
+    for connection in connections:
+        cursor = await connection.execute(_QUERIES["server"])
+        found.add(await cursor.fetchone())
+    if len(found) > 1:
+        raise ConnectionLost(
+            f"sessions of the {side} have reached different servers, as during a failover",
+            hint=f"trying again; if it stays so, let the {side} DSN lead to one primary only",
+        )
+
+
 async def read_horizon(connection: Connection) -> Lsn:
     """Return the source's WAL insert position: what is visible by now ends at or before it."""
     cursor = await connection.execute(_QUERIES["horizon"])
@@ -55,6 +71,23 @@ async def read_next_xid(connection: Connection) -> int:
     cursor = await connection.execute(_QUERIES["open_transactions"])
     ((snapshot, xids),) = await cursor.fetchall()
     return Snapshot.parse(snapshot).past(xids)
+
+
+def is_old_primary(checkpoint: Checkpoint, server: Server) -> bool:
+    """Whether a server is on an earlier history than the checkpoint: it was left behind by a failover."""
+    same = checkpoint.system_identifier == server.system_identifier
+    return same and server.timeline < checkpoint.timeline
+
+
+def require_present_primary(name: str, checkpoint: Checkpoint, server: Server) -> None:
+    """Raise SlotLost where the source is on an earlier history than what is embedded."""
+    if is_old_primary(checkpoint, server):
+        raise SlotLost(
+            f"the source is on timeline {server.timeline}, older than the {checkpoint.timeline} of slot "
+            f'"{name}": it is an old primary that came back after a failover, or a backup of one',
+            hint="let [source] dsn lead to the present primary; if this one is to be followed all the same, "
+            "and the target set back to what it holds: walvec resync --from-old-primary",
+        )
 
 
 def find_copy(slots: Iterable[Slot], source: Source, database: str, lsn: Lsn) -> Slot | None:
@@ -84,6 +117,7 @@ def require_same_history(name: str, checkpoint: Checkpoint, server: Server) -> N
     """Raise SlotLost where the source is not the server, or not in the state, that the checkpoint is of."""
     if checkpoint.system_identifier != server.system_identifier:
         raise SlotLost(f'the checkpoint of slot "{name}" is of another server than the source', hint=_RESYNC)
+    require_present_primary(name, checkpoint, server)
     if checkpoint.timeline != server.timeline:
         raise SlotLost(
             f'the checkpoint of slot "{name}" is of timeline {checkpoint.timeline}, the source is on '

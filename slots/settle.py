@@ -98,14 +98,24 @@ async def open_session(
 
 
 def startup(conninfo: str, settings: Mapping[str, str]) -> str:
-    """Complete a connection string with the settings that every session begins with, over its own."""
+    """Complete a connection string with the settings that every session begins with, over its own.
+
+    Only a primary will do. libpq asks each host in turn, the walsender's too, and refuses a hot standby: it
+    has none of the slots, and is behind. `read-write` would refuse the source's read-only sessions.
+    """
     given = conninfo_to_dict(conninfo)
     options = [str(given.get("options") or os.environ.get("PGOPTIONS", ""))]
     options += [
         f"-c {name}={_escaped(value)}" for name, value in _pinned(settings).items() if name not in _SET_LATER
     ]
     return make_conninfo(
-        "", **{**given, "options": " ".join(filter(None, options)), "client_encoding": "UTF8"}
+        "",
+        **{
+            **given,
+            "options": " ".join(filter(None, options)),
+            "client_encoding": "UTF8",
+            "target_session_attrs": "primary",
+        },
     )
 
 

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import psycopg
 from psycopg import sql
@@ -74,6 +74,11 @@ class ReplicationStream:
     def backend_pid(self) -> int:
         """The server process that sends it."""
         return self._walsender.backend_pid
+
+    @property
+    def session(self) -> psycopg.AsyncConnection[Any]:
+        """The session, for statements before the stream starts."""
+        return self._walsender.session
 
     async def start(
         self, slot: str, plugin: Plugin, publication: str, tables: Sequence[StreamedTable]

@@ -94,6 +94,11 @@ class Walsender:
         """The server process of this session."""
         return self._pgconn.backend_pid
 
+    @property
+    def session(self) -> psycopg.AsyncConnection[Any]:
+        """The session as psycopg knows it, for simple statements until a copy begins."""
+        return self._conn
+
     async def copy(self, command: bytes) -> None:
         """Run a command that begins a copy in both directions.
 

@@ -393,8 +393,8 @@ SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_curr
 SELECT end_lsn::text AS lsn FROM pg_replication_slot_advance(%(name)s, %(lsn)s::pg_lsn)
 
 -- name: copy_slot
--- The copy confirms what the original does at this moment.
-SELECT lsn::text FROM pg_copy_logical_replication_slot(%(source)s, %(name)s)
+-- The copy confirms what the original does at this moment, and stays, also where that one is temporary.
+SELECT lsn::text FROM pg_copy_logical_replication_slot(%(source)s, %(name)s, false)
 
 -- name: count_messages
 -- Decodes all of it, and stops after the transaction that ends past the place.

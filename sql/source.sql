@@ -138,6 +138,11 @@ SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text, ARRAY(
         AND l.granted
 )
 
+-- name: server
+-- Which server this primary is, and on which timeline it writes.
+SELECT system_identifier, pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)
+FROM pg_catalog.pg_control_system()
+
 -- name: horizon
 -- Where the next WAL record will begin: whatever is visible by now ends at or before it.
 SELECT (

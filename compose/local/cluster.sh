@@ -2,6 +2,7 @@
 # Private PostgreSQL clusters under .local/clusters, for the tests and the demo. Usage: cluster.sh COMMAND [NAME] …
 #
 #   up NAME [SETTING=VALUE …]   make it if need be (with these settings), start it, wait until it answers
+#   standby NAME OF             make it a streaming hot standby of the cluster OF, and start it
 #   down NAME [MODE]            stop it: fast (the default), smart or immediate
 #   dsn NAME                    its superuser's connection string, the quickest way in
 #   env NAME                    PG* variables for any client of this machine (TCP, with the password), for eval
@@ -50,6 +51,16 @@ up() {
     running || start 9>&-
 }
 
+standby() {
+    declare -F make_standby >/dev/null || die "clusters in containers have no standbys"
+    lock "$name"
+    drop
+    mkdir -p "$cluster"
+    make_standby "$clusters/$1"
+    touch "$cluster/made"
+    start 9>&-
+}
+
 down() {
     ! running || stop "${1:-fast}"
 }
@@ -65,6 +76,7 @@ need_cluster() { [[ -e $cluster/made ]] || die "there is no cluster $name: run c
 
 case $command in
     up) up "${@:3}" ;;
+    standby) standby "${3:?of which cluster}" ;;
     down) down "${3:-}" ;;
     dsn)
         need_cluster

@@ -58,6 +58,23 @@ make_cluster() {
     fi
 }
 
+# make_standby PRIMARY: copy the cluster in that directory while it runs; the copy follows it, on a port of its own.
+make_standby() {
+    find_owner
+    local socket port
+    socket=$(mktemp -d /tmp/walvec.XXXXXX)
+    printf '%s' "$socket" >"$cluster/socket"
+    cp "$1/password" "$cluster/password"
+    [[ -z $owner ]] || chown "$owner" "$cluster" "$cluster/password"
+    own_socket
+    port=$(sed -n 's/^port = //p' "$1/data/postgresql.conf")
+    "${as_owner[@]}" "$bin/pg_basebackup" --pgdata="$data" --host="$(<"$1/socket")" --port="$port" --username=postgres \
+        --write-recovery-conf --wal-method=stream --checkpoint=fast --no-sync >"$cluster/basebackup.log" 2>&1 ||
+        die "pg_basebackup fails: see $cluster/basebackup.log"
+    "${as_owner[@]}" sed -i "s/^port = .*/port = $(free_port)/; s|^unix_socket_directories = .*|unix_socket_directories = '$socket'|" \
+        "$data/postgresql.conf"
+}
+
 # Make the socket's directory, again if /tmp was emptied meanwhile.
 own_socket() {
     local socket

@@ -4,8 +4,9 @@ Between the old slot and the new one changes were missed, nobody can say which. 
 every key of the targets is looked up, as in a backfill: only what differs is embedded, what is gone is
 removed.
 
-The old checkpoint goes first. From then on a crash leaves a slot without a checkpoint, or none at all: `run`
-refuses both, and `resync` or `setup` begins again.
+Nothing is given up before the new slot is there. It is made as a temporary one, which goes with the session,
+and copied to the slot's name last of all: a crash before the old slot is dropped leaves everything as it was,
+and after it no slot, which `run` refuses and `resync` begins again with.
 """
 
 from contextlib import AsyncExitStack
@@ -16,7 +17,7 @@ from consumer import metadata
 from consumer.commands import setup
 from consumer.commands.output import byte_size, confirm, say
 from consumer.config import Config, TableName
-from consumer.continuity import look_at_server
+from consumer.continuity import look_at_server, require_one_server, require_present_primary
 from consumer.database import Connection, connect_source, connect_source_for_changes, connect_target
 from consumer.failpoint import failpoint
 from consumer.fence import fenced, only_command
@@ -26,6 +27,7 @@ from consumer.ownership import require_own_schema
 from consumer.preconditions import survey
 from consumer.supervise import supervise
 from slots import manage
+from slots.choice import choose_plugin
 from slots.errors import PreconditionFailed, SlotActive
 from slots.manage import Slot
 from slots.plugin import PLUGINS
@@ -35,11 +37,15 @@ from slots.relation import Relation, describe
 from slots.settle import require_utf8
 
 
-async def resync(config: Config, *, time_limit: float, compare: bool, sure: bool) -> None:
+async def resync(
+    config: Config, *, time_limit: float, compare: bool, sure: bool, from_old_primary: bool = False
+) -> None:
     """Make a new slot and compare all; without `compare` leave that to the next `walvec run`.
 
     Waits for open write transactions up to `time_limit` seconds. Safe to repeat, after a crash too.
-    Raises SlotActive while another process follows the slot, PreconditionFailed, ConfigInvalid.
+    `from_old_primary`: follow a source on an earlier timeline than what is embedded, all the same.
+    Raises SlotActive while another process follows the slot, SlotLost for an old primary, PreconditionFailed,
+    ConfigInvalid.
     """
     async with (
         await connect_target(config, role="resync") as target,
@@ -54,10 +60,11 @@ async def resync(config: Config, *, time_limit: float, compare: bool, sure: bool
             await connect_source(config, role="resync") as catalog,
         ):
             slot = await _own_slot(config, source)
+            await require_one_server("source", (source, catalog))
+            await _look_at_history(config, source, target, from_old_primary=from_old_primary)
             require(await survey(config, catalog, target, replaces_slot=True))
             relations = [await describe(catalog, *vectorizer.table) for vectorizer in config.vectorizers]
             confirm(await _loss(config, source, slot, relations), sure=sure)
-            await _tell_of_another_server(config, source, target)
             async with AsyncExitStack() as undo:
                 site = setup.Site(config, source, target, undo)
                 await setup.publish(site, relations)
@@ -111,30 +118,48 @@ async def _estimate(source: Connection, relation: Relation) -> int:
     return int(rows)
 
 
-async def _tell_of_another_server(config: Config, source: Connection, target: Connection) -> None:
-    """The server before may still run, and then its slot keeps WAL for nobody."""
-    checkpoint = await metadata.load_checkpoint(target, config.source.slot)
+async def _look_at_history(
+    config: Config, source: Connection, target: Connection, *, from_old_primary: bool
+) -> None:
+    """Refuse an old primary, and say where the source is another server.
+
+    The server before may still run, and then its slot keeps WAL for nobody.
+    """
+    name = config.source.slot
+    checkpoint = await metadata.load_checkpoint(target, name)
+    if checkpoint is None:
+        return
     server = await look_at_server(source)
-    if checkpoint and checkpoint.system_identifier != server.system_identifier:
+    if not from_old_primary:
+        require_present_primary(name, checkpoint, server)
+    if checkpoint.system_identifier != server.system_identifier:
         say(
-            f"the source is another server than before; if that one still runs, drop slot "
-            f"{config.source.slot} there: it keeps WAL back"
+            f"the source is another server than before; if that one still runs, drop slot {name} there: "
+            "it keeps WAL back"
         )
 
 
 async def _begin_anew(site: setup.Site, slot: Slot | None, time_limit: float) -> None:
-    """Put a new slot and its checkpoint in the place of what there is."""
+    """Put a new slot and its checkpoint in the place of what there is.
+
+    The new checkpoint comes before its slot: under an old one, a source that went back in time could pass
+    over what lies between.
+    """
     name = site.slot
-    await metadata.delete_checkpoint(site.target, name)
-    failpoint("resync-checkpoint")
+    trial = f"walvec_resync_{site.source.info.backend_pid}"
+    plugin = await choose_plugin(site.source, site.config.source.plugin)
+    beginning = await manage.create(site.source, trial, plugin.name, time_limit=time_limit, temporary=True)
+    failpoint("resync-slot")
     if slot is not None:
         await manage.drop(site.source, name)
         say(f"dropped slot {name}")
     failpoint("resync-drop")
-    beginning = await setup.make_slot(site, time_limit)
-    failpoint("resync-slot")
     await setup.begin(site, beginning)
     failpoint("resync-begin")
+    await setup.copy_slot(site, trial)
+    say(f"slot {name} uses the output plugin {plugin.name}")
+    failpoint("resync-copy")
+    await manage.drop(site.source, trial)
     say(f"slot {name} begins at {beginning}")
 
 

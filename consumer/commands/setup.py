@@ -157,7 +157,7 @@ async def _create_slot(site: Site, time_limit: float) -> None:
         return
     slot = await manage.inspect(site.source, site.slot)
     if slot is None:
-        beginning = await make_slot(site, time_limit)
+        beginning = await _make_slot(site, time_limit)
     else:
         # A crash came between the slot and its checkpoint.
         require_own_slot(slot, await load_ledger(site.target))
@@ -167,7 +167,7 @@ async def _create_slot(site: Site, time_limit: float) -> None:
     await begin(site, beginning)
 
 
-async def make_slot(site: Site, time_limit: float) -> Lsn:
+async def _make_slot(site: Site, time_limit: float) -> Lsn:
     """Make the slot; return where its stream begins."""
     name = site.slot
     plugin = await choose_plugin(site.source, site.config.source.plugin)
@@ -180,6 +180,18 @@ async def make_slot(site: Site, time_limit: float) -> Lsn:
     )
     say(f"slot {name} uses the output plugin {plugin.name}")
     return beginning
+
+
+async def copy_slot(site: Site, original: str) -> None:
+    """Make the slot as a copy of another one, which it begins where that one does."""
+    name = site.slot
+    await _make(
+        site,
+        "slot",
+        name,
+        lambda: manage.copy(site.source, original, name),
+        lambda: manage.drop(site.source, name),
+    )
 
 
 async def _make(

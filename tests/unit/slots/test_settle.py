@@ -31,6 +31,14 @@ def test_text_is_utf_8_whatever_the_connection_string_says() -> None:
     assert conninfo_to_dict(startup("client_encoding=latin1", {}))["client_encoding"] == "UTF8"
 
 
+@pytest.mark.parametrize("words", ["", "target_session_attrs=any", "target_session_attrs=read-write"])
+def test_only_a_primary_will_do(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connection string and environment do not count: `read-write` would refuse read-only sessions."""
+    monkeypatch.setenv("PGTARGETSESSIONATTRS", "prefer-standby")
+    found = conninfo_to_dict(startup(f"host=a,b {words}", {}))
+    assert found["target_session_attrs"] == "primary"
+
+
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
 def test_a_value_cannot_end_its_option(value: str) -> None:
     """White space and backslashes are escaped as pg_split_opts() reads them."""

@@ -8,10 +8,12 @@ import pytest
 
 from consumer.commands import resync
 from consumer.errors import UsageInvalid
+from slots import manage
 from slots.errors import PreconditionFailed, SlotActive, SlotBlocked, SlotLost
-from tests.fix_walvec import Sidecar
+from slots.lsn import Lsn
+from tests.fix_walvec import Sidecar, until
 
-FAILPOINTS = ["resync-checkpoint", "resync-drop", "resync-slot", "resync-begin", "backfill-read"]
+FAILPOINTS = ["resync-slot", "resync-drop", "resync-begin", "resync-copy", "backfill-read"]
 
 
 @pytest.fixture
@@ -142,9 +144,9 @@ def test_killed_anywhere_it_can_be_repeated(blog: Sidecar, failpoint: str) -> No
     assert blog.actual() == blog.expected()
 
 
-@pytest.mark.parametrize("failpoint", FAILPOINTS)
+@pytest.mark.parametrize("failpoint", FAILPOINTS[1:])
 def test_killed_anywhere_nothing_is_passed_over(blog: Sidecar, failpoint: str) -> None:
-    """`run` refuses what was left half done, or completes it; `setup` and `run` complete it too.
+    """`run` refuses what was left half done, or completes it; `resync` completes it too.
 
     The source was restored to an earlier state, so that the WAL passes the old checkpoint again.
     """
@@ -153,9 +155,58 @@ def test_killed_anywhere_nothing_is_passed_over(blog: Sidecar, failpoint: str) -
     change_everything(blog)
     blog.source.execute("SELECT pg_logical_emit_message(false, '', repeat('x', 2000000))")
     if blog.start("run", "--once").wait():
-        blog.setup()
-        blog.once()
+        mend(blog)
     assert blog.actual() == blog.expected()
+
+
+def test_killed_before_anything_is_given_up_nothing_has_changed(blog: Sidecar) -> None:
+    """The slot made on trial goes with the session; the old one and its checkpoint are as they were."""
+    before = kept(blog)
+    change_everything(blog)
+    process = blog.start("resync", "--yes", env={"WALVEC_FAILPOINT": "resync-slot"})
+    assert process.wait() == -9
+    until(lambda: kept(blog) == before, "the slot and the checkpoint of before, and no other slot")
+    blog.once()
+    assert blog.actual() == blog.expected()
+
+
+@pytest.mark.parametrize("harm", ["a transaction in the way", "no slot free"])
+def test_what_cannot_be_made_costs_nothing(
+    blog: Sidecar, database: str, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    """Where no new slot can be made, the old one and its checkpoint are still there, and good."""
+    before = kept(blog)
+    with psycopg.connect(database) as application:
+        if harm == "no slot free":
+            monkeypatch.setattr(manage, "create", _no_slot_free)
+        else:
+            application.execute("INSERT INTO blog VALUES (7, 'seven')")
+        assert isinstance(blog.refusal(lambda: mend(blog, time_limit=1)), PreconditionFailed)
+        assert kept(blog) == before
+    blog.once()
+    assert blog.actual() == blog.expected()
+
+
+async def _no_slot_free(*_: object, **__: object) -> Lsn:
+    raise PreconditionFailed("all replication slots are in use")
+
+
+def test_no_slot_on_trial_stays(blog: Sidecar) -> None:
+    """After a resync there is the one slot, and it is no temporary one."""
+    mend(blog)
+    query = "SELECT slot_name, temporary FROM pg_replication_slots WHERE database = current_database()"
+    assert blog.source.execute(query).fetchall() == [(blog.slot, False)]
+
+
+def kept(blog: Sidecar) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
+    """The database's slots, and the checkpoint."""
+    slots = (
+        "SELECT slot_name, confirmed_flush_lsn FROM pg_replication_slots WHERE database = current_database()"
+    )
+    return (
+        blog.source.execute(slots).fetchall(),
+        blog.target.execute("SELECT slot, lsn, timeline FROM walvec.checkpoint").fetchall(),
+    )
 
 
 def test_refused_while_another_process_follows(blog: Sidecar) -> None:
