@@ -16,7 +16,7 @@ from consumer.bind import Binding, bind
 from consumer.config import Config, Vectorizer, fingerprint
 from consumer.continuity import read_horizon, read_next_xid
 from consumer.database import Connection
-from consumer.errors import ConfigInvalid
+from consumer.errors import ConfigInvalid, Unreadable
 from consumer.metadata import VectorizerState
 from consumer.ownership import load_ledger, require_own_table, require_vectorizer
 from consumer.target import TargetTable
@@ -44,7 +44,8 @@ async def admit_vectorizers(
     """Bind the configured vectorizers, and begin a new epoch for each whose table is not as it was.
 
     One that cannot follow its table is refused when the process starts, and paused, with the reason, when
-    that comes about later: its vectors stay as they are, and the others go on.
+    that comes about later: its vectors stay as they are, and the others go on. One whose rows cannot be read
+    for want of a right is always paused: their owner decides that, and may at any time.
 
     Raises PreconditionFailed, ConfigInvalid.
     """
@@ -60,7 +61,7 @@ async def admit_vectorizers(
             await require_own_table(writer, ledger, vectorizer.target)
             binding, table = await find(config, vectorizer, plugin, catalog, writer)
         except (PreconditionFailed, ConfigInvalid) as error:
-            if starting and not state.paused:
+            if starting and not state.paused and not isinstance(error, Unreadable):
                 raise
             await metadata.pause(writer, name, str(error))
             admitted.paused.append(name)

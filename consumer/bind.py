@@ -16,6 +16,7 @@ from consumer.config import Vectorizer
 from consumer.database import Connection
 from consumer.expressions import called_functions, require_fit
 from consumer.plan import RowShape
+from consumer.readable import require_rights
 from slots.changes import StreamedColumn, StreamedTable, Text
 from slots.errors import PreconditionFailed
 from slots.publication import Published, published
@@ -127,12 +128,16 @@ async def bind(connection: Connection, vectorizer: Vectorizer, publication: str)
 
     All of it is read from one snapshot: a table that is replaced in between is seen as it was, or as it is.
 
-    Raises PreconditionFailed where table, replica identity or publication do not allow it, ConfigInvalid
-    where an expression is not valid, or not a function of the row.
+    Raises PreconditionFailed where table, replica identity or publication do not allow it, Unreadable where
+    the rows cannot be read, ConfigInvalid where an expression is not valid, or not a function of the row.
     """
     async with connection.transaction():
         relation = await describe(connection, *vectorizer.table)
         listing = await published(connection, publication, relation)
+        async with connection.transaction(force_rollback=True):
+            await resolve_expressions(connection, local=True)
+            try_it = source_query(Binding(vectorizer, relation, listing, ()), "try_to_read")
+            await require_rights(connection, vectorizer, relation, try_it)
         return await bind_to(connection, vectorizer, relation, listing)
 
 

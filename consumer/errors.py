@@ -15,7 +15,7 @@
 The number is the process's exit code when the error ends it.
 """
 
-from slots.errors import WalvecError
+from slots.errors import PreconditionFailed, WalvecError
 
 __all__ = [
     "CatalogChanged",
@@ -25,6 +25,7 @@ __all__ = [
     "Interrupted",
     "LaneBehind",
     "TooManyDeadLetters",
+    "Unreadable",
     "UsageInvalid",
     "WalvecError",
 ]
@@ -94,3 +95,7 @@ class TooManyDeadLetters(WalvecError):
 
 class CatalogChanged(WalvecError):
     """A table, a publication or what a vectorizer makes of them has changed since it was bound."""
+
+
+class Unreadable(PreconditionFailed):
+    """The owner of a table lets walvec's role not read its rows, or not all of them; he may again."""

@@ -26,6 +26,7 @@ from consumer.actions import Key
 from consumer.bind import Binding, resolve_expressions, source_query
 from consumer.database import Connection
 from consumer.errors import EvaluationFailed
+from consumer.readable import noticing_rights
 from consumer.visibility import Snapshot, Unseen
 from slots.manage import open_writers
 from slots.queries import load
@@ -163,9 +164,12 @@ class Source:
         """Return the keys that follow `key` in key order, without looking at their rows."""
         name = "keys_from_start" if key is None else "keys_after"
         query = self._statement(binding, name)
-        async with self._lock:
-            cursor = await self._connection.execute(query, {**key_sql.parameter(key or ()), "limit": rows})
-            return await cursor.fetchall()
+        with noticing_rights(binding.name):
+            async with self._lock:
+                cursor = await self._connection.execute(
+                    query, {**key_sql.parameter(key or ()), "limit": rows}
+                )
+                return await cursor.fetchall()
 
     async def estimate(self, binding: Binding) -> int:
         """Return about how many rows the table has."""
@@ -300,8 +304,11 @@ def _evaluating(binding: Binding) -> Iterator[None]:
     row.
     """
     try:
-        yield
+        with noticing_rights(binding.name):
+            yield
     except psycopg.DatabaseError as error:
-        if (error.sqlstate or "")[:2] not in _ROW_FAILURES:
+        # A right that is missing in a function depends on the row.
+        is_of_row = (error.sqlstate or "")[:2] in _ROW_FAILURES
+        if not is_of_row and not isinstance(error, psycopg.errors.InsufficientPrivilege):
             raise
         raise EvaluationFailed(binding.name, error.sqlstate or "", type(error).__name__) from None

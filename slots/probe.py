@@ -29,6 +29,7 @@ from slots.publication import (
 from slots.refusal import DEFAULT_LIBRARIES, allow_libraries, grant_replication
 from slots.relation import Relation, describe, quoted
 from slots.settle import require_readable
+from slots.rights import hindrance
 
 Level = Literal["ok", "warning", "failed"]
 
@@ -91,7 +92,7 @@ async def probe(
         _slot(slot, known, plugin, state),
     ]
     relations: list[Relation] = []
-    async for finding, relation in _tables(conn, tables, state["role"]):
+    async for finding, relation in _tables(conn, tables):
         findings.append(finding)
         relations += [relation] if relation else []
     existing = await find(conn, publication)
@@ -230,7 +231,7 @@ def _slot(name: str, slot: manage.Slot | None, setting: PluginSetting, state: Di
 
 
 async def _tables(
-    conn: psycopg.AsyncConnection[Any], tables: Sequence[tuple[str, str]], role: str
+    conn: psycopg.AsyncConnection[Any], tables: Sequence[tuple[str, str]]
 ) -> AsyncIterator[tuple[Finding, Relation | None]]:
     for schema, name in tables:
         subject = f"table {quoted(schema, name)}"
@@ -241,25 +242,8 @@ async def _tables(
             continue
         detail = f"rows are identified by {', '.join(relation.key)}"
         yield Finding(subject, "ok", detail), relation
-        if (finding := await _readable(conn, relation, role)) is not None:
-            yield finding, None
-
-
-async def _readable(conn: psycopg.AsyncConnection[Any], relation: Relation, role: str) -> Finding | None:
-    """Say what keeps this role from reading what the stream will bring; None if nothing does."""
-    async with conn.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(QUERIES["read_rights"], {"oid": relation.oid})
-        rights = await cursor.fetchone() or {}
-    subject = f"rows of {quoted(relation.schema, relation.name)}"
-    grantee = sql.Identifier(role)
-    if not rights.get("may_select"):
-        table = sql.Identifier(relation.schema, relation.name)
-        remedy = statement("grant_read", schema=sql.Identifier(relation.schema), table=table, role=grantee)
-        return Finding(subject, "failed", f"{role} may not read them", remedy)
-    if rights["row_security"]:
-        remedy = statement("see_all_rows", role=grantee)
-        return Finding(subject, "warning", f"row security hides some from {role}", remedy)
-    return None
+        if hindered := await hindrance(conn, relation):
+            yield Finding(f"rows of {quoted(schema, name)}", "failed", *hindered), None
 
 
 async def _new_publication(

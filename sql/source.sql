@@ -90,6 +90,10 @@ SELECT {key} FROM {only} {table} AS {alias}
 WHERE {follows}
 ORDER BY {key_order} LIMIT %(limit)s
 
+-- name: try_to_read
+-- Reads nothing, and asks for every right that a read does.
+EXPLAIN SELECT {key}, {embed} FROM {only} {table} AS {alias}
+
 -- name: rows_by_key
 -- A row's own key and text for each key, in the order given: NULL where there is no row, or no text to embed. The row's
 -- key is equal to the one that was asked for, and may be spelled differently. A subquery a key keeps the expressions'
