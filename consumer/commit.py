@@ -20,6 +20,7 @@ from consumer.route import Router
 from consumer.stall import Stall, WaitsFor
 from consumer.target import TargetTable
 from consumer.visibility import Unseen
+from consumer.waiting import held_up
 from consumer.write import Batch, Position, Writer
 from slots.ack import Ledger
 from slots.lsn import Lsn
@@ -113,6 +114,8 @@ class Committer:
             await self._write_what_is_taken(name, batch, position)
         except psycopg.Error as error:
             self.write_failure = f"{type(error).__name__} (SQLSTATE {error.sqlstate})"
+            if isinstance(error, psycopg.errors.LockNotAvailable) and (reason := held_up.lately()):
+                self.write_failure += f": {reason}"
             raise
         self.write_failure = None
 

@@ -42,8 +42,6 @@ class Holder:
     began: str | None  # process ids come back, after a restart above all
     role: str | None
     application: str | None
-    waits_for: str | None  # "type: event", while a statement of its own waits
-    seconds: float | None  # since when the statement runs
     may_write: bool = True  # whether its role may write walvec's tables; True where that cannot be seen
 
     def __str__(self) -> str:

@@ -20,6 +20,7 @@ import structlog
 
 from consumer.logs import masked
 from consumer.telemetry import Telemetry
+from consumer.waiting import held_up
 from slots.errors import PreconditionFailed
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def why_not_ready(telemetry: Telemetry, max_lag: float = 0.0) -> str | None:
 
     `max_lag`: seconds that the oldest commit which is not embedded may have waited; 0.0: any.
     """
+    if reason := held_up.reason():
+        return reason
     if telemetry.vitals is None:
         return " ".join(masked(telemetry.why_detached).split())
     vitals = telemetry.vitals()

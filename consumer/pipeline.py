@@ -33,6 +33,7 @@ from consumer.prepare import Preparer
 from consumer.route import NEVER, Router
 from consumer.standing import LastLook, Standing, Vitals
 from consumer.visibility import Unseen
+from consumer.waiting import held_up
 from consumer.watch import Watch
 from consumer.write import Writer
 from slots.ack import Ledger
@@ -281,6 +282,8 @@ class Pipeline:
 
     def _waits_for(self, seconds: float = 0.0) -> str | None:
         """Say what has kept work in flight from getting done for so long; None where nothing is known to."""
+        if reason := held_up.reason():
+            return reason
         if failure := self._committer.write_failure:
             return f"the target does not take what is written: {failure}"
         failing = self._dispatcher.failure

@@ -219,11 +219,9 @@ SELECT pg_try_advisory_lock(%(key)s::bigint)
 SELECT pg_advisory_unlock(%(key)s::bigint)
 
 -- name: lock_holder
--- The session that holds a lock, and what its statement waits for and since when, as far as this role may see that;
--- and whether its role may write what the lock is about.
+-- The session that holds a lock, as far as this role may see that, and whether its role may write what the lock is
+-- about.
 SELECT l.pid, a.backend_start::text AS began, r.rolname::text AS role, nullif(a.application_name, '') AS application,
-    CASE WHEN a.state = 'active' THEN a.wait_event_type || ': ' || a.wait_event END AS waits_for,
-    CASE WHEN a.state = 'active' THEN extract(epoch FROM clock_timestamp() - a.query_start)::float8 END AS seconds,
     coalesce(CASE WHEN to_regclass('walvec.checkpoint') IS NULL
         THEN has_database_privilege(a.usesysid, current_database(), 'CREATE')
         ELSE has_table_privilege(a.usesysid, to_regclass('walvec.checkpoint'), 'UPDATE')

@@ -22,9 +22,22 @@ SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('sync
 -- When a session began: its process id alone may be another's after a restart. No row: it is gone.
 SELECT backend_start::text FROM pg_stat_activity WHERE pid = %(pid)s
 
--- name: is_at_work
--- Whether a session is working on a statement, as the server sees it. No row: it is gone.
-SELECT state = 'active' FROM pg_stat_activity WHERE pid = %(pid)s
+-- name: waits_for
+-- Whether a session is working on a statement, as the server sees it, since when, what that waits for, and who holds
+-- the lock if it is one. No row: the session is gone.
+SELECT
+    a.state = 'active' AS at_work,
+    a.wait_event_type || ': ' || a.wait_event AS event,
+    CASE WHEN a.wait_event_type = 'Lock' THEN ARRAY(
+        SELECT concat(
+            CASE WHEN holder = 0 THEN 'a prepared transaction' ELSE 'session ' || holder END,
+            ' (role ' || h.usename || coalesce(', application ' || nullif(h.application_name, ''), '') || ')'
+        )
+        FROM unnest(pg_blocking_pids(a.pid)) AS holder
+        LEFT JOIN pg_stat_activity AS h ON h.pid = holder
+    ) END AS holders,
+    extract(epoch FROM clock_timestamp() - a.query_start)::float8 AS seconds
+FROM pg_stat_activity AS a WHERE a.pid = %(pid)s
 
 -- name: vector_type
 -- pgvector's type `vector`, and the schema that the extension is in. No row: there is no such extension.

@@ -13,10 +13,10 @@ from psycopg.rows import dict_row
 from consumer import metadata
 from consumer.config import Config
 from consumer.database import Connection, connect_source, connect_target
-from consumer.fence import Holder, find_holder
+from consumer.fence import find_holder
 from consumer.metadata import VectorizerState
-from consumer.stall import STALL_AFTER
 from consumer.status.counting import Counting, Held
+from consumer.waiting import HELD_UP_AFTER, Waiting, look_at_statement
 from slots.errors import ConnectionLost
 from slots.lsn import Lsn
 from slots.queries import load
@@ -152,7 +152,8 @@ class Reader:
         holder = await find_holder(target, name)
         active, lag = bool(row.get("active")), row.get("lag_bytes")
         age = checkpoint.get("age")
-        stalled, waits_for = _stalled(checkpoint, holder)
+        statement = await look_at_statement(target, holder.pid) if holder else None
+        stalled, waits_for = _stalled(checkpoint, statement)
         same = None
         if server and checkpoint:
             same = server == (checkpoint["system_identifier"], checkpoint["timeline"])
@@ -255,15 +256,15 @@ def behind_for(lag_bytes: int, age: float, stalled: float | None, *, active: boo
     return round(age, 1) if lag_bytes > 0 and not active else 0.0
 
 
-def _stalled(checkpoint: dict[str, Any], holder: Holder | None) -> tuple[float | None, str | None]:
-    """Return for how long work has been waiting, and why: as the process says, or the server of its session.
+def _stalled(checkpoint: dict[str, Any], statement: Waiting | None) -> tuple[float | None, str | None]:
+    """Return for how long work has been waiting, and why.
 
-    A process whose session is stuck in a commit cannot say so.
+    The server says so of the writer's statement, or the process itself, which cannot while it hangs in one.
     """
     stalled, waits_for = checkpoint.get("stalled"), checkpoint.get("waits_for")
-    if holder and holder.waits_for and (holder.seconds or 0.0) > STALL_AFTER:
-        why = f"a statement of {holder} in the target has been waiting ({holder.waits_for})"
-        return max(stalled or 0.0, holder.seconds or 0.0), waits_for or why
+    seconds = (statement and statement.seconds) or 0.0
+    if statement and seconds >= HELD_UP_AFTER and (reason := statement.reason()):
+        return max(stalled or 0.0, seconds), reason
     return stalled, waits_for
 
 
