@@ -122,7 +122,8 @@ class Session(psycopg.AsyncConnection[Any]):
 
         Not what the backfill does aside: an index may take hours to build.
         """
-        reason, name = seen and seen.reason(), self.info.parameter_status("application_name")
+        reason = seen.reason() if seen else None
+        name = self.info.parameter_status("application_name")
         now = monotonic()
         if reason is None:
             held_up.end(id(self))

@@ -28,8 +28,8 @@ from slots.publication import (
 )
 from slots.refusal import DEFAULT_LIBRARIES, allow_libraries, grant_replication
 from slots.relation import Relation, describe, quoted
-from slots.settle import require_readable
 from slots.rights import hindrance
+from slots.settle import require_readable
 
 Level = Literal["ok", "warning", "failed"]
 

@@ -39,6 +39,7 @@ class SlotStatus:
     checkpoint_lsn: str | None
     source_lsn: str | None
     same_server: bool | None  # whether the checkpoint is of this server and its present timeline
+    old_primary: bool  # whether it is that server on an earlier timeline
     lag_bytes: int | None
     checkpoint_seconds: float | None  # since it was saved
     lag_seconds: float | None  # since when the checkpoint has been waiting for work; 0: it waits for none
@@ -169,6 +170,7 @@ class Reader:
             checkpoint_lsn=checkpoint.get("lsn"),
             source_lsn=row.get("position"),
             same_server=same,
+            old_primary=bool(server and checkpoint and _is_old(server, checkpoint)),
             lag_bytes=lag,
             checkpoint_seconds=_rounded(age),
             lag_seconds=None if lag is None or age is None else behind_for(lag, age, stalled, active=active),
@@ -266,6 +268,10 @@ def _stalled(checkpoint: dict[str, Any], statement: Waiting | None) -> tuple[flo
     if statement and seconds >= HELD_UP_AFTER and (reason := statement.reason()):
         return max(stalled or 0.0, seconds), reason
     return stalled, waits_for
+
+
+def _is_old(server: tuple[int, int], checkpoint: dict[str, Any]) -> bool:
+    return server[0] == checkpoint["system_identifier"] and server[1] < checkpoint["timeline"]
 
 
 def _passes(checkpoint: str | None, position: str | None) -> bool:

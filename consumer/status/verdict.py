@@ -91,6 +91,16 @@ def _slot_missing(report: Report) -> Verdict | None:
     return Verdict("failed", "slot_missing", text, "walvec resync")
 
 
+def _old_primary(report: Report) -> Verdict | None:
+    if not report.slot.old_primary:
+        return None
+    text = (
+        "The source is an old primary that came back after a failover, so let [source] dsn lead to the present "
+        "one."
+    )
+    return Verdict("failed", "old_primary", text, "walvec check")
+
+
 def _other_server(report: Report) -> Verdict | None:
     if report.slot.same_server is not False:
         return None
@@ -256,8 +266,9 @@ _RULES: tuple[Callable[[Report], Verdict | None], ...] = (
     _source_away,
     _slot_lost,
     _not_set_up,
-    _slot_missing,
+    _old_primary,
     _other_server,
+    _slot_missing,
     _checkpoint_ahead,
     _slot_moved,
     _slot_at_risk,

@@ -74,9 +74,10 @@ def test_a_synchronous_standby_that_is_away(
     sidecar.source.execute("SET synchronous_commit = local")
     follow_blog(sidecar)
     url = listen(sidecar)
-    if moment == "at work":
-        process = sidecar.start("run")
-        sidecar.in_step()
+    process = sidecar.start("run")
+    sidecar.in_step()
+    if moment == "at the start":
+        assert process.stop() == 0
     cluster.set("synchronous_standby_names", "ghost")
     insert(sidecar, 1, 5)
     if moment == "at the start":

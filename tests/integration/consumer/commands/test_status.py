@@ -205,7 +205,8 @@ def test_says_that_all_is_well(blog: Sidecar) -> None:
     ("statement", "state"),
     [
         ("SELECT 1", "not_running"),
-        ("UPDATE walvec.checkpoint SET timeline = timeline + 1", "other_server"),
+        ("UPDATE walvec.checkpoint SET timeline = timeline - 1", "other_server"),
+        ("UPDATE walvec.checkpoint SET timeline = timeline + 1", "old_primary"),
         ("UPDATE walvec.checkpoint SET lsn = '0/1'", "slot_moved"),
         ("UPDATE walvec.checkpoint SET lsn = 'FFFFFF/0'", "checkpoint_ahead"),
         ("DELETE FROM walvec.checkpoint", "no_checkpoint"),
@@ -421,7 +422,7 @@ def test_index_follows_the_metric(blog: Sidecar, before: str, after: str) -> Non
 
 def test_another_timeline_is_refused(blog: Sidecar) -> None:
     """After a promotion or a restore nobody can tell which of the embedded changes the source still has."""
-    blog.target.execute("UPDATE walvec.checkpoint SET timeline = timeline + 1")
+    blog.target.execute("UPDATE walvec.checkpoint SET timeline = timeline - 1")
     error = blog.refusal(blog.once)
     assert (error.exit_code, "promoted or restored" in error.what, error.hint) == (
         4,

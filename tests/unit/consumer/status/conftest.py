@@ -21,6 +21,7 @@ SLOT = SlotStatus(
     checkpoint_lsn="0/3000000",
     source_lsn="0/3000100",
     same_server=True,
+    old_primary=False,
     lag_bytes=256,
     checkpoint_seconds=3.0,
     lag_seconds=0.0,
