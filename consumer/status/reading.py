@@ -271,7 +271,7 @@ def _stalled(checkpoint: dict[str, Any], statement: Waiting | None) -> tuple[flo
 
 
 def _is_old(server: tuple[int, int], checkpoint: dict[str, Any]) -> bool:
-    return server[0] == checkpoint["system_identifier"] and server[1] < checkpoint["timeline"]
+    return server[0] == checkpoint["system_identifier"] and bool(server[1] < checkpoint["timeline"])
 
 
 def _passes(checkpoint: str | None, position: str | None) -> bool:

@@ -94,10 +94,7 @@ def _slot_missing(report: Report) -> Verdict | None:
 def _old_primary(report: Report) -> Verdict | None:
     if not report.slot.old_primary:
         return None
-    text = (
-        "The source is an old primary that came back after a failover, so let [source] dsn lead to the present "
-        "one."
-    )
+    text = "An old primary came back after a failover, so let [source] dsn lead to the present one."
     return Verdict("failed", "old_primary", text, "walvec check")
 
 
