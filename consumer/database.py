@@ -72,15 +72,21 @@ async def connect_source(config: Config, *, role: str) -> Connection:
     return await _connect("source", config.source_dsn, role, settings)
 
 
-async def connect_target(config: Config, *, role: str) -> Connection:
+async def connect_target(config: Config, *, role: str, standby: bool = False) -> Connection:
     """Open an autocommit session on the target whose commits are durable when they return.
 
+    With `standby`, for reading alone, a hot standby of the target will do.
     Raises ConnectionLost where the server does not answer, PreconditionFailed where it refuses or a pooler is
     in between.
     """
     own = config.target.dsn is not None and config.target.dsn.get_secret_value()
     connection = await _connect(
-        "target", config.target_dsn, role, _TARGET, setting="target" if own else "source"
+        "target",
+        config.target_dsn,
+        role,
+        _TARGET,
+        setting="target" if own else "source",
+        standby=standby,
     )
     try:
         # The checkpoint must survive a crash of the server before the slot is told of it.
@@ -108,16 +114,22 @@ def conninfo(dsn: str, role: str) -> str:
 
 
 async def _connect(
-    which: str, dsn: str, role: str, settings: dict[str, str], *, setting: str = "source"
+    which: str,
+    dsn: str,
+    role: str,
+    settings: dict[str, str],
+    *,
+    setting: str = "source",
+    standby: bool = False,
 ) -> Connection:
     settings = _OURS | settings
     try:
-        connection = await open_session(Session, conninfo(dsn, role), settings)
+        connection = await open_session(Session, conninfo(dsn, role), settings, standby=standby)
     except psycopg.ProgrammingError as error:
         raise ConfigInvalid(f"the {which} DSN cannot be read", hint=f"look at [{setting}] dsn") from error
     except psycopg.OperationalError as error:
         raise connection_error(which, error, setting) from error
-    connection.conninfo = startup(conninfo(dsn, f"{role} (is it still there?)"), settings)
+    connection.conninfo = startup(conninfo(dsn, f"{role} (is it still there?)"), settings, standby=standby)
     # Most statements come back thousands of times.
     connection.prepare_threshold = 2
     return connection

@@ -72,16 +72,25 @@ Connection = TypeVar("Connection", bound=psycopg.AsyncConnection[Any])
 
 
 async def open_session(
-    kind: type[Connection], conninfo: str, settings: Mapping[str, str], **arguments: Any
+    kind: type[Connection],
+    conninfo: str,
+    settings: Mapping[str, str],
+    *,
+    standby: bool = False,
+    **arguments: Any,
 ) -> Connection:
     """Connect in autocommit, with every setting pinned; `settings` are the caller's besides.
+
+    With `standby`, a hot standby will do as well.
 
     Raises PoolerInBetween, and psycopg's errors where no connection is to be had.
     """
     mark = token_hex(8)
     try:
         connection = await kind.connect(
-            startup(conninfo, {**settings, "walvec.session": mark}), autocommit=True, **arguments
+            startup(conninfo, {**settings, "walvec.session": mark}, standby=standby),
+            autocommit=True,
+            **arguments,
         )
     except psycopg.OperationalError as error:
         if any(words in str(error) for words in _OF_POOLERS):
@@ -97,13 +106,15 @@ async def open_session(
     return connection
 
 
-def startup(conninfo: str, settings: Mapping[str, str]) -> str:
+def startup(conninfo: str, settings: Mapping[str, str], *, standby: bool = False) -> str:
     """Complete a connection string with the settings that every session begins with, over its own.
 
-    Only a primary will do. libpq asks each host in turn, the walsender's too, and refuses a hot standby: it
-    has none of the slots, and is behind. `read-write` would refuse the source's read-only sessions.
+    Only a primary will do, unless `standby` says otherwise. libpq asks each host in turn, the walsender's
+    too, and refuses a hot standby: it has none of the slots, and is behind. `read-write` would refuse the
+    source's read-only sessions.
     """
     given = conninfo_to_dict(conninfo)
+    server = given.get("target_session_attrs", "any") if standby else "primary"
     options = [str(given.get("options") or os.environ.get("PGOPTIONS", ""))]
     options += [
         f"-c {name}={_escaped(value)}" for name, value in _pinned(settings).items() if name not in _SET_LATER
@@ -114,7 +125,7 @@ def startup(conninfo: str, settings: Mapping[str, str]) -> str:
             **given,
             "options": " ".join(filter(None, options)),
             "client_encoding": "UTF8",
-            "target_session_attrs": "primary",
+            "target_session_attrs": server,
         },
     )
 

@@ -32,7 +32,7 @@ async def search(config: Config, name: str, query: str, *, limit: int, as_json: 
         (vector,) = (await ask(embedder, [query])).vectors
     finally:
         await embedder.aclose()
-    async with await connect_target(config, role="search") as target:
+    async with await connect_target(config, role="search", standby=True) as target:
         await require_vectors(target)
         table = await find_target(target, vectorizer, config.embedder.dimensions)
         rows = await nearest(target, table, vector, limit=limit)

@@ -4,12 +4,14 @@ Source and target are one database on one pair of servers, as a rule; the pair i
 """
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
 
 from consumer.commands import resync
+from consumer.commands.search import search
 from consumer.continuity import require_one_server
 from consumer.preconditions import examine
 from slots.errors import ConnectionLost, SlotLost
@@ -103,6 +105,15 @@ def test_a_name_that_leads_to_a_standby_is_waited_for(standby: Standby, followed
     insert(followed, 6, 5)
     followed.once()
     assert followed.actual() == followed.expected()
+
+
+def test_a_standby_of_the_target_answers_searches(
+    standby: Standby, followed: Sidecar, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reading alone needs no primary: the standby finds what the primary has committed."""
+    lead_to(followed, database_of(followed, standby))
+    asyncio.run(search(followed.config, "blog", "body 3", limit=5, as_json=True))
+    assert {found["key"]["id"] for found in json.loads(capsys.readouterr().out)} == {1, 2, 3, 4, 5}
 
 
 def test_sessions_on_two_servers_are_refused(cluster: Cluster, followed: Sidecar) -> None:
