@@ -21,13 +21,15 @@ from psycopg.rows import class_row
 
 from consumer.database import Connection
 from consumer.masking import printable
+from consumer.ownership import require_own_schema
 from slots.errors import SlotActive
 from slots.manage import inspect
 from slots.queries import load
 
 INTERVAL = 0.5  # seconds between two tries for what another session holds
 
-_COMMANDS: Final = 0x77616C766563  # "walvec": the lock of the commands that make or drop things
+_COMMANDS: Final = "walvec commands"  # those that make or drop things; a slot can bear no such name
+_FIRST_COMMAND: Final = 0x77616C766563  # "walvec": the lock of such a command while there may be no table yet
 
 _QUERIES = load("metadata.sql")
 
@@ -99,21 +101,42 @@ async def _take(connection: Connection, slot: str) -> int | None:
 async def only_command(connection: Connection) -> AsyncIterator[None]:
     """Let one command at a time make or drop things for this target. Raises SlotActive for a second one.
 
-    Its lock always has the same name, since the first setup has no table for it yet. Somebody without rights
-    who holds it is passed over.
+    The first setup has no table that could say what its lock is called, so that one always has the same name,
+    and somebody without rights who holds it is passed over. Once the tables are there a command takes a lock
+    like a slot's as well: two that pass somebody over still see each other.
     """
-    locked = await _try_lock(connection, _COMMANDS)
-    holder = None if locked else await _holder_of(connection, _COMMANDS)
-    if not locked and (holder is None or holder.may_write):
-        raise SlotActive(
-            "another walvec setup, resync, replay or teardown is at work in this target",
-            hint="wait for it, then repeat",
-        )
+    held: list[int] = []
     try:
+        if await _try_lock(connection, _FIRST_COMMAND):
+            held.append(_FIRST_COMMAND)
+        else:
+            holder = await _holder_of(connection, _FIRST_COMMAND)
+            if holder is None or holder.may_write:
+                raise _is_at_work(holder)
+        # What lies in somebody else's schema could run its owner's code.
+        if await require_own_schema(connection) and await _has_names(connection):
+            key = await _take(connection, _COMMANDS)
+            if key is None:
+                raise _is_at_work(await find_holder(connection, _COMMANDS))
+            held.append(key)
         yield
     finally:
-        if locked and not connection.closed:
-            await _release(connection, _COMMANDS)
+        if not connection.closed:
+            for key in held:
+                await _release(connection, key)
+
+
+def _is_at_work(holder: Holder | None) -> SlotActive:
+    by = f": {holder}" if holder else ""
+    return SlotActive(
+        f"another walvec setup, resync, replay or teardown is at work in this target{by}",
+        hint="wait for it, then repeat",
+    )
+
+
+async def _has_names(connection: Connection) -> bool:
+    cursor = await connection.execute(_QUERIES["fence_exists"])
+    return await cursor.fetchone() == (True,)
 
 
 async def _key(connection: Connection, slot: str) -> int:

@@ -199,6 +199,9 @@ WHERE (retry OR retry_at <= now()) AND vectorizer = ANY (%(vectorizers)s)
 ORDER BY retry DESC, retry_at, last_at, vectorizer, key
 LIMIT %(limit)s
 
+-- name: fence_exists
+SELECT to_regclass('walvec.fence') IS NOT NULL
+
 -- name: fence_key
 -- What the slot's lock is called now. No row: nobody has asked for it yet.
 SELECT key FROM walvec.fence WHERE slot = %(slot)s
