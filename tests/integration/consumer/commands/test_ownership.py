@@ -264,7 +264,7 @@ class TestSetup:
         assert blog.actual() == blog.expected()
 
     def test_with_every_slot_in_use(self, embedded: Sidecar) -> None:
-        """A slot that is there needs no other to be tried with: setup can be repeated, resync too."""
+        """Setup can be repeated; resync, which needs one more for a moment, leaves the slot as it was."""
         ((free,),) = embedded.source.execute(
             "SELECT current_setting('max_replication_slots')::int - count(*) FROM pg_replication_slots"
         ).fetchall()
@@ -273,7 +273,12 @@ class TestSetup:
             for name in names:
                 embedded.source.execute("SELECT pg_create_physical_replication_slot(%s)", [name])
             embedded.setup()
-            replace_slot(embedded)
+            error = embedded.refusal(lambda: replace_slot(embedded))
+            assert "all replication slots are in use" in error.what
+            insert = "INSERT INTO blog VALUES (99, 'kept')"
+            embedded.source.execute(insert)
+            embedded.once()
+            assert embedded.actual() == embedded.expected()
         finally:
             drop = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
             embedded.source.execute(f"{drop} WHERE slot_name = ANY (%s)".encode(), [names])
