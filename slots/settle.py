@@ -7,6 +7,7 @@ hands one server session to several clients, who would find each other's setting
 https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP
 """
 
+import asyncio
 import os
 import re
 from collections.abc import Mapping
@@ -96,6 +97,9 @@ async def open_session(
         if any(words in str(error) for words in _OF_POOLERS):
             raise PoolerInBetween from error
         raise
+    except asyncio.CancelledError as error:
+        # Its traceback would keep a connection that is half made open, until the collector comes by.
+        raise error.with_traceback(None) from None
     try:
         await _require_direct(connection, mark)
         later = {name: value for name, value in _pinned(settings).items() if name in _SET_LATER}

@@ -97,6 +97,7 @@ class Pooler:
                         else:
                             server.sendall(message)
             finally:
+                _drain(server)
                 server.detach()
 
 
@@ -130,6 +131,15 @@ def _some(peer: socket.socket) -> bytes:
     except BlockingIOError:
         return b""
     raise EOFError
+
+
+def _drain(server: socket.socket) -> None:
+    """Read what is still to come for a client that left without it, so that the next one does not get it."""
+    server.sendall(_message(b"S", b"") + _message(b"Q", b"SELECT 'drained'\0"))
+    replies = b""
+    while not (b"drained" in replies and replies[-6:-1] == b"Z\0\0\0\5"):
+        select.select([server], [], [])
+        replies += _some(server)
 
 
 def _exactly(peer: socket.socket, size: int) -> bytes:

@@ -26,7 +26,7 @@ def test_a_commit_that_hangs_is_not_well(
     on_cluster: Callable[..., Sidecar], cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A session that waits for a synchronous standby saves nothing, so its server is asked."""
-    monkeypatch.setattr("consumer.status.reading.STALL_AFTER", 0.5)
+    monkeypatch.setattr("consumer.status.reading.HELD_UP_AFTER", 0.5)
     sidecar = on_cluster()
     follow_blog(sidecar)
     process = sidecar.start("run")
