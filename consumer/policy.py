@@ -64,6 +64,11 @@ _SQLSTATES: dict[str, Rule] = {
     "42P01": Rule("retry", "a table is gone; it is looked up again"),
     "42703": Rule("retry", "a column is gone; it is looked up again"),
     "42704": Rule("retry", "a type or another object is gone; it is looked up again"),
+    "XX000": Rule(
+        "retry",
+        "as a rule an object went while it was looked at, and is looked up again; if this stays, read the "
+        "server's log",
+    ),
     "42501": Rule("stop", "walvec's role lacks a right; `walvec check` says which"),
 }
 
@@ -119,7 +124,8 @@ def explain(error: BaseException) -> WalvecError | None:
         what = f"the target table refuses what is written: {constraint} (SQLSTATE {state})"
         return WalvecError(what, hint=hint or "the target has to take every row: drop the constraint")
     if state[:2] not in _SPEAKABLE:
-        return None
+        name = type(error).__name__.rstrip("_")
+        return WalvecError(f"the database reports {name} (SQLSTATE {state})", hint=hint) if hint else None
     kind = PreconditionFailed if state[:2] in _PRECONDITIONS else WalvecError
     said = error.diag.message_primary or type(error).__name__
     return kind(f"the database says: {said} (SQLSTATE {state})", hint=hint)

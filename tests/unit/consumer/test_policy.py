@@ -97,6 +97,15 @@ class TestExplain:
         """`invalid input syntax for type integer: "the row's text"`."""
         assert explain(errors.InvalidTextRepresentation("the row's text")) is None
 
+    @pytest.mark.parametrize("kind", [errors.InternalError_, errors.FeatureNotSupported])
+    def test_what_may_quote_a_row_and_passes(self, kind: type[psycopg.Error]) -> None:
+        """The kind is told, with what is done about it."""
+        assert rule_for(kind()).verdict == "retry"
+        shown = explain(kind("the row's text"))
+        assert shown is not None
+        assert shown.hint == rule_for(kind()).hint
+        assert "the row's text" not in str(shown)
+
     @pytest.mark.parametrize("kind", [errors.UndefinedTable, errors.InsufficientPrivilege])
     def test_a_precondition(self, kind: type[psycopg.Error]) -> None:
         """Exit code 3."""
