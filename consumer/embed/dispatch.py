@@ -117,7 +117,7 @@ class Dispatcher:
         self._concurrency = settings.concurrency
         self._places = asyncio.Semaphore(settings.concurrency)
         self._budget = Budget(settings.max_batch_inputs, settings.max_batch_tokens)
-        self._pace = Pace(settings.requests_per_second)
+        self._pace, self._turn = Pace(settings.requests_per_second), asyncio.Lock()
         self._on_retry = on_retry
         self._on_answer = on_answer
         self._answered = 0
@@ -227,9 +227,10 @@ class Dispatcher:
 
     async def _send(self, texts: Sequence[str]) -> Answer:
         """Send one request in its turn, and keep the books."""
-        while delay := self._pace.delay(time.monotonic()):  # noqa: ASYNC110 - it may have grown meanwhile
-            await asyncio.sleep(delay)
-        self._pace.started(time.monotonic())
+        async with self._turn:  # Locks are fair: without one, a request that keeps failing can starve others.
+            while delay := self._pace.delay(time.monotonic()):  # noqa: ASYNC110 - it may have grown meanwhile
+                await asyncio.sleep(delay)
+            self._pace.started(time.monotonic())
         self.usage.requests += 1
         self.usage.texts += len(texts)
         self.in_flight += 1

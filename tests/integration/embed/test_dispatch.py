@@ -207,6 +207,23 @@ async def test_a_service_that_limits_the_rate_is_drained(
     assert [request.status for request in embedding_service.requests].count(429) < 40
 
 
+async def test_a_request_that_is_limited_again_and_again_starves_no_other(
+    connect: Open, embedding_service: EmbeddingService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a pace that was learned, turns are given in the order of asking."""
+    monkeypatch.setattr("consumer.embed.pace.PACE_FIRST", 0.05)
+    monkeypatch.setattr("consumer.embed.pace.PACE_MAX", 0.05)
+    embedding_service.refuse, embedding_service.poison = "POISON", Status(429)
+    dispatcher = connect()
+    limited = asyncio.gather(*(dispatcher.embed([f"POISON {number}"]) for number in range(3)))
+    for number in range(20):
+        embedding_service.forget()
+        await dispatcher.embed([f"another {number}"])
+        assert len(embedding_service.requests) <= 6
+    embedding_service.refuse = None
+    await limited
+
+
 @pytest.mark.parametrize("names_limits", [True, False])
 async def test_too_many_inputs_are_split_and_the_limit_is_learned(
     connect: Open,
