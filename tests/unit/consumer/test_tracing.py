@@ -1,4 +1,4 @@
-"""Spans as docs/operations.md describes them, and nothing of OpenTelemetry where nobody asks for it."""
+"""Spans as docs/operations/log.md describes them, and nothing of OpenTelemetry where nobody asks for it."""
 
 import re
 import subprocess
@@ -6,7 +6,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,9 +18,9 @@ from consumer.committed import Committed
 from consumer.stages import STAGES, Stages
 from consumer.write import Batch, Parked, Position
 from slots.lsn import Lsn
+from tests.documents import section
 
-PAGE = (Path(__file__).parents[3] / "docs/operations.md").read_text(encoding="utf-8")
-SECTION = PAGE.split("### Tracing\n")[1].split("\n### ")[0]
+SECTION = section("docs/operations/log.md", "Tracing")
 
 
 @pytest.fixture(autouse=True)
