@@ -21,17 +21,17 @@ from bench.collector import as_walvec_has_it
 from bench.lab import Lab
 from bench.report import Result, main, middle, rate
 from bench.sidecar import Sidecar
-from consumer import metadata
-from consumer.actions import Chunk, Key
-from consumer.bind import bind
-from consumer.chunk import input_hash
-from consumer.config import Config, load
-from consumer.database import Connection, connect_source, connect_target
-from consumer.embed import Vector
-from consumer.sections import Pipeline
-from consumer.target import TargetTable
-from consumer.write import Batch, Position, Writer
-from slots.lsn import Lsn
+from walvec.config.load import Config, load
+from walvec.config.sections import Pipeline
+from walvec.database import registry as metadata
+from walvec.database.connect import Connection, connect_source, connect_target
+from walvec.embed.protocol import Vector
+from walvec.stages.actions import Chunk, Key
+from walvec.stages.chunk import input_hash
+from walvec.stages.write import Batch, Position, Writer
+from walvec.vectorizer.bind import bind
+from walvec.vectorizer.target import TargetTable
+from walvec_slots.lsn import Lsn
 
 TARGET = 0.6  # of the bare COPY's rows/s
 DIMENSIONS = 384

@@ -13,7 +13,7 @@ from compose.demo.proof import Expected, Proof
 from compose.demo.screen import DemoFailed, Screen
 from compose.demo.server import Connection
 from compose.demo.sidecar import Sidecar
-from consumer.config import load
+from walvec.config.load import load
 
 KEY_VARIABLE = "MISTRAL_API_KEY"
 BACKFILL_LIMIT = 60.0  # seconds

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from slots.queries import load
+from walvec_slots.queries import load
 
 SQL = Path(__file__).parents[2] / "sql"
 FILES = sorted(path.name for path in SQL.glob("*.sql"))

@@ -7,9 +7,9 @@ from typing import Any, Final, cast
 import pytest
 import yaml
 
-from consumer.config import load
-from consumer.drain import DRAIN_LIMIT
-from consumer.sections import Http
+from walvec.config.load import load
+from walvec.config.sections import Http
+from walvec.stages.drain import DRAIN_LIMIT
 
 COMPOSE = Path(__file__).parents[2] / "compose"
 DOCKERFILE = (COMPOSE / "walvec/Dockerfile").read_text(encoding="utf-8").replace("\\\n", "")

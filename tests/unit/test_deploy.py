@@ -13,14 +13,14 @@ import typer.main
 import yaml
 from typer import Typer
 
-from consumer.cli import app
-from consumer.config import Config, load
-from consumer.drain import DRAIN_LIMIT
-from consumer.errors import ConfigInvalid, TooManyDeadLetters, UsageInvalid
-from consumer.health import routes
-from consumer.sections import Pipeline
-from consumer.telemetry import Telemetry
-from slots.errors import ConnectionLost, MalformedMessage, PreconditionFailed, SlotActive, SlotLost
+from walvec.cli.app import app
+from walvec.config.load import Config, load
+from walvec.config.sections import Pipeline
+from walvec.errors import ConfigInvalid, TooManyDeadLetters, UsageInvalid
+from walvec.observe.health import routes
+from walvec.observe.telemetry import Telemetry
+from walvec.stages.drain import DRAIN_LIMIT
+from walvec_slots.errors import ConnectionLost, MalformedMessage, PreconditionFailed, SlotActive, SlotLost
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "compose/systemd/walvec.service"

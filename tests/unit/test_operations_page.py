@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-import consumer
-import slots
-from slots.errors import WalvecError
+import walvec
+import walvec_slots
 from tests.documents import blocks
+from walvec_slots.errors import WalvecError
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
@@ -21,7 +21,7 @@ def errors(kind: type[WalvecError] = WalvecError) -> Iterator[type[WalvecError]]
     """Yield every error class of the two packages."""
     yield kind
     for each in kind.__subclasses__():
-        if each.__module__.startswith(("slots.", "consumer.")):
+        if each.__module__.startswith(("walvec_slots.", "walvec.")):
             yield from errors(each)
 
 
@@ -31,7 +31,7 @@ def events() -> set[str]:
     return {event for path in modules for event in EVENT.findall(path.read_text().replace("_log.", "log."))}
 
 
-for package in (slots, consumer):
+for package in (walvec_slots, walvec):
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         import_module(module.name)
 

@@ -4,12 +4,12 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from slots import manage
-from slots.errors import PreconditionFailed, SlotActive, SlotBlocked
-from slots.lsn import Lsn
-from slots.plugin import WAL2JSON
-from slots.stream import ReplicationStream
 from tests.fix_postgres import Cluster
+from walvec_slots import manage
+from walvec_slots.errors import PreconditionFailed, SlotActive, SlotBlocked
+from walvec_slots.lsn import Lsn
+from walvec_slots.plugin import WAL2JSON
+from walvec_slots.stream import ReplicationStream
 
 
 async def test_a_new_slot_is_listed(conn: psycopg.AsyncConnection, slot_name: str) -> None:

@@ -7,9 +7,9 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from slots import manage
-from slots.probe import Finding, probe
 from tests.fix_postgres import Cluster
+from walvec_slots import manage
+from walvec_slots.probe import Finding, probe
 
 
 def by_subject(findings: list[Finding]) -> dict[str, Finding]:

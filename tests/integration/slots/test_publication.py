@@ -4,10 +4,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from slots import catalog, publication
-from slots.errors import PreconditionFailed
-from slots.publication import Published, published
-from slots.relation import Relation, describe
+from walvec_slots import catalog, publication
+from walvec_slots.errors import PreconditionFailed
+from walvec_slots.publication import Published, published
+from walvec_slots.relation import Relation, describe
 
 ALL: frozenset[publication.Action] = frozenset({"insert", "update", "delete", "truncate"})
 

@@ -14,15 +14,15 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from slots import manage
-from slots.errors import ConnectionLost, PreconditionFailed, SlotActive, SlotLost
-from slots.lsn import Lsn
-from slots.protocol import Keepalive, StandbyStatus, XLogData
-from slots.stream import Frame, ReplicationStream, feedback
-from slots.wal2json import OPTIONAL, wal2json_options
-from slots.walsender import Notice
 from tests.fix_postgres import Cluster
 from tests.fix_proxy import Proxy
+from walvec_slots import manage
+from walvec_slots.errors import ConnectionLost, PreconditionFailed, SlotActive, SlotLost
+from walvec_slots.lsn import Lsn
+from walvec_slots.protocol import Keepalive, StandbyStatus, XLogData
+from walvec_slots.stream import Frame, ReplicationStream, feedback
+from walvec_slots.wal2json import OPTIONAL, wal2json_options
+from walvec_slots.walsender import Notice
 
 NOTHING = StandbyStatus(Lsn(0), Lsn(0), Lsn(0))
 OPTIONS = wal2json_options([("public", "t")])

@@ -7,10 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slots.changes import LONG, Begin, Change, Commit, Event, StreamedColumn, StreamedTable, Text, Truncate
-from slots.errors import MalformedMessage
-from slots.lsn import Lsn
-from slots.pgoutput import PgoutputDecoder, pgoutput_options
+from walvec_slots.changes import (
+    LONG,
+    Begin,
+    Change,
+    Commit,
+    Event,
+    StreamedColumn,
+    StreamedTable,
+    Text,
+    Truncate,
+)
+from walvec_slots.errors import MalformedMessage
+from walvec_slots.lsn import Lsn
+from walvec_slots.pgoutput import PgoutputDecoder, pgoutput_options
 
 AT = Lsn(0x16B374D848)
 BLOG, OTHER = 16387, 16394

@@ -2,13 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from slots import queries
+from walvec_slots import queries
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give an empty folder in place of sql/."""
-    monkeypatch.setattr(queries, "_FOLDER", tmp_path)
+    monkeypatch.setattr(queries, "FOLDER", tmp_path)
     queries.load.cache_clear()
     return tmp_path
 
@@ -35,5 +35,5 @@ def test_refuses_a_file_that_says_too_much_or_nothing(folder: Path, text: str) -
 def test_every_file_of_the_project_loads() -> None:
     """All SQL of the project is in form, and each statement is there to be found."""
     queries.load.cache_clear()
-    files = [path.name for path in queries._FOLDER.glob("*.sql")]
+    files = [path.name for path in queries.FOLDER.glob("*.sql")]
     assert all(queries.load(file) for file in files)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slots.changes import (
+from walvec_slots.changes import (
     LONG,
     Begin,
     Change,
@@ -18,9 +18,9 @@ from slots.changes import (
     Text,
     Truncate,
 )
-from slots.errors import MalformedMessage
-from slots.lsn import Lsn
-from slots.wal2json import Wal2jsonDecoder, wal2json_options
+from walvec_slots.errors import MalformedMessage
+from walvec_slots.lsn import Lsn
+from walvec_slots.wal2json import Wal2jsonDecoder, wal2json_options
 
 AT = Lsn(0x16B374D848)
 
