@@ -23,14 +23,15 @@ from bench.report import Result, main, middle, rate
 from bench.sidecar import Sidecar
 from walvec.config.load import Config, load
 from walvec.config.sections import Pipeline
-from walvec.database import registry as metadata
+from walvec.database.checkpoint import load_checkpoint, take_over
 from walvec.database.connect import Connection, connect_source, connect_target
+from walvec.database.keys import Key
+from walvec.database.registry import load_vectorizers
 from walvec.embed.protocol import Vector
-from walvec.stages.actions import Chunk, Key
 from walvec.stages.chunk import input_hash
 from walvec.stages.write import Batch, Position, Writer
 from walvec.vectorizer.bind import bind
-from walvec.vectorizer.target import TargetTable
+from walvec.vectorizer.target import Chunk, TargetTable
 from walvec_slots.lsn import Lsn
 
 TARGET = 0.6  # of the bare COPY's rows/s
@@ -94,7 +95,7 @@ async def _timed(write: Write, count: int, seed: int) -> float:
 async def _writer(stack: AsyncExitStack, config: Config) -> Write:
     """Open the pipeline's own way into the target: each batch moves the checkpoint, as a stream's does."""
     connection = await _session(stack, config, "writer")
-    checkpoint = await metadata.load_checkpoint(connection, config.source.slot)
+    checkpoint = await load_checkpoint(connection, config.source.slot)
     assert checkpoint is not None
     [vectorizer] = config.vectorizers
     async with await connect_source(config, role="bench") as source:
@@ -102,8 +103,8 @@ async def _writer(stack: AsyncExitStack, config: Config) -> Write:
     table = TargetTable(vectorizer, binding.key, DIMENSIONS)
     await table.create_staging(connection)
     holder = uuid4()
-    await metadata.take_over(connection, config.source.slot, holder)
-    generation = (await metadata.load_vectorizers(connection))[vectorizer.name].generation
+    await take_over(connection, config.source.slot, holder)
+    generation = (await load_vectorizers(connection))[vectorizer.name].generation
     writer = Writer(connection, config.source.slot, checkpoint.lsn, holder, {vectorizer.name: generation})
     position = checkpoint.lsn
 

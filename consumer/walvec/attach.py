@@ -15,13 +15,13 @@ from uuid import UUID, uuid4
 import structlog
 
 from walvec.config.load import Config
-from walvec.database import registry as metadata
+from walvec.database.checkpoint import Checkpoint, load_checkpoint, take_over
 from walvec.database.connect import Connection, connect_source, connect_target, conninfo
 from walvec.database.continuity import Server, look_at_server, require_continuity, require_one_server
 from walvec.database.fence import OwnSessions
+from walvec.database.migrate import require_schema
 from walvec.database.ownership import require_own_schema
 from walvec.database.pgvector import require_vectors
-from walvec.database.registry import Checkpoint
 from walvec.vectorizer.admission import Vectorizers, admit_vectorizers
 from walvec.vectorizer.bind import Binding
 from walvec.vectorizer.preconditions import require_to_run
@@ -84,7 +84,7 @@ async def attach(
     writer = await _open(stack, connect_target, config, "writer")
     require_utf8(writer, "target")
     await require_own_schema(writer)
-    await metadata.require_schema(writer)
+    await require_schema(writer)
     await own.take_fence(writer, config.source.slot, wait=wait)
     await require_vectors(writer)
     async with asyncio.TaskGroup() as opening:  # a session takes longer to open than anything that is asked
@@ -107,7 +107,7 @@ async def attach(
         plugin = require_plugin(slot, config.source.plugin)
         require_readable(catalog, plugin)
         holder = uuid4()
-        await metadata.take_over(writer, config.source.slot, holder)
+        await take_over(writer, config.source.slot, holder)
         vectorizers = await admit_vectorizers(config, plugin, writer, catalog, starting=starting)
         for table in vectorizers.tables.values():
             await table.create_staging(writer)
@@ -176,7 +176,7 @@ async def _checkpoint(
 ) -> tuple[Checkpoint, Slot]:
     """Return the checkpoint and the slot; refuse what does not belong together."""
     name = config.source.slot
-    checkpoint = await metadata.load_checkpoint(writer, name)
+    checkpoint = await load_checkpoint(writer, name)
     if checkpoint is None:
         raise PreconditionFailed(f'slot "{name}" has no checkpoint in the target', hint="run: walvec setup")
     slots = await list_slots(catalog)

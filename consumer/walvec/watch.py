@@ -10,7 +10,8 @@ from time import monotonic
 import structlog
 
 from walvec.attach import Attachment
-from walvec.database import registry as metadata
+from walvec.database.dead_letters import count_parked, load_retries
+from walvec.database.registry import begin_epoch, load_generations
 from walvec.errors import CatalogChanged, ConfigInvalid, EpochEnded
 from walvec.stages.actions import REFETCH
 from walvec.stages.lane import Lane
@@ -72,7 +73,7 @@ class Watch:
 
         They are read again, as they are now.
         """
-        asked = await metadata.load_retries(self._attachment.lookups, list(self._lanes), limit=RETRY_ROWS)
+        asked = await load_retries(self._attachment.lookups, list(self._lanes), limit=RETRY_ROWS)
         for letter in self._retries.fresh(asked):
             self._lanes[letter.vectorizer].push(letter.key, REFETCH)
 
@@ -89,13 +90,13 @@ class Watch:
         """
         states = self._attachment.vectorizers.states.values()
         for state in (lacking := [state for state in states if state.horizon_lsn <= received]):
-            await metadata.begin_epoch(self._attachment.lookups, state.name, state.slot, state.fingerprint)
+            await begin_epoch(self._attachment.lookups, state.name, state.slot, state.fingerprint)
         if lacking:
             raise EpochEnded(lacking[0].name)
 
     async def _look_for_epochs(self) -> None:
         """Notice an epoch that a command has begun: nothing more would be written for the one before."""
-        generations = await metadata.load_generations(self._attachment.lookups, self._config.source.slot)
+        generations = await load_generations(self._attachment.lookups, self._config.source.slot)
         for name, state in self._attachment.vectorizers.states.items():
             if generations.get(name) != state.generation:
                 raise EpochEnded(name)
@@ -146,6 +147,6 @@ class Watch:
             )
 
     async def _count_dead_letters(self) -> None:
-        parked = await metadata.count_parked(self._attachment.lookups)
+        parked = await count_parked(self._attachment.lookups)
         names = (*self._lanes, *self._attachment.vectorizers.paused)
         self._last_look.dead_letters = {name: parked.get(name, 0) for name in names}

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 import psycopg
 
 from walvec.commands.estimate.cost import estimate
+from walvec.commands.estimate.sampling import sample
 from walvec.commands.output import confirm, say
 from walvec.config.load import Config, Vectorizer, fingerprint
-from walvec.database import registry as metadata
 from walvec.database.connect import Connection, connect_source, connect_target
+from walvec.database.migrate import require_schema
 from walvec.database.ownership import load_ledger, require_own_schema, require_own_table, require_vectorizer
-from walvec.database.registry import VectorizerState
+from walvec.database.registry import VectorizerState, begin_epoch, load_vectorizers
 from walvec.errors import UsageInvalid
 from walvec.vectorizer.bind import Binding, bind
-from walvec.vectorizer.sampling import sample
 from walvec.vectorizer.target import TargetTable
 from walvec.vectorizer.vector_index import drop_own_indexes
 from walvec_slots.errors import PreconditionFailed, WalvecError
@@ -35,8 +35,8 @@ async def restart(config: Config, names: Sequence[str], *, sure: bool) -> None:
     chosen = [find(config, name) for name in names]
     async with await connect_target(config, role="command") as target:
         await require_own_schema(target)
-        await metadata.require_schema(target)
-        states, ledger = await metadata.load_vectorizers(target), await load_ledger(target)
+        await require_schema(target)
+        states, ledger = await load_vectorizers(target), await load_ledger(target)
         changes: dict[str, list[str]] = {}
         for vectorizer in chosen:
             state = require_vectorizer(states.get(vectorizer.name), vectorizer.name, config.source.slot)
@@ -95,7 +95,7 @@ async def _cost(config: Config, vectorizer: Vectorizer, changed: Sequence[str], 
 async def _begin(config: Config, vectorizer: Vectorizer, changed: Sequence[str], target: Connection) -> None:
     # First the epoch, before the table is locked: it waits for open transactions, and fences later ones.
     wanted = fingerprint(vectorizer, config.embedder)
-    await metadata.begin_epoch(target, vectorizer.name, config.source.slot, wanted)
+    await begin_epoch(target, vectorizer.name, config.source.slot, wanted)
     if any(key in changed for key in _MODEL):
         async with await connect_source(config, role="command") as source:
             binding = await bind(source, vectorizer, config.source.publication)

@@ -12,8 +12,8 @@ from psycopg.rows import dict_row
 from walvec.commands.backfill import find
 from walvec.commands.output import confirm, print_json, print_table, say
 from walvec.config.load import Config
-from walvec.database import registry as metadata
 from walvec.database.connect import Connection, connect_target
+from walvec.database.migrate import require_schema
 from walvec.errors import UsageInvalid
 from walvec_slots.queries import load
 
@@ -27,7 +27,7 @@ async def show(config: Config, name: str | None, key: Sequence[str], *, limit: i
     """
     wanted = _wanted(config, name, key)
     async with await connect_target(config, role="command") as target:
-        await metadata.require_schema(target)
+        await require_schema(target)
         cursor = target.cursor(row_factory=dict_row)
         await cursor.execute(_QUERIES["load_dead_letters"], {**wanted, "limit": limit})
         rows = await cursor.fetchall()
@@ -51,7 +51,7 @@ async def retry(config: Config, name: str | None, key: Sequence[str], *, every: 
     """
     _require_choice(name, every=every)
     async with await connect_target(config, role="command") as target:
-        await metadata.require_schema(target)
+        await require_schema(target)
         rows = await _act(target, "retry_dead_letters", config, name, key)
     say(f"{_rows(rows)} tried again: a running walvec takes them up within seconds, otherwise: walvec run")
 
@@ -63,7 +63,7 @@ async def discard(config: Config, name: str | None, key: Sequence[str], *, every
     """
     _require_choice(name, every=every)
     async with await connect_target(config, role="command") as target:
-        await metadata.require_schema(target)
+        await require_schema(target)
         count = await _count(target, _wanted(config, name, key))
         left = "without an embedding" if config.pipeline.parked_vectors == "remove" else "with old vectors"
         confirm(f"{_rows(count)} forgotten, and left {left} until they change again", sure=sure)

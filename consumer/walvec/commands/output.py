@@ -49,18 +49,6 @@ def say(words: str, *, err: bool = False) -> None:
     typer.echo(visible(words), err=err)
 
 
-def byte_size(count: int | None) -> str:
-    """Spell a number of bytes with three digits and a unit, `?` where it is unknown."""
-    if count is None:
-        return "?"
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(size) < 1000:  # noqa: PLR2004 -- three digits
-            return f"{size:.3g} {unit}"
-        size /= 1024
-    return f"{size:,.1f} TB"
-
-
 def confirm(loss: str, *, sure: bool) -> None:
     """Say what would be lost and ask; `sure` is --yes.
 

@@ -13,17 +13,19 @@ from dataclasses import dataclass
 
 import psycopg
 
-from walvec.commands.output import byte_size, confirm, say
+from walvec.commands.output import confirm, say
 from walvec.commands.slots import find_idle, parse_lsn
 from walvec.config.load import Config
-from walvec.database import registry as metadata
+from walvec.database.checkpoint import load_checkpoint, set_back
 from walvec.database.connect import Connection, connect_source, connect_source_for_changes, connect_target
 from walvec.database.continuity import Server, look_at_server, require_same_history
 from walvec.database.fence import fenced, only_command
+from walvec.database.migrate import require_schema
 from walvec.database.ownership import announce, require_own_schema
 from walvec.errors import UsageInvalid
 from walvec.failpoint import failpoint
 from walvec.supervise import supervise
+from walvec.units import byte_size
 from walvec.vectorizer.preconditions import survey
 from walvec_slots import manage
 from walvec_slots.choice import require_plugin
@@ -71,7 +73,7 @@ async def replay(config: Config, copy: str, *, begin: str | None, stop_at: str |
     ):
         require_utf8(target, "target")
         await require_own_schema(target)
-        await metadata.require_schema(target)
+        await require_schema(target)
         async with fenced(target, name, hint="stop it, then replay"):
             async with await connect_source(config, role="replay") as catalog:
                 require(await survey(config, catalog, target, replaces_slot=True))
@@ -85,7 +87,7 @@ async def _find_way(
     config: Config, source: Connection, target: Connection, name: str, begin: Lsn | None, stop_at: Lsn | None
 ) -> Way:
     """Refuse what would pass changes over; return the way otherwise."""
-    checkpoint = await metadata.load_checkpoint(target, config.source.slot)
+    checkpoint = await load_checkpoint(target, config.source.slot)
     if checkpoint is None:
         raise PreconditionFailed(
             f'slot "{config.source.slot}" has no checkpoint in the target', hint="run: walvec resync"
@@ -187,7 +189,7 @@ async def _count_changes(config: Config, source: Connection, way: Way) -> int | 
 async def _go_back(config: Config, source: Connection, target: Connection, way: Way) -> None:
     """Set the target back, then put the copy in the slot's place; in this order, for the sake of a crash."""
     name = config.source.slot
-    await metadata.set_back(target, name, way.begin)
+    await set_back(target, name, way.begin)
     failpoint("replay-checkpoint")
     await announce(target, name, "slot", name)
     if way.own:

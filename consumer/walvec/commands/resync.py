@@ -14,17 +14,19 @@ from contextlib import AsyncExitStack
 from psycopg import sql
 
 from walvec.commands import setup
-from walvec.commands.output import byte_size, confirm, say
+from walvec.commands.output import confirm, say
 from walvec.config.load import Config, TableName
-from walvec.database import registry as metadata
+from walvec.database.checkpoint import load_checkpoint
 from walvec.database.connect import Connection, connect_source, connect_source_for_changes, connect_target
 from walvec.database.continuity import look_at_server, require_one_server, require_present_primary
 from walvec.database.fence import fenced, only_command
 from walvec.database.keys import identifier
+from walvec.database.migrate import require_schema
 from walvec.database.ownership import require_own_schema
-from walvec.database.registry import VectorizerState
+from walvec.database.registry import VectorizerState, load_vectorizers
 from walvec.failpoint import failpoint
 from walvec.supervise import supervise
+from walvec.units import byte_size
 from walvec.vectorizer.preconditions import survey
 from walvec_slots import manage
 from walvec_slots.choice import choose_plugin
@@ -54,7 +56,7 @@ async def resync(
     ):
         require_utf8(target, "target")
         await require_own_schema(target)
-        await metadata.require_schema(target)
+        await require_schema(target)
         async with (
             fenced(target, config.source.slot, hint="stop it, then resync"),
             await connect_source(config, role="resync") as catalog,
@@ -126,7 +128,7 @@ async def _look_at_history(
     The server before may still run, and then its slot keeps WAL for nobody.
     """
     name = config.source.slot
-    checkpoint = await metadata.load_checkpoint(target, name)
+    checkpoint = await load_checkpoint(target, name)
     if checkpoint is None:
         return
     server = await look_at_server(source)
@@ -172,7 +174,7 @@ async def _compare(config: Config) -> None:
         say("another walvec has taken the slot over and goes on comparing; `walvec status` shows it")
         return
     async with await connect_target(config, role="resync") as target:
-        states = await metadata.load_vectorizers(target)
+        states = await load_vectorizers(target)
         own = [states[vectorizer.name] for vectorizer in config.vectorizers]
         for state in own:
             written = await _written_since(target, state)

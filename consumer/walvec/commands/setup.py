@@ -18,10 +18,11 @@ import psycopg
 
 from walvec.commands.output import say
 from walvec.config.load import Config, Vectorizer, fingerprint
-from walvec.database import registry as metadata
+from walvec.database.checkpoint import Checkpoint, begin_checkpoint, delete_checkpoint, load_checkpoint
 from walvec.database.connect import Connection, connect_source, connect_source_for_changes, connect_target
 from walvec.database.continuity import look_at_server
 from walvec.database.fence import only_command
+from walvec.database.migrate import is_migrated, migrate
 from walvec.database.ownership import (
     Kind,
     Made,
@@ -37,9 +38,9 @@ from walvec.database.ownership import (
     require_own_table,
 )
 from walvec.database.pgvector import find_vectors, require_vectors
-from walvec.database.registry import Checkpoint
+from walvec.database.registry import add_vectorizer, begin_epoch, load_vectorizers, remove_vectorizer
+from walvec.database.snapshot import Snapshot
 from walvec.failpoint import failpoint
-from walvec.stages.visibility import Snapshot
 from walvec.vectorizer.admission import require_fingerprint
 from walvec.vectorizer.bind import bind
 from walvec.vectorizer.preconditions import survey
@@ -100,8 +101,8 @@ async def setup(config: Config, *, time_limit: float) -> None:
 
 async def _upgrade(target: Connection) -> None:
     """Bring walvec's tables up to date, where they are there: nothing can be known of older ones."""
-    if await require_own_schema(target) and await metadata.is_migrated(target):
-        for version in await metadata.migrate(target):
+    if await require_own_schema(target) and await is_migrated(target):
+        for version in await migrate(target):
             say(f"brought schema walvec to version {version}")
 
 
@@ -120,7 +121,7 @@ async def _prepare_target(site: Site) -> None:
     await require_vectors(target)
     async with target.transaction():
         existed = await require_own_schema(target)
-        done = await metadata.migrate(target)
+        done = await migrate(target)
         if not existed:
             await record(target, Made(site.slot, "schema", "walvec", None))
     if done:
@@ -153,7 +154,7 @@ async def publish(site: Site, relations: list[Relation]) -> None:
 
 async def _create_slot(site: Site, time_limit: float) -> None:
     """Make the slot and its first checkpoint, which belong together."""
-    if await metadata.load_checkpoint(site.target, site.slot):
+    if await load_checkpoint(site.target, site.slot):
         return
     slot = await manage.inspect(site.source, site.slot)
     if slot is None:
@@ -248,12 +249,12 @@ async def begin(site: Site, lsn: Lsn) -> None:
     server = await look_at_server(site.source)
     checkpoint = Checkpoint(server.system_identifier, server.timeline, lsn, await _in_progress(site.source))
     async with target.transaction():
-        await metadata.delete_checkpoint(target, name)
-        await metadata.begin_checkpoint(target, name, checkpoint)
-        for state in (await metadata.load_vectorizers(target)).values():
+        await delete_checkpoint(target, name)
+        await begin_checkpoint(target, name, checkpoint)
+        for state in (await load_vectorizers(target)).values():
             if state.slot == name:
-                await metadata.begin_epoch(target, state.name, name, state.fingerprint)
-    _on_failure(site, f"checkpoint of slot {name}", lambda: metadata.delete_checkpoint(target, name))
+                await begin_epoch(target, state.name, name, state.fingerprint)
+    _on_failure(site, f"checkpoint of slot {name}", lambda: delete_checkpoint(target, name))
 
 
 async def _in_progress(source: Connection) -> tuple[int, ...]:
@@ -277,10 +278,10 @@ async def create_targets(site: Site, catalog: Connection) -> None:
 async def _take_over(site: Site, done: list[str]) -> None:
     """Forget vectorizers of this slot that are no longer configured, where another one takes their target."""
     targets = {str(vectorizer.target): vectorizer.name for vectorizer in site.config.vectorizers}
-    for state in (await metadata.load_vectorizers(site.target)).values():
+    for state in (await load_vectorizers(site.target)).values():
         configured = site.config.vectorizer(state.name) is not None
         if state.slot == site.slot and not configured and state.target_table in targets:
-            await metadata.remove_vectorizer(site.target, state.name)
+            await remove_vectorizer(site.target, state.name)
             done.append(f"vectorizer {state.name} gives its target to {targets[state.target_table]}")
 
 
@@ -299,13 +300,13 @@ async def _create_target(site: Site, catalog: Connection, vectorizer: Vectorizer
     elif ledger.maker("table", str(table.name), oid) == site.slot:
         await record(target, Made(site.slot, "table", str(table.name), oid))
     await table.require(target)
-    known = (await metadata.load_vectorizers(target)).get(name)
+    known = (await load_vectorizers(target)).get(name)
     if known:
         require_fingerprint(known, name, site.slot, wanted)
         if missing:
             # What the table of that name held before is to be embedded again.
-            await metadata.begin_epoch(target, name, site.slot, wanted)
+            await begin_epoch(target, name, site.slot, wanted)
         return
     await hand_over(target, site.slot, table.name, oid)
-    await metadata.add_vectorizer(target, name, site.slot, wanted)
+    await add_vectorizer(target, name, site.slot, wanted)
     done.append(f"added vectorizer {name}; its existing rows are embedded by: walvec run")

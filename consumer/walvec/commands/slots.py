@@ -6,10 +6,11 @@ moved by somebody else stops with that reason.
 
 from dataclasses import asdict
 
-from walvec.commands.output import byte_size, confirm, print_json, print_table, say
+from walvec.commands.output import confirm, print_json, print_table, say
 from walvec.config.load import Config
 from walvec.database.connect import Connection, connect_source, connect_source_for_changes
 from walvec.errors import UsageInvalid
+from walvec.units import byte_size
 from walvec_slots import manage
 from walvec_slots.choice import choose_plugin
 from walvec_slots.errors import PreconditionFailed, SlotActive

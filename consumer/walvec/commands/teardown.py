@@ -11,9 +11,10 @@ import psycopg
 
 from walvec.commands.output import confirm, say
 from walvec.config.load import Config, TableName
-from walvec.database import registry as metadata
+from walvec.database.checkpoint import delete_checkpoint, load_checkpoint
 from walvec.database.connect import Connection, connect_source_for_changes, connect_target
 from walvec.database.fence import fenced, only_command
+from walvec.database.migrate import is_migrated, require_schema
 from walvec.database.ownership import (
     Kind,
     Ledger,
@@ -24,6 +25,7 @@ from walvec.database.ownership import (
     load_ledger,
     require_own_schema,
 )
+from walvec.database.registry import load_vectorizers, remove_vectorizer
 from walvec_slots import manage, publication
 from walvec_slots.errors import PreconditionFailed, SlotActive
 
@@ -54,10 +56,10 @@ async def teardown(config: Config, *, tables: bool, sure: bool) -> None:
         await connect_target(config, role="teardown") as target,
         only_command(target),
     ):
-        if not await require_own_schema(target) or not await metadata.is_migrated(target):
+        if not await require_own_schema(target) or not await is_migrated(target):
             say(f"Nothing is set up for slot {name} in this target. Nothing was dropped.")
             return
-        await metadata.require_schema(target)
+        await require_schema(target)
         async with fenced(target, name, hint="stop it, then teardown"):
             plan = await _plan(config, source, target, tables=tables)
             for kept in plan.kept:
@@ -72,7 +74,7 @@ async def teardown(config: Config, *, tables: bool, sure: bool) -> None:
 async def _plan(config: Config, source: Connection, target: Connection, *, tables: bool) -> _Plan:
     """Work out what of the things recorded is still there."""
     name, ledger = config.source.slot, await load_ledger(target)
-    states = await metadata.load_vectorizers(target)
+    states = await load_vectorizers(target)
     plan = _Plan(vectorizers=[state.name for state in states.values() if state.slot == name])
     if slot := await manage.inspect(source, name):
         plan.slot = ledger.maker("slot", name) is not None and slot.database == source.info.dbname
@@ -88,7 +90,7 @@ async def _plan(config: Config, source: Connection, target: Connection, *, table
     only_tables = all(
         entry.kind in ("table", "index", "schema") for entry in ledger.entries if entry.slot == name
     )
-    checkpoint = await metadata.load_checkpoint(target, name)
+    checkpoint = await load_checkpoint(target, name)
     plan.known = bool(plan.vectorizers or checkpoint or (recorded and (tables or not only_tables)))
     return plan
 
@@ -135,8 +137,8 @@ async def _drop(name: str, source: Connection, target: Connection, plan: _Plan, 
             for table in plan.tables:
                 await drop_table(target, table)
             for vectorizer in plan.vectorizers:
-                await metadata.remove_vectorizer(target, vectorizer)
-            await metadata.delete_checkpoint(target, name)
+                await remove_vectorizer(target, vectorizer)
+            await delete_checkpoint(target, name)
             await forget_slot(target, name, _WITH_TABLES if tables else _KEPT_WITHOUT_TABLES)
             records = await drop_records(target) if tables else None
             async with source.transaction():

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from walvec.config.sections import Source
+from walvec.database.checkpoint import Checkpoint
 from walvec.database.connect import Connection
-from walvec.database.registry import Checkpoint
-from walvec.stages.visibility import Snapshot
+from walvec.database.snapshot import Snapshot
 from walvec_slots.errors import ConnectionLost, SlotLost
 from walvec_slots.lsn import Lsn
 from walvec_slots.manage import Slot

@@ -11,8 +11,10 @@ from typing import Any
 
 from psycopg import AsyncCursor, sql
 
-from walvec.stages.actions import Key
 from walvec_slots.relation import Column
+
+# The text of the key columns, in the key's order, as PostgreSQL's output functions give it.
+Key = tuple[str, ...]
 
 _COMMA = sql.SQL(", ")
 

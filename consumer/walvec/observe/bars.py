@@ -132,7 +132,7 @@ class Bars:
 
 def _figures(bar: Bar, done: int, task: "Task") -> str:
     """Say in words and numbers what the bar shows."""
-    from walvec.commands.output import byte_size
+    from walvec.units import byte_size
 
     match bar.phase:
         case "rows":

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-Key = tuple[str, ...]
-
 
 class Upsert(NamedTuple):
     """The row is as its image says: the columns that the expressions use, as PostgreSQL prints them."""
@@ -43,10 +41,3 @@ Action = Upsert | Refetch | Found | Delete
 
 DELETE = Delete()
 REFETCH = Refetch()
-
-
-class Chunk(NamedTuple):
-    """One piece of a row's text, as it is embedded; `input_hash` covers model, dimensions and text."""
-
-    text: str
-    input_hash: bytes

@@ -17,11 +17,12 @@ from dataclasses import replace
 import structlog
 
 from walvec.database.connect import Connection
+from walvec.database.keys import Key
 from walvec.database.registry import Phase, VectorizerState
 from walvec.errors import EvaluationFailed
 from walvec.failpoint import failpoint
 from walvec.policy import in_place
-from walvec.stages.actions import DELETE, REFETCH, Action, Found, Key
+from walvec.stages.actions import DELETE, REFETCH, Action, Found
 from walvec.stages.evaluate import Source
 from walvec.stages.lane import Lane, Segment
 from walvec.stages.memory import Budget

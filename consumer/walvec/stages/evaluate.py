@@ -23,9 +23,10 @@ from psycopg.types.string import TextLoader
 
 from walvec.database import keys as key_sql
 from walvec.database.connect import Connection
+from walvec.database.keys import Key
+from walvec.database.snapshot import Snapshot
 from walvec.errors import EvaluationFailed
-from walvec.stages.actions import Key
-from walvec.stages.visibility import Snapshot, Unseen
+from walvec.stages.visibility import Unseen
 from walvec.vectorizer.bind import Binding, resolve_expressions, source_query
 from walvec.vectorizer.readable import noticing_rights
 from walvec_slots.manage import open_writers

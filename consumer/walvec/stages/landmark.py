@@ -8,19 +8,12 @@ Pure: no clock, no socket, no database.
 """
 
 from collections import deque
-from typing import NamedTuple
 
+from walvec.database.checkpoint import Landmark
 from walvec_slots.errors import SlotLost
 from walvec_slots.lsn import Lsn
 
 _MOST = 4_096  # commits that no checkpoint covers yet, from which every other one is forgotten
-
-
-class Landmark(NamedTuple):
-    """A commit that changed a followed table: the low 32 bits of its xid, and where its record ends."""
-
-    xid: int
-    end: Lsn
 
 
 class Landmarks:

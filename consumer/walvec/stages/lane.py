@@ -20,8 +20,9 @@ from sys import getsizeof
 from time import monotonic
 from typing import Protocol
 
+from walvec.database.keys import Key
 from walvec.errors import LaneBehind
-from walvec.stages.actions import Action, Found, Key, Upsert
+from walvec.stages.actions import Action, Found, Upsert
 from walvec.stages.memory import Budget, Workspace
 from walvec.stages.write import Batch, Progress
 from walvec.vectorizer.bind import Binding

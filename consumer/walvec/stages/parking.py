@@ -10,18 +10,9 @@ Pure: no clock, no database.
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from walvec.stages.actions import Key
+from walvec.database.dead_letters import DeadLetter
 
 SHARE_WINDOW = 1_000  # rows, of which more than half parked are too many
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A parked row that is to be tried again."""
-
-    vectorizer: str
-    key: Key
-    attempts: int  # that have failed
 
 
 class Retries:

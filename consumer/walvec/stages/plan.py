@@ -8,11 +8,12 @@ Pure: values in, values out.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import product
 from sys import getsizeof
 
-from walvec.stages.actions import DELETE, REFETCH, Action, Key, Upsert
+from walvec.database.keys import Key
+from walvec.stages.actions import DELETE, REFETCH, Action, Upsert
+from walvec.vectorizer.row_shape import RowShape
 from walvec_slots.changes import Change, Text
 
 LARGE_IMAGE = 1 << 20  # bytes
@@ -20,16 +21,6 @@ LARGE_IMAGE = 1 << 20  # bytes
 
 class Unidentified(Exception):
     """A change does not carry the key columns: the replica identity was another one when it was written."""
-
-
-@dataclass(frozen=True, slots=True)
-class RowShape:
-    """What planning needs to know about a vectorizer's table."""
-
-    key: tuple[str, ...]
-    used: tuple[str, ...]  # the columns that the expressions use
-    published: frozenset[str]  # of insert, update, delete, truncate
-    by_image: bool  # whether the expressions can be evaluated on a row image
 
 
 def plan(change: Change, shape: RowShape) -> list[tuple[Key, Action]]:

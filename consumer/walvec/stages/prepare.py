@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 import psycopg
 
 from walvec.database.connect import Connection
+from walvec.database.keys import Key
 from walvec.embed.dispatch import Dispatcher, Refused
 from walvec.embed.protocol import Vector
 from walvec.failpoint import failpoint
 from walvec.policy import in_place, is_refusal
-from walvec.stages.actions import Chunk, Key
 from walvec.stages.chunk import Chunker, InputHasher
 from walvec.stages.evaluate import Source, Text
 from walvec.stages.isolate import isolate
@@ -30,7 +30,7 @@ from walvec.stages.texts import Slice, Texts, Weigher
 from walvec.stages.timing import Stages
 from walvec.stages.write import Batch, Parked
 from walvec.vectorizer.bind import Binding
-from walvec.vectorizer.target import TargetTable
+from walvec.vectorizer.target import Chunk, TargetTable
 
 _IN_A_THREAD = 65_536  # characters in a segment's long texts, from which cutting them holds up the event loop
 

@@ -10,11 +10,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from walvec.database.checkpoint import Landmark
 from walvec.stages.lag import Awaited, age
-from walvec.stages.landmark import Landmark, Landmarks, Replay
+from walvec.stages.landmark import Landmarks, Replay
 from walvec.stages.lane import Lane
-from walvec.stages.plan import RowShape, Unidentified, plan, plan_refetch
+from walvec.stages.plan import Unidentified, plan, plan_refetch
 from walvec.stages.visibility import Unseen
+from walvec.vectorizer.row_shape import RowShape
 from walvec_slots.ack import Ledger
 from walvec_slots.changes import Begin, Change, Commit, Event, Table, Truncate
 from walvec_slots.lsn import Lsn

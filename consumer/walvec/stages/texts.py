@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from sys import getsizeof
 from typing import TypeVar
 
+from walvec.database.keys import Key
 from walvec.errors import EvaluationFailed
 from walvec.policy import in_place
-from walvec.stages.actions import Action, Delete, Found, Key, Refetch, Upsert
+from walvec.stages.actions import Action, Delete, Found, Refetch, Upsert
 from walvec.stages.evaluate import Source, Text
 from walvec.vectorizer.bind import Binding
 

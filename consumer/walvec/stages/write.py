@@ -16,18 +16,18 @@ from uuid import UUID
 import psycopg
 from psycopg.types.json import Jsonb
 
+from walvec.database.checkpoint import Landmark
 from walvec.database.connect import Connection
+from walvec.database.keys import Key
 from walvec.database.registry import Phase, VectorizerState
 from walvec.embed.protocol import Vector
 from walvec.errors import CatalogChanged, EpochEnded, TooManyDeadLetters
 from walvec.policy import is_of_another_type, is_refusal, refusal_of
-from walvec.stages.actions import Chunk, Key
 from walvec.stages.isolate import isolate
-from walvec.stages.landmark import Landmark
 from walvec.stages.parking import SHARE_WINDOW, Share
 from walvec.stages.stall import Mark
 from walvec.stages.timing import Stages
-from walvec.vectorizer.target import TargetTable
+from walvec.vectorizer.target import Chunk, TargetTable
 from walvec_slots.lsn import Lsn
 from walvec_slots.queries import load
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 import structlog
 
 from walvec.config.load import Config, Vectorizer, fingerprint
-from walvec.database import registry as metadata
 from walvec.database.connect import Connection
 from walvec.database.continuity import read_horizon, read_next_xid
+from walvec.database.dead_letters import count_parked
 from walvec.database.ownership import load_ledger, require_own_table, require_vectorizer
-from walvec.database.registry import VectorizerState
+from walvec.database.registry import VectorizerState, begin_epoch, load_vectorizers, pause, remove_vectorizer
 from walvec.errors import ConfigInvalid, Unreadable
 from walvec.vectorizer.bind import Binding, bind
 from walvec.vectorizer.target import TargetTable
@@ -51,7 +51,7 @@ async def admit_vectorizers(
     """
     slot = config.source.slot
     await _forget_removed(config, writer)
-    known = await metadata.load_vectorizers(writer)
+    known = await load_vectorizers(writer)
     ledger = await load_ledger(writer)
     admitted = Vectorizers()
     for vectorizer in config.vectorizers:
@@ -63,7 +63,7 @@ async def admit_vectorizers(
         except (PreconditionFailed, ConfigInvalid) as error:
             if starting and not state.paused and not isinstance(error, Unreadable):
                 raise
-            await metadata.pause(writer, name, str(error))
+            await pause(writer, name, str(error))
             admitted.paused.append(name)
             _log.error(
                 "vectorizer is paused; its vectors stay as they are",
@@ -75,8 +75,8 @@ async def admit_vectorizers(
         if state.paused or state.identity != binding.identity():
             await _begin_epoch(state, binding, wanted, plugin, writer, catalog)
         admitted.bindings[name], admitted.tables[name] = binding, table
-    known = await metadata.load_vectorizers(writer)
-    admitted.with_letters = set(await metadata.count_parked(writer))
+    known = await load_vectorizers(writer)
+    admitted.with_letters = set(await count_parked(writer))
     admitted.states = {name: known[name] for name in admitted.bindings}
     return admitted
 
@@ -111,7 +111,7 @@ async def _begin_epoch(
         _log.warning(
             "all rows are compared again: the table or its publication has changed", vectorizer=state.name
         )
-    await metadata.begin_epoch(
+    await begin_epoch(
         writer,
         state.name,
         state.slot,
@@ -156,9 +156,9 @@ async def _forget_removed(config: Config, writer: Connection) -> None:
 
     So that one that is added again later has all of its rows compared.
     """
-    for name, state in (await metadata.load_vectorizers(writer)).items():
+    for name, state in (await load_vectorizers(writer)).items():
         if state.slot == config.source.slot and config.vectorizer(name) is None:
-            await metadata.remove_vectorizer(writer, name)
+            await remove_vectorizer(writer, name)
             _log.warning(
                 "vectorizer is no longer configured; its target is kept as it is and follows no changes",
                 vectorizer=name,

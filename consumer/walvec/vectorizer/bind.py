@@ -14,9 +14,9 @@ from psycopg import sql
 from walvec.config.load import Vectorizer
 from walvec.database import keys as key_sql
 from walvec.database.connect import Connection
-from walvec.stages.plan import RowShape
 from walvec.vectorizer.expressions import called_functions, require_fit
 from walvec.vectorizer.readable import require_rights
+from walvec.vectorizer.row_shape import RowShape
 from walvec_slots.changes import StreamedColumn, StreamedTable, Text
 from walvec_slots.errors import PreconditionFailed
 from walvec_slots.publication import Published, published

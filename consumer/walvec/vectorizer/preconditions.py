@@ -18,8 +18,10 @@ from psycopg import sql
 from psycopg.rows import DictRow, dict_row
 
 from walvec.config.load import Config, TableName, Vectorizer, fingerprint
+from walvec.database.checkpoint import Checkpoint, load_checkpoint
 from walvec.database.connect import Connection, connect_source, connect_target
 from walvec.database.continuity import look_at_server, require_continuity
+from walvec.database.migrate import is_migrated, outdated
 from walvec.database.ownership import (
     Ledger,
     load_ledger,
@@ -29,14 +31,7 @@ from walvec.database.ownership import (
     require_own_table,
 )
 from walvec.database.pgvector import require_vectors
-from walvec.database.registry import (
-    Checkpoint,
-    VectorizerState,
-    is_migrated,
-    load_checkpoint,
-    load_vectorizers,
-    outdated,
-)
+from walvec.database.registry import VectorizerState, load_vectorizers
 from walvec.embed.dispatch import ask
 from walvec.embed.protocol import open_embedder
 from walvec.embed.vectors import MAX_VECTOR_DIMENSIONS

@@ -6,6 +6,7 @@ method takes the session to work in: the writer's for what belongs to a transact
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -15,10 +16,10 @@ from walvec.config.load import Vectorizer
 from walvec.config.table_name import TableName
 from walvec.database import keys as key_sql
 from walvec.database.connect import Connection
+from walvec.database.keys import Key
 from walvec.database.pgvector import vector_schema
 from walvec.embed.protocol import Vector
 from walvec.embed.vectors import MAX_VECTOR_DIMENSIONS
-from walvec.stages.actions import Chunk, Key
 from walvec_slots.errors import PreconditionFailed
 from walvec_slots.queries import load
 from walvec_slots.relation import Column, describe
@@ -28,6 +29,13 @@ _QUERIES = load("target.sql")
 _BLOCK_BYTES = 1 << 18
 
 _OPERATORS = {"cosine": ("<=>", "cosine_ops"), "l2": ("<->", "l2_ops"), "ip": ("<#>", "ip_ops")}
+
+
+class Chunk(NamedTuple):
+    """One piece of a row's text, as it is embedded; `input_hash` covers model, dimensions and text."""
+
+    text: str
+    input_hash: bytes
 
 
 class TargetTable:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fix_walvec import Sidecar
 from tests.integration.commands.conftest import Walvec
-from walvec.vectorizer import sampling
+from walvec.commands.estimate import sampling
 
 SETTINGS = """
 [embedder]

@@ -8,9 +8,9 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from walvec.database import registry as metadata
 from walvec.database.connect import Connection
 from walvec.database.fence import only_command
+from walvec.database.migrate import migrate
 from walvec_slots.errors import SlotActive
 
 
@@ -36,7 +36,7 @@ async def test_a_lock_in_a_stranger_s_hands_is_no_command(
 ) -> None:
     """Two commands that pass the stranger over see each other, and the second names the first."""
     async with await connect(database) as first, await connect(database) as second:
-        await metadata.migrate(first)
+        await migrate(first)
         for _ in range(2):
             held = await (await second.execute("SELECT key FROM walvec.fence")).fetchall()
             for key in (0x77616C766563, *(key for (key,) in held)):

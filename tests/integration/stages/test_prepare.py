@@ -9,9 +9,10 @@ import pytest
 
 from tests.fix_walvec import Sidecar
 from walvec.database.connect import connect_source, connect_target
+from walvec.database.keys import Key
 from walvec.embed.dispatch import Dispatcher
 from walvec.embed.protocol import open_embedder
-from walvec.stages.actions import DELETE, REFETCH, Action, Found, Key, Upsert
+from walvec.stages.actions import DELETE, REFETCH, Action, Found, Upsert
 from walvec.stages.chunk import InputHasher
 from walvec.stages.evaluate import Source
 from walvec.stages.lane import Segment

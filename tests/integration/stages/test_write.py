@@ -13,9 +13,8 @@ from walvec.config.load import Config
 from walvec.database.connect import connect_target
 from walvec.database.registry import begin_epoch
 from walvec.errors import CatalogChanged, EpochEnded
-from walvec.stages.actions import Chunk
 from walvec.stages.write import Batch, Position, Progress, Writer
-from walvec.vectorizer.target import find_target
+from walvec.vectorizer.target import Chunk, find_target
 from walvec_slots.errors import WalvecError
 from walvec_slots.lsn import Lsn
 from walvec_slots.queries import load

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 import pytest
 import typer
 
-from walvec.commands.output import byte_size, confirm, print_json, print_table
+from walvec.commands.output import confirm, print_json, print_table
 from walvec.errors import UsageInvalid
+from walvec.units import byte_size
 
 
 class Terminal(io.StringIO):

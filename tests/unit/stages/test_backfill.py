@@ -5,8 +5,9 @@ from types import SimpleNamespace
 from typing import cast
 
 from walvec.database.connect import Connection
+from walvec.database.keys import Key
 from walvec.database.registry import VectorizerState
-from walvec.stages.actions import DELETE, Key
+from walvec.stages.actions import DELETE
 from walvec.stages.backfill import Backfill
 from walvec.stages.evaluate import Source
 from walvec.stages.lane import Claim, Lane, Limits, Segment

@@ -1,6 +1,7 @@
 """The commits that no checkpoint covers yet: bounded in number, and the newest is always there."""
 
-from walvec.stages.landmark import Landmark, Landmarks
+from walvec.database.checkpoint import Landmark
+from walvec.stages.landmark import Landmarks
 from walvec_slots.lsn import Lsn
 
 

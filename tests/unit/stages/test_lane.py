@@ -10,7 +10,8 @@ from typing import Any, cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from walvec.stages.actions import DELETE, Action, Found, Key, Upsert
+from walvec.database.keys import Key
+from walvec.stages.actions import DELETE, Action, Found, Upsert
 from walvec.stages.lane import Claim, Lane, Limits, Segment
 from walvec.stages.memory import Budget
 from walvec.stages.write import Batch, Progress

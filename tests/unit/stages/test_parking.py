@@ -1,7 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from walvec.stages.parking import DeadLetter, Retries, Share
+from walvec.database.dead_letters import DeadLetter
+from walvec.stages.parking import Retries, Share
 
 ONE, TWO = DeadLetter("blog", ("1",), 1), DeadLetter("blog", ("2",), 1)
 

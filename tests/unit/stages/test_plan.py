@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from walvec.stages.actions import DELETE, REFETCH, Action, Key, Upsert
-from walvec.stages.plan import LARGE_IMAGE, RowShape, Unidentified, plan, plan_refetch
+from walvec.database.keys import Key
+from walvec.stages.actions import DELETE, REFETCH, Action, Upsert
+from walvec.stages.plan import LARGE_IMAGE, Unidentified, plan, plan_refetch
+from walvec.vectorizer.row_shape import RowShape
 from walvec_slots.changes import Change, Text
 from walvec_slots.lsn import Lsn
 

@@ -8,12 +8,14 @@ from typing import Any, cast
 import pytest
 
 from walvec.config.table_name import TableName
-from walvec.stages.actions import DELETE, REFETCH, Action, Key
-from walvec.stages.landmark import Landmark, Replay
+from walvec.database.checkpoint import Landmark
+from walvec.database.keys import Key
+from walvec.stages.actions import DELETE, REFETCH, Action
+from walvec.stages.landmark import Replay
 from walvec.stages.lane import Lane
-from walvec.stages.plan import RowShape
 from walvec.stages.route import NEVER, Router
 from walvec.stages.visibility import Unseen
+from walvec.vectorizer.row_shape import RowShape
 from walvec_slots.ack import Ledger
 from walvec_slots.changes import Begin, Change, Commit, Event, Message, Truncate
 from walvec_slots.errors import SlotLost

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from walvec.stages.visibility import Snapshot, Unseen
+from walvec.database.snapshot import Snapshot
+from walvec.stages.visibility import Unseen
 
 EPOCH = 1 << 32
 FULL_IDS = st.integers(3, 1 << 40)

@@ -8,10 +8,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from walvec.commands.estimate.sampling import Basis, Sample
 from walvec.config.load import EmbedderSettings
 from walvec.embed.pack import Limits, pack
 from walvec.embed.vectors import MAX_VECTOR_DIMENSIONS
-from walvec.vectorizer.sampling import Basis, Sample
 
 VECTOR_HEADER = 8  # bytes beside a vector's numbers
 

@@ -4,12 +4,12 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict
 
 from walvec.commands.estimate.cost import Estimate, estimate, time_for
-from walvec.commands.output import byte_size, print_json, print_table, say
-from walvec.commands.status.spell import duration
+from walvec.commands.estimate.sampling import sample
+from walvec.commands.output import print_json, print_table, say
 from walvec.config.load import Config
 from walvec.database.connect import connect_source, connect_target
+from walvec.units import byte_size, duration
 from walvec.vectorizer.preconditions import bind_before_setup
-from walvec.vectorizer.sampling import sample
 
 _BASES = {
     "counted": "counted",

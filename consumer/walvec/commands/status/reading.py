@@ -12,10 +12,11 @@ from psycopg.rows import dict_row
 
 from walvec.commands.status.counting import Counting, Held
 from walvec.config.load import Config
-from walvec.database import registry as metadata
 from walvec.database.connect import Connection, connect_source, connect_target
+from walvec.database.dead_letters import count_parked, count_retried
 from walvec.database.fence import find_holder
-from walvec.database.registry import VectorizerState
+from walvec.database.migrate import require_schema
+from walvec.database.registry import VectorizerState, load_vectorizers
 from walvec.database.waiting import HELD_UP_AFTER, Waiting, look_at_statement
 from walvec_slots.errors import ConnectionLost
 from walvec_slots.lsn import Lsn
@@ -108,8 +109,8 @@ class Reader:
         self._counting.begin()
         source = await self._open_source()
         slot = await self._slot(source, target)
-        parked, retried = await metadata.count_parked(target), await metadata.count_retried(target)
-        states = (await metadata.load_vectorizers(target)).values()
+        parked, retried = await count_parked(target), await count_retried(target)
+        states = (await load_vectorizers(target)).values()
         vectorizers = [
             await self._vectorizer(
                 state,
@@ -127,7 +128,7 @@ class Reader:
         if self._target is None or self._target.closed:
             await _close(self._target)
             self._target = await connect_target(self._config, role="status")
-            await metadata.require_schema(self._target)
+            await require_schema(self._target)
         return self._target
 
     async def _open_source(self) -> Connection | None:

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from walvec.commands.output import byte_size
 from walvec.commands.status.reading import Report, VectorizerStatus
-from walvec.commands.status.spell import duration
 from walvec.config.masking import printable
 from walvec.stages.commit import IDLE_BYTES
 from walvec.stages.stall import STALL_AFTER
+from walvec.units import byte_size, duration
 from walvec_slots.lsn import Lsn
 
 Level = Literal["ok", "warning", "failed"]

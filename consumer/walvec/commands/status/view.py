@@ -5,13 +5,12 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from walvec.commands.output import byte_size
 from walvec.commands.status.reading import Report, SlotStatus, VectorizerStatus
-from walvec.commands.status.spell import duration
 from walvec.commands.status.trend import Motion, Trend, sparkline
 from walvec.commands.status.verdict import Verdict
 from walvec.commands.status.words import behind, catch_up, newest_commit, process_of, state_of
 from walvec.observe.visible import visible
+from walvec.units import byte_size, duration
 
 WIDTH = 100  # columns at most
 _SPARK = 40  # columns of a sparkline

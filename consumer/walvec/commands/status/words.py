@@ -4,11 +4,10 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from walvec.commands.output import byte_size
 from walvec.commands.status.reading import Report, SlotStatus, VectorizerStatus
-from walvec.commands.status.spell import duration
 from walvec.commands.status.trend import Motion, Trend
 from walvec.commands.status.verdict import Verdict
+from walvec.units import byte_size, duration
 
 
 def process_of(slot: SlotStatus) -> str:

@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 
 from walvec.commands.estimate.cost import Estimate, estimate, time_for, vector_size
+from walvec.commands.estimate.sampling import SAMPLE_PAGES, SAMPLE_ROWS, Sample, share_to_read
 from walvec.config.load import EmbedderSettings
-from walvec.vectorizer.sampling import SAMPLE_PAGES, SAMPLE_ROWS, Sample, share_to_read
 
 
 def embedder(**settings: Any) -> EmbedderSettings:

@@ -7,11 +7,11 @@ from rich.console import Console
 
 from tests.unit.commands.status.conftest import Reported
 from walvec.commands.status.reading import Report
-from walvec.commands.status.spell import duration
 from walvec.commands.status.trend import Trend
 from walvec.commands.status.verdict import judge, unreadable
 from walvec.commands.status.view import WIDTH, render, render_unread
 from walvec.commands.status.words import catch_up, document, line
+from walvec.units import duration
 
 LONG = "x" * 63
 

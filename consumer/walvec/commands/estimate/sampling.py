@@ -16,8 +16,8 @@ from psycopg.types.string import TextLoader
 from walvec.config.load import EmbedderSettings
 from walvec.database import keys as key_sql
 from walvec.database.connect import Connection
+from walvec.database.keys import Key
 from walvec.embed.pack import estimate_tokens
-from walvec.stages.actions import Key
 from walvec.stages.chunk import Chunker, InputHasher
 from walvec.vectorizer.bind import Binding, resolve_expressions, source_query
 from walvec.vectorizer.target import TargetTable
