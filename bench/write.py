@@ -21,10 +21,10 @@ from bench.collector import as_walvec_has_it
 from bench.lab import Lab
 from bench.report import Result, main, middle, rate
 from bench.sidecar import Sidecar
-from walvec.config.load import Config, load
-from walvec.config.sections import Pipeline
+from walvec.config.load import Config, load_config
+from walvec.config.sections import PipelineSettings
 from walvec.database.checkpoint import load_checkpoint, take_over
-from walvec.database.connect import Connection, connect_source, connect_target
+from walvec.database.connect import connect_source, connect_target
 from walvec.database.keys import Key
 from walvec.database.registry import load_vectorizers
 from walvec.embed.protocol import Vector
@@ -33,10 +33,11 @@ from walvec.stages.write import Batch, Position, Writer
 from walvec.vectorizer.bind import bind
 from walvec.vectorizer.target import Chunk, TargetTable
 from walvec_slots.lsn import Lsn
+from walvec_slots.settle import Connection
 
 TARGET = 0.6  # of the bare COPY's rows/s
 DIMENSIONS = 384
-BATCH = Pipeline().batch_rows
+BATCH = PipelineSettings().batch_rows
 
 _BARE = "CREATE TABLE bare (LIKE doc_embedding INCLUDING ALL)"
 _COPY = "COPY bare (id, chunk_seq, chunk, embedding, input_hash) FROM STDIN (FORMAT binary)"
@@ -68,7 +69,7 @@ async def _measure(
     bare: list[float] = []
     again: list[float] = []
     async with AsyncExitStack() as stack:
-        config = load(sidecar.config)
+        config = load_config(sidecar.config)
         through_writer = await _writer(stack, config)
         by_copy = await _copier(stack, config)
         for seed in range(rounds):

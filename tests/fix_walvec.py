@@ -41,7 +41,7 @@ from tests.fix_embedding_service import EmbeddingService, vector_of
 from tests.fix_postgres import databases
 from walvec import supervise
 from walvec.commands import backfill, setup
-from walvec.config.load import Config, TableName, load
+from walvec.config.load import Config, TableName, load_config
 from walvec.embed.protocol import Vector
 from walvec.embed.vectors import MAX_VECTOR_DIMENSIONS
 from walvec.stages.chunk import Chunker, input_hash
@@ -417,7 +417,7 @@ class Sidecar:
     @property
     def config(self) -> Config:
         """The settings as every command reads them."""
-        return load(self.path)
+        return load_config(self.path)
 
     # -- Commands, in this process ---------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ import structlog
 
 from walvec.config.load import Config
 from walvec.database.checkpoint import Checkpoint, load_checkpoint, take_over
-from walvec.database.connect import Connection, connect_source, connect_target, conninfo
+from walvec.database.connect import connect_source, connect_target, conninfo
 from walvec.database.continuity import Server, look_at_server, require_continuity, require_one_server
 from walvec.database.fence import OwnSessions
 from walvec.database.migrate import require_schema
@@ -31,7 +31,7 @@ from walvec_slots.errors import PreconditionFailed, SlotActive
 from walvec_slots.lsn import Lsn
 from walvec_slots.manage import Slot, list_slots
 from walvec_slots.plugin import Decoder, Plugin
-from walvec_slots.settle import require_readable, require_utf8
+from walvec_slots.settle import Connection, require_readable, require_utf8
 from walvec_slots.stream import ReplicationStream
 from walvec_slots.walsender import Notice
 

@@ -26,10 +26,10 @@ from walvec.stages.chunk import InputHasher
 from walvec.stages.commit import Committer
 from walvec.stages.committed import Committed
 from walvec.stages.drain import drain
-from walvec.stages.evaluate import Source
+from walvec.stages.evaluate import SourceReader
 from walvec.stages.landmark import Replay
-from walvec.stages.lane import Lane, Limits
-from walvec.stages.memory import Budget
+from walvec.stages.lane import Lane, SegmentLimits
+from walvec.stages.memory import ByteBudget
 from walvec.stages.prepare import Preparer
 from walvec.stages.route import NEVER, Router
 from walvec.stages.visibility import Unseen
@@ -79,9 +79,9 @@ class Pipeline:
         self._end = stop_at or (attachment.position if once else None)
         self._limits = _limits(attachment)
         self._ledger = Ledger(checkpoint.lsn, {name: state.applied for name, state in agreed.states.items()})
-        self._budget = Budget(config.pipeline.max_buffer_bytes // 4)
+        self._budget = ByteBudget(config.pipeline.max_buffer_bytes // 4)
         unseen = Unseen(checkpoint.unseen_xids)
-        images, self._rows = Source(attachment.images, unseen), Source(attachment.rows, unseen)
+        images, self._rows = SourceReader(attachment.images, unseen), SourceReader(attachment.rows, unseen)
         self._lanes = {
             name: Lane(binding, self._ledger, self._budget, self._limits)
             for name, binding in agreed.bindings.items()
@@ -293,12 +293,12 @@ class Pipeline:
         return masked(f"the embedding service fails: {failing.what}{advice}")
 
 
-def _limits(attachment: Attachment) -> Limits:
+def _limits(attachment: Attachment) -> SegmentLimits:
     """Work out how much goes into a segment, and how many may be in flight to keep the service busy."""
     pipeline, embedder = attachment.config.pipeline, attachment.config.embedder
     texts = embedder.concurrency * embedder.max_batch_inputs
     lanes = max(1, len(attachment.vectorizers.bindings))
-    return Limits(
+    return SegmentLimits(
         rows=pipeline.batch_rows,
         size=pipeline.max_buffer_bytes // 32,
         delay=pipeline.batch_delay,

@@ -14,19 +14,19 @@ import structlog
 from walvec.errors import CatalogChanged, EpochEnded, EvaluationFailed, LaneBehind, WalvecError
 from walvec_slots.errors import ConnectionLost, MalformedMessage, PreconditionFailed, SlotActive
 
-Verdict = Literal["again", "retry", "stop"]  # again: at once; retry: after a wait
+Decision = Literal["again", "retry", "stop"]  # again: at once; retry: after a wait
 
 
 _log = structlog.get_logger(__name__)
 
-_GRAVITY: dict[Verdict, int] = {"again": 0, "retry": 1, "stop": 2}
+_GRAVITY: dict[Decision, int] = {"again": 0, "retry": 1, "stop": 2}
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """What to do about a kind of failure, and what to tell the operator while it lasts."""
 
-    verdict: Verdict
+    verdict: Decision
     hint: str | None = None
 
 
@@ -104,7 +104,7 @@ _CONSTRAINT = "23"
 _PRECONDITIONS = {"25", "28", "3D", "3F", "42"}
 
 
-def explain(error: BaseException) -> WalvecError | None:
+def explain_failure(error: BaseException) -> WalvecError | None:
     """Return the error a user is shown for a failure that ends a command; None for one that is a fault of
     ours.
     """

@@ -24,7 +24,7 @@ from walvec.observe.bars import display
 from walvec.observe.health import routes, serving_in_turn
 from walvec.observe.telemetry import Telemetry, Trace
 from walvec.pipeline import Pipeline
-from walvec.policy import Rule, explain, rule_for, worst
+from walvec.policy import Rule, explain_failure, rule_for, worst
 from walvec_slots.errors import PreconditionFailed, SlotActive
 from walvec_slots.lsn import Lsn
 
@@ -126,7 +126,7 @@ class Supervisor:
             failing_since = failing_since or monotonic()
             given_up = give_up_after is not None and monotonic() - failing_since > give_up_after
             if rule.verdict == "stop" or given_up or (isinstance(error, SlotActive) and not self._wait):
-                raise explain(error) or error
+                raise explain_failure(error) or error
             self._telemetry.failed(error)
             if self._stop.is_set():
                 _log.warning(
@@ -186,7 +186,7 @@ class Supervisor:
     async def _pause(self, error: BaseException, rule: Rule, delay: float) -> None:
         """Say what failed and what is waited for, and wait; or until told to stop."""
         seconds = random.uniform(delay / 2, delay)  # noqa: S311 -- jitter, no secret
-        shown, what = explain(error), _what(error)
+        shown, what = explain_failure(error), _what(error)
         self._telemetry.detached(f"trying again: {what}")
         _log.warning(
             "trying again",
@@ -201,7 +201,7 @@ class Supervisor:
 
 def _what(error: BaseException) -> str:
     """Say what failed, without anything of a row."""
-    shown = explain(error)
+    shown = explain_failure(error)
     return shown.what if shown else type(error).__name__
 
 

@@ -17,7 +17,7 @@ from walvec.stages.actions import REFETCH
 from walvec.stages.lane import Lane
 from walvec.stages.parking import Retries
 from walvec.stages.vitals import LastLook
-from walvec.vectorizer.admission import find
+from walvec.vectorizer.admission import bind_vectorizer
 from walvec.vectorizer.bind import Binding, bind
 from walvec_slots.errors import PreconditionFailed
 from walvec_slots.lsn import Lsn
@@ -116,7 +116,7 @@ class Watch:
         if vectorizer is None:
             return
         try:
-            await find(
+            await bind_vectorizer(
                 self._config,
                 vectorizer,
                 self._attachment.plugin,

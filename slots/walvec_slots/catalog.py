@@ -8,9 +8,9 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import DictRow, dict_row
 
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
 
-QUERIES: Final = load("slots.sql")
+QUERIES: Final = load_sql("slots.sql")
 
 
 @asynccontextmanager

@@ -14,10 +14,10 @@ from typing import Final, Literal, NamedTuple
 from walvec_slots.lsn import Lsn
 
 Text = str | None
-Kind = Literal["insert", "update", "delete"]
+ChangeKind = Literal["insert", "update", "delete"]
 Table = tuple[str, str]
 
-LONG: Final = 1 << 20  # bytes of one value, past which it is left out
+LARGE_VALUE: Final = 1 << 20  # bytes of one value, past which it is left out
 
 _NOTHING: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 
@@ -66,7 +66,7 @@ class Change(NamedTuple):
     under REPLICA IDENTITY FULL. It is empty for an insert, and may be for an update that left it unchanged.
     """
 
-    kind: Kind
+    kind: ChangeKind
     lsn: Lsn  # shared by rows of one COPY, and not ordered across transactions
     schema: str
     table: str

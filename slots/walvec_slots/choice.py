@@ -60,7 +60,7 @@ async def try_plugin(conn: psycopg.AsyncConnection[Any], plugin: str) -> None:
     """Raise PreconditionFailed where a slot of the plugin cannot be made; tried with a temporary one."""
     trial = f"walvec_probe_{conn.info.backend_pid}"
     try:
-        await manage.create(conn, trial, plugin, time_limit=TRIAL_TIME_LIMIT, temporary=True)
+        await manage.create_slot(conn, trial, plugin, time_limit=TRIAL_TIME_LIMIT, temporary=True)
     except SlotBlocked:
         return  # it waits for others: the plugin was loaded before that
-    await manage.drop(conn, trial)
+    await manage.drop_slot(conn, trial)

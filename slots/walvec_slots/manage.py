@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 from psycopg import errors, sql
@@ -19,8 +19,7 @@ from walvec_slots.catalog import QUERIES, statement
 from walvec_slots.errors import PreconditionFailed, SlotBlocked
 from walvec_slots.lsn import Lsn
 from walvec_slots.refusal import managed, not_created
-
-Connection = psycopg.AsyncConnection[Any]
+from walvec_slots.settle import Connection
 
 _LONGEST_NAME: Final = 63  # bytes; NAMEDATALEN - 1
 
@@ -62,7 +61,7 @@ async def inspect(conn: Connection, name: str) -> Slot | None:
     return next((_slot(row) for row in await _fetch(conn, "slots", name=name)), None)
 
 
-async def create(
+async def create_slot(
     conn: Connection, name: str, plugin: str, *, time_limit: float, temporary: bool = False
 ) -> Lsn:
     """Create a logical slot in the connection's database; return where its stream begins.
@@ -93,13 +92,13 @@ async def open_writers(conn: Connection) -> list[str]:
     return [_describe(row) for row in await _fetch(conn, "blockers")]
 
 
-async def drop(conn: Connection, name: str) -> None:
+async def drop_slot(conn: Connection, name: str) -> None:
     """Drop a slot. Raises SlotActive while a process holds it, PreconditionFailed if there is none."""
     with _refusals(conn, name):
         await _fetch(conn, "drop_slot", name=name)
 
 
-async def advance(conn: Connection, name: str, lsn: Lsn) -> Lsn:
+async def advance_slot(conn: Connection, name: str, lsn: Lsn) -> Lsn:
     """Confirm everything before `lsn` unread, so that it is never sent; return how far the slot got.
 
     Raises SlotActive, and PreconditionFailed for a place behind the slot's or past the end of the WAL.
@@ -112,7 +111,7 @@ async def advance(conn: Connection, name: str, lsn: Lsn) -> Lsn:
     return Lsn.parse(row["lsn"])
 
 
-async def copy(conn: Connection, source: str, name: str) -> Lsn:
+async def copy_slot(conn: Connection, source: str, name: str) -> Lsn:
     """Copy a slot, active or not; return where the copy's stream begins. Raises PreconditionFailed."""
     _require_name(name)
     with _refusals(conn, source):

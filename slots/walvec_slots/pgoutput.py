@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
-from walvec_slots.changes import LONG, Begin, Change, Commit, Event, StreamedTable, Text, Truncate
+from walvec_slots.changes import LARGE_VALUE, Begin, Change, Commit, Event, StreamedTable, Text, Truncate
 from walvec_slots.errors import MalformedMessage
 from walvec_slots.lsn import Lsn
 
@@ -192,7 +192,7 @@ def _row(payload: Payload, at: int, names: tuple[str | None, ...]) -> tuple[dict
             (size,) = _UINT.unpack_from(payload, at)
             begin = at + _UINT.size
             at = begin + size
-            if name is not None and size <= LONG:
+            if name is not None and size <= LARGE_VALUE:
                 image[name] = bytes(payload[begin:at]).decode()
         elif kind == _NULL:
             if name is not None:

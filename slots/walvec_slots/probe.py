@@ -18,7 +18,14 @@ from walvec_slots.catalog import QUERIES, statement
 from walvec_slots.choice import choose_plugin, plugin_for, require_plugin, try_plugin
 from walvec_slots.errors import PreconditionFailed, WalvecError
 from walvec_slots.plugin import Plugin, PluginSetting
-from walvec_slots.publication import NotPublished, Publication, creation, find, published, require_leaves
+from walvec_slots.publication import (
+    NotPublished,
+    Publication,
+    creation,
+    find_publication,
+    published,
+    require_leaves,
+)
 from walvec_slots.refusal import DEFAULT_LIBRARIES, allow_libraries, grant_replication
 from walvec_slots.relation import Relation, describe, quoted
 from walvec_slots.rights import hindrance
@@ -88,7 +95,7 @@ async def probe(
     async for finding, relation in _tables(conn, tables):
         findings.append(finding)
         relations += [relation] if relation else []
-    existing = await find(conn, publication)
+    existing = await find_publication(conn, publication)
     if existing is None:
         findings.append(await _new_publication(conn, publication, relations, state))
     else:

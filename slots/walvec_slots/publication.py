@@ -14,9 +14,9 @@ from walvec_slots.catalog import QUERIES, reading, statement
 from walvec_slots.errors import PreconditionFailed
 from walvec_slots.relation import Leaf, Relation, quoted
 
-Action = Literal["insert", "update", "delete", "truncate"]
+PublishAction = Literal["insert", "update", "delete", "truncate"]
 
-_ACTIONS: Final[tuple[Action, ...]] = ("insert", "update", "delete", "truncate")
+_ACTIONS: Final[tuple[PublishAction, ...]] = ("insert", "update", "delete", "truncate")
 _FIRST_WITH_FILTERS: Final = 150000
 
 
@@ -26,7 +26,7 @@ class Published:
 
     columns: frozenset[str] | None  # the column list; None publishes every column, also later ones
     row_filter: str | None  # SQL over the row, its functions' schemas named
-    actions: frozenset[Action]
+    actions: frozenset[PublishAction]
     leaves: tuple[Leaf, ...]  # the relation's leaves that are published; the others' rows stay out
     via_root: bool = False  # partitions' rows come as their root's, where the publication is applied
     # Differs once the publication, or the table's part in it, was altered.
@@ -46,7 +46,7 @@ class Publication:
     may_alter: bool  # this role has its owner's rights
 
 
-async def find(conn: psycopg.AsyncConnection[Any], publication: str) -> Publication | None:
+async def find_publication(conn: psycopg.AsyncConnection[Any], publication: str) -> Publication | None:
     """Look a publication up by its name."""
     async with reading(conn) as cursor:
         await cursor.execute(QUERIES["publication"], {"publication": publication})
@@ -100,7 +100,9 @@ def require_leaves(listing: Published, publication: str) -> None:
         )
 
 
-async def create(conn: psycopg.AsyncConnection[Any], publication: str, tables: Sequence[Relation]) -> None:
+async def create_publication(
+    conn: psycopg.AsyncConnection[Any], publication: str, tables: Sequence[Relation]
+) -> None:
     """Create a publication of these tables, or of none yet: all columns, rows and actions.
 
     It takes Relations because a published table that has no replica identity refuses its application's own
@@ -127,7 +129,7 @@ async def add_table(conn: psycopg.AsyncConnection[Any], publication: str, table:
     await _execute(conn, "add_to_publication", publication=sql.Identifier(publication), table=name)
 
 
-async def drop(conn: psycopg.AsyncConnection[Any], publication: str) -> None:
+async def drop_publication(conn: psycopg.AsyncConnection[Any], publication: str) -> None:
     """Drop a publication, if it is there. Raises PreconditionFailed if the role does not own it."""
     await _execute(conn, "drop_publication", publication=sql.Identifier(publication))
 

@@ -19,7 +19,7 @@ _NAME = re.compile(r"^-- name: ([a-z][a-z0-9_]*)$", re.MULTILINE)
 
 
 @cache
-def load(file: str) -> Mapping[str, LiteralString]:
+def load_sql(file: str) -> Mapping[str, LiteralString]:
     """Return the statements of `sql/<file>` by name, without their leading comments.
 
     Raises FileNotFoundError, or ValueError where a name stands twice or a block holds no statement.

@@ -20,7 +20,7 @@ from psycopg.types.json import Jsonb
 
 from walvec_slots.errors import NotUtf8, PoolerInBetween
 from walvec_slots.plugin import Plugin
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
 
 SEARCH_PATH: Final = "pg_catalog, pg_temp"
 
@@ -67,19 +67,21 @@ _SET_LATER: Final = frozenset({"transaction_timeout", "DateStyle", "TimeZone"})
 # How poolers refuse what a session begins with: PgBouncer and Odyssey, Amazon's proxy.
 _OF_POOLERS: Final = ("unsupported startup parameter", "RDS Proxy")
 
-_QUERIES = load("session.sql")
+_QUERIES = load_sql("session.sql")
 
-Connection = TypeVar("Connection", bound=psycopg.AsyncConnection[Any])
+Connection = psycopg.AsyncConnection[Any]
+
+_Opened = TypeVar("_Opened", bound=Connection)
 
 
 async def open_session(
-    kind: type[Connection],
+    kind: type[_Opened],
     conninfo: str,
     settings: Mapping[str, str],
     *,
     standby: bool = False,
     **arguments: Any,
-) -> Connection:
+) -> _Opened:
     """Connect in autocommit, with every setting pinned; `settings` are the caller's besides.
 
     With `standby`, a hot standby will do as well.

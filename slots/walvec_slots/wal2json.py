@@ -23,12 +23,12 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from walvec_slots.changes import (
-    LONG,
+    LARGE_VALUE,
     Begin,
     Change,
+    ChangeKind,
     Commit,
     Event,
-    Kind,
     Message,
     StreamedTable,
     Table,
@@ -44,7 +44,7 @@ OPTIONAL: Final[Mapping[str, str]] = {"numeric-data-types-as-string": "1"}
 # Other programs' messages may hold anything, bytes that are no text included; these are ours.
 MESSAGE_PREFIX: Final = "walvec"
 
-_KINDS: Final[Mapping[str, Kind]] = {"I": "insert", "U": "update", "D": "delete"}
+_KINDS: Final[Mapping[str, ChangeKind]] = {"I": "insert", "U": "update", "D": "delete"}
 _VALUE: Final = re.compile(rb'"value":"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _LEFT_OUT: Final[object] = {}  # stands for a long value; no column's value is an object
 _NEGATIVE_ZERO: Final = b":-0}"  # a float's, which JSON's readers take for the integer 0
@@ -79,7 +79,7 @@ class Wal2jsonDecoder:
         Raises MalformedMessage, which does not quote the payload, for anything that is no such message.
         """
         try:
-            message = _without_long_values(payload) if len(payload) > LONG else bytes(payload)
+            message = _without_long_values(payload) if len(payload) > LARGE_VALUE else bytes(payload)
             try:
                 fields = orjson.loads(message)
             except orjson.JSONDecodeError:
@@ -109,7 +109,7 @@ class Wal2jsonDecoder:
             case _:
                 raise ValueError(action)
 
-    def _change(self, kind: Kind, fields: dict[str, Any], payload: bytes, lsn: Lsn) -> Change | None:
+    def _change(self, kind: ChangeKind, fields: dict[str, Any], payload: bytes, lsn: Lsn) -> Change | None:
         table = _table(fields)
         if (wanted := self._wanted.get(table)) is None:
             return None
@@ -193,7 +193,7 @@ def _committed_at(timestamp: str) -> int:
 
 
 def _images(
-    kind: Kind, fields: Mapping[str, Any], names: frozenset[str]
+    kind: ChangeKind, fields: Mapping[str, Any], names: frozenset[str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return columns and identity. Only the latter, and only of an update, may be missing where it is due."""
     columns = {} if kind == "delete" else _image(fields["columns"], names)
@@ -240,7 +240,7 @@ def _without_long_values(payload: bytes | memoryview) -> bytes:
     parts: list[bytes | memoryview] = []
     end = 0
     for value in _VALUE.finditer(payload):
-        if value.end() - value.start() > LONG:
+        if value.end() - value.start() > LARGE_VALUE:
             parts += [payload[end : value.start()], b'"value":{}']
             end = value.end()
     return b"".join([*parts, payload[end:]])

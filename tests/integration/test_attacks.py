@@ -10,7 +10,7 @@ from psycopg.conninfo import make_conninfo
 
 from tests.fix_walvec import Sidecar, until
 from walvec.commands import check
-from walvec.config.load import load
+from walvec.config.load import load_config
 
 # PostgreSQL counts the calls of such functions on sessions younger than the attacker's. An error could pass
 # unseen, because a row whose image fails is read by its key.
@@ -221,10 +221,10 @@ async def test_check_warns_of_a_path_where_others_may_create(
 ) -> None:
     """Whoever lets expressions call functions of a schema hears who may plant some there."""
     follow(sidecar)
-    await check.report(load(sidecar.path), None, offline=True, as_json=True)
+    await check.report_check(load_config(sidecar.path), None, offline=True, as_json=True)
     assert "search path" not in capsys.readouterr().out
     sidecar.settings["source"]["search_path"] = "pg_catalog, public, gone"
-    await check.report(load(sidecar.path), None, offline=True, as_json=True)
+    await check.report_check(load_config(sidecar.path), None, offline=True, as_json=True)
     said = capsys.readouterr().out
     assert f'REVOKE CREATE ON SCHEMA \\"public\\" FROM \\"{mallory.info.user}\\"' in said
     assert "search path: gone" in said

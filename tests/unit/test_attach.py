@@ -9,7 +9,7 @@ import pytest
 
 from walvec.attach import _open
 from walvec.config.load import Config
-from walvec.database.connect import Connection
+from walvec_slots.settle import Connection
 
 
 async def test_session_that_never_begins_to_open_is_no_unawaited_coroutine() -> None:

@@ -4,7 +4,7 @@ from psycopg import errors
 
 from walvec.database.connect import connection_error
 from walvec.errors import CatalogChanged, ConfigInvalid
-from walvec.policy import explain, rule_for, worst
+from walvec.policy import explain_failure, rule_for, worst
 from walvec_slots.errors import ConnectionLost, MalformedMessage, PreconditionFailed
 from walvec_slots.lsn import Lsn
 
@@ -79,29 +79,29 @@ class TestExplain:
     def test_our_own(self) -> None:
         """They are made to be shown."""
         error = ConfigInvalid("no")
-        assert explain(error) is error
+        assert explain_failure(error) is error
 
     def test_our_own_without_a_hint_gets_the_rule_s(self) -> None:
         """The table has the operator's sentence for what ends the process."""
-        shown = explain(MalformedMessage("is none of wal2json's format 2", lsn=Lsn(1)))
+        shown = explain_failure(MalformedMessage("is none of wal2json's format 2", lsn=Lsn(1)))
         assert shown
         assert "walvec resync" in (shown.hint or "")
 
     def test_what_passes_gets_none(self) -> None:
         """Nobody waits any more once the process ends."""
-        shown = explain(ConnectionLost("no"))
+        shown = explain_failure(ConnectionLost("no"))
         assert shown
         assert shown.hint is None
 
     def test_what_may_quote_a_row_is_not_shown(self) -> None:
         """`invalid input syntax for type integer: "the row's text"`."""
-        assert explain(errors.InvalidTextRepresentation("the row's text")) is None
+        assert explain_failure(errors.InvalidTextRepresentation("the row's text")) is None
 
     @pytest.mark.parametrize("kind", [errors.InternalError_, errors.FeatureNotSupported])
     def test_what_may_quote_a_row_and_passes(self, kind: type[psycopg.Error]) -> None:
         """The kind is told, with what is done about it."""
         assert rule_for(kind()).verdict == "retry"
-        shown = explain(kind("the row's text"))
+        shown = explain_failure(kind("the row's text"))
         assert shown is not None
         assert shown.hint == rule_for(kind()).hint
         assert "the row's text" not in str(shown)
@@ -109,25 +109,27 @@ class TestExplain:
     @pytest.mark.parametrize("kind", [errors.UndefinedTable, errors.InsufficientPrivilege])
     def test_a_precondition(self, kind: type[psycopg.Error]) -> None:
         """Exit code 3."""
-        assert isinstance(explain(kind()), PreconditionFailed)
+        assert isinstance(explain_failure(kind()), PreconditionFailed)
 
     @pytest.mark.parametrize("kind", [errors.DiskFull, errors.LockNotAvailable, errors.AdminShutdown])
     def test_what_passes(self, kind: type[psycopg.Error]) -> None:
         """Exit code 1, with what is in the way."""
-        shown = explain(kind())
+        shown = explain_failure(kind())
         assert shown is not None
         assert (shown.exit_code, shown.hint) == (1, rule_for(kind()).hint)
 
     def test_a_broken_connection(self) -> None:
         """Which libpq reports without a code."""
-        assert isinstance(explain(psycopg.OperationalError("server closed the connection")), ConnectionLost)
+        assert isinstance(
+            explain_failure(psycopg.OperationalError("server closed the connection")), ConnectionLost
+        )
 
     def test_a_constraint_of_the_users_own(self) -> None:
         """Its name is told, not the row that it refuses."""
-        shown = explain(errors.CheckViolation("the row's text"))
+        shown = explain_failure(errors.CheckViolation("the row's text"))
         assert shown is not None
         assert "the row's text" not in str(shown)
 
     def test_a_fault_of_ours(self) -> None:
         """Its words are for the traceback."""
-        assert explain(ValueError("the row's text")) is None
+        assert explain_failure(ValueError("the row's text")) is None

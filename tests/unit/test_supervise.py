@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import pytest
 
 from walvec import supervise
-from walvec.config.load import Config, load
+from walvec.config.load import Config, load_config
 from walvec_slots.errors import ConnectionLost
 
 SETTINGS = """
@@ -58,7 +58,7 @@ def config(tmp_path: Path) -> Config:
     """Settings that are complete."""
     path = tmp_path / "walvec.toml"
     path.write_text(SETTINGS)
-    return load(path)
+    return load_config(path)
 
 
 class Attempts:

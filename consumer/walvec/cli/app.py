@@ -146,12 +146,16 @@ def check(
     if estimate:
         from walvec.commands.estimate import show as command
 
-        done(command.report(settings(config, following=True), latency=latency, price=price, as_json=as_json))
+        done(
+            command.report_estimate(
+                settings(config, following=True), latency=latency, price=price, as_json=as_json
+            )
+        )
         return
 
-    from walvec.commands.check import report
+    from walvec.commands.check import report_check
 
-    if not done(report(settings(config), config, offline=offline, as_json=as_json)):
+    if not done(report_check(settings(config), config, offline=offline, as_json=as_json)):
         raise typer.Exit(3)
 
 
@@ -406,6 +410,6 @@ def _lines(error: Exception, words: str) -> list[str]:
 
 def _explained(error: Exception) -> WalvecError | None:
     """Find the user's words for what a database or several tasks at once have raised."""
-    from walvec.policy import explain, worst
+    from walvec.policy import explain_failure, worst
 
-    return explain(worst(error))
+    return explain_failure(worst(error))

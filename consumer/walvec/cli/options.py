@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from walvec.config.load import Config
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 EXIT_CODES = """\b
 Exit codes:
@@ -53,16 +53,16 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
 def settings(path: Path | None, *, following: bool = False) -> "Config":
     """Read the settings and start the log; `following`: refuse those that follow no table."""
-    from walvec.config.load import load, require_vectorizers
+    from walvec.config.load import load_config, require_vectorizers
     from walvec.observe import logs
 
-    config = load(path)
+    config = load_config(path)
     if following:
         require_vectorizers(config)
     logs.set_up(config.log)
     return config
 
 
-def done(work: Coroutine[object, object, T]) -> T:
+def done(work: Coroutine[object, object, _T]) -> _T:
     """Run a command's work to its end."""
     return asyncio.run(work)

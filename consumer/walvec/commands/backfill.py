@@ -11,7 +11,7 @@ from walvec.commands.estimate.cost import estimate
 from walvec.commands.estimate.sampling import sample
 from walvec.commands.output import confirm, say
 from walvec.config.load import Config, Vectorizer, fingerprint
-from walvec.database.connect import Connection, connect_source, connect_target
+from walvec.database.connect import connect_source, connect_target
 from walvec.database.migrate import require_schema
 from walvec.database.ownership import load_ledger, require_own_schema, require_own_table, require_vectorizer
 from walvec.database.registry import VectorizerState, begin_epoch, load_vectorizers
@@ -20,6 +20,7 @@ from walvec.vectorizer.bind import Binding, bind
 from walvec.vectorizer.target import TargetTable
 from walvec.vectorizer.vector_index import drop_own_indexes
 from walvec_slots.errors import PreconditionFailed, WalvecError
+from walvec_slots.settle import Connection
 
 # Vectors of two models are not to be compared, so never to be mixed.
 _MODEL = ("provider", "model", "dimensions")
@@ -32,7 +33,7 @@ async def restart(config: Config, names: Sequence[str], *, sure: bool) -> None:
     text did not change, for good. `sure` is --yes. Raises UsageInvalid for a name that is not configured,
     PreconditionFailed for a vectorizer that is not this slot's.
     """
-    chosen = [find(config, name) for name in names]
+    chosen = [configured_vectorizer(config, name) for name in names]
     async with await connect_target(config, role="command") as target:
         await require_own_schema(target)
         await require_schema(target)
@@ -123,7 +124,7 @@ def choose(config: Config, name: str | None, *, every: bool) -> list[str]:
     return [vectorizer.name for vectorizer in config.vectorizers] if name is None else [name]
 
 
-def find(config: Config, name: str) -> Vectorizer:
+def configured_vectorizer(config: Config, name: str) -> Vectorizer:
     """Return the vectorizer of that name. Raises UsageInvalid where there is none."""
     vectorizer = config.vectorizer(name)
     if vectorizer is None:

@@ -15,7 +15,7 @@ from walvec_slots.probe import Finding
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 
-async def report(config: Config, path: Path | None, *, offline: bool, as_json: bool) -> bool:
+async def report_check(config: Config, path: Path | None, *, offline: bool, as_json: bool) -> bool:
     """Print what was found and return whether nothing failed; `path` is the settings' file."""
     findings = await examine(config, offline=offline)
     if finding := exposed(path):

@@ -9,15 +9,16 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
-from walvec.commands.backfill import find
+from walvec.commands.backfill import configured_vectorizer
 from walvec.commands.output import confirm, print_json, print_table, say
 from walvec.config.load import Config
-from walvec.database.connect import Connection, connect_target
+from walvec.database.connect import connect_target
 from walvec.database.migrate import require_schema
 from walvec.errors import UsageInvalid
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
+from walvec_slots.settle import Connection
 
-_QUERIES = load("metadata.sql")
+_QUERIES = load_sql("metadata.sql")
 
 
 async def show(config: Config, name: str | None, key: Sequence[str], *, limit: int, as_json: bool) -> None:
@@ -74,7 +75,7 @@ async def discard(config: Config, name: str | None, key: Sequence[str], *, every
 def _wanted(config: Config, name: str | None, key: Sequence[str]) -> dict[str, Any]:
     """Return the statements' parameters for what is chosen."""
     if name is not None:
-        find(config, name)
+        configured_vectorizer(config, name)
     return {"slot": config.source.slot, "vectorizer": name, "key": list(key) or None}
 
 

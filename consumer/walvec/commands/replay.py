@@ -17,7 +17,7 @@ from walvec.commands.output import confirm, say
 from walvec.commands.slots import find_idle, parse_lsn
 from walvec.config.load import Config
 from walvec.database.checkpoint import load_checkpoint, set_back
-from walvec.database.connect import Connection, connect_source, connect_source_for_changes, connect_target
+from walvec.database.connect import connect_source, connect_source_for_changes, connect_target
 from walvec.database.continuity import Server, look_at_server, require_same_history
 from walvec.database.fence import fenced, only_command
 from walvec.database.migrate import require_schema
@@ -35,7 +35,7 @@ from walvec_slots.manage import Slot
 from walvec_slots.plugin import WAL2JSON
 from walvec_slots.probe import require
 from walvec_slots.relation import describe
-from walvec_slots.settle import require_readable, require_utf8
+from walvec_slots.settle import Connection, require_readable, require_utf8
 from walvec_slots.wal2json import changes_only, wal2json_options
 
 COUNTED_BYTES = 64 << 20  # of WAL, up to which its row changes are counted beforehand
@@ -193,9 +193,9 @@ async def _go_back(config: Config, source: Connection, target: Connection, way: 
     failpoint("replay-checkpoint")
     await announce(target, name, "slot", name)
     if way.own:
-        await manage.drop(source, name)
+        await manage.drop_slot(source, name)
     failpoint("replay-drop")
-    reached = await manage.copy(source, way.copy.name, name)
+    reached = await manage.copy_slot(source, way.copy.name, name)
     failpoint("replay-copy")
     if reached > way.begin:
         raise SlotLost(

@@ -17,7 +17,7 @@ from walvec.commands import setup
 from walvec.commands.output import confirm, say
 from walvec.config.load import Config, TableName
 from walvec.database.checkpoint import load_checkpoint
-from walvec.database.connect import Connection, connect_source, connect_source_for_changes, connect_target
+from walvec.database.connect import connect_source, connect_source_for_changes, connect_target
 from walvec.database.continuity import look_at_server, require_one_server, require_present_primary
 from walvec.database.fence import fenced, only_command
 from walvec.database.keys import identifier
@@ -34,9 +34,9 @@ from walvec_slots.errors import PreconditionFailed, SlotActive
 from walvec_slots.manage import Slot
 from walvec_slots.plugin import PLUGINS
 from walvec_slots.probe import require
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
 from walvec_slots.relation import Relation, describe
-from walvec_slots.settle import require_utf8
+from walvec_slots.settle import Connection, require_utf8
 
 
 async def resync(
@@ -115,7 +115,7 @@ async def _loss(config: Config, source: Connection, slot: Slot | None, relations
 
 async def _estimate(source: Connection, relation: Relation) -> int:
     oids = [leaf.oid for leaf in relation.leaves]
-    cursor = await source.execute(load("source.sql")["row_estimate"], {"oids": oids})
+    cursor = await source.execute(load_sql("source.sql")["row_estimate"], {"oids": oids})
     ((rows,),) = await cursor.fetchall()
     return int(rows)
 
@@ -150,10 +150,12 @@ async def _begin_anew(site: setup.Site, slot: Slot | None, time_limit: float) ->
     name = site.slot
     trial = f"walvec_resync_{site.source.info.backend_pid}"
     plugin = await choose_plugin(site.source, site.config.source.plugin)
-    beginning = await manage.create(site.source, trial, plugin.name, time_limit=time_limit, temporary=True)
+    beginning = await manage.create_slot(
+        site.source, trial, plugin.name, time_limit=time_limit, temporary=True
+    )
     failpoint("resync-slot")
     if slot is not None:
-        await manage.drop(site.source, name)
+        await manage.drop_slot(site.source, name)
         say(f"dropped slot {name}")
     failpoint("resync-drop")
     await setup.begin(site, beginning)
@@ -161,7 +163,7 @@ async def _begin_anew(site: setup.Site, slot: Slot | None, time_limit: float) ->
     await setup.copy_slot(site, trial)
     say(f"slot {name} uses the output plugin {plugin.name}")
     failpoint("resync-copy")
-    await manage.drop(site.source, trial)
+    await manage.drop_slot(site.source, trial)
     say(f"slot {name} begins at {beginning}")
 
 
@@ -185,7 +187,7 @@ async def _compare(config: Config) -> None:
 async def _written_since(target: Connection, state: VectorizerState) -> int:
     """Count the chunks embedded since the backfill began."""
     name = identifier(*TableName.parse(state.target_table))
-    query = sql.SQL(load("target.sql")["embedded_since"]).format(target=name)
+    query = sql.SQL(load_sql("target.sql")["embedded_since"]).format(target=name)
     cursor = await target.execute(query, {"since": state.started_at})
     ((chunks,),) = await cursor.fetchall()
     return int(chunks)

@@ -4,16 +4,17 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
-from walvec.commands.backfill import find
+from walvec.commands.backfill import configured_vectorizer
 from walvec.commands.output import print_json, print_table
 from walvec.config.load import Config
-from walvec.database.connect import Connection, connect_target
+from walvec.database.connect import connect_target
 from walvec.database.pgvector import require_vectors
 from walvec.embed.dispatch import ask
 from walvec.embed.protocol import Vector, open_embedder
 from walvec.errors import UsageInvalid
 from walvec.vectorizer.target import TargetTable, find_target
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
+from walvec_slots.settle import Connection
 
 _EXCERPT = 72  # characters of a chunk that a table shows: with keys of usual length, 100 columns
 
@@ -24,7 +25,7 @@ async def search(config: Config, name: str, query: str, *, limit: int, as_json: 
     Raises UsageInvalid for a name that is not configured or a blank query, EmbeddingError where the service
     fails.
     """
-    vectorizer = find(config, name)
+    vectorizer = configured_vectorizer(config, name)
     if not query.strip():
         raise UsageInvalid("the query is blank")
     embedder = open_embedder(config.embedder)
@@ -68,7 +69,7 @@ async def nearest(
         await connection.execute(table.compose("search_widely", connection), values)
         rows = await _search(connection, table, values)
         if len(rows) < limit:
-            await connection.execute(load("target.sql")["search_exactly"])
+            await connection.execute(load_sql("target.sql")["search_exactly"])
             rows = await _search(connection, table, values)
     return rows
 

@@ -19,13 +19,13 @@ import psycopg
 from walvec.commands.output import say
 from walvec.config.load import Config, Vectorizer, fingerprint
 from walvec.database.checkpoint import Checkpoint, begin_checkpoint, delete_checkpoint, load_checkpoint
-from walvec.database.connect import Connection, connect_source, connect_source_for_changes, connect_target
+from walvec.database.connect import connect_source, connect_source_for_changes, connect_target
 from walvec.database.continuity import look_at_server
 from walvec.database.fence import only_command
 from walvec.database.migrate import is_migrated, migrate
 from walvec.database.ownership import (
-    Kind,
     Made,
+    OwnedKind,
     announce,
     drop_records,
     find_relation,
@@ -50,11 +50,11 @@ from walvec_slots.choice import choose_plugin
 from walvec_slots.errors import PreconditionFailed, WalvecError
 from walvec_slots.lsn import Lsn
 from walvec_slots.probe import require
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
 from walvec_slots.relation import Relation, describe
-from walvec_slots.settle import require_utf8
+from walvec_slots.settle import Connection, require_utf8
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ async def _prepare_target(site: Site) -> None:
     target = site.target
     if not await find_vectors(target):
         try:
-            await target.execute(load("target.sql")["create_extension"])
+            await target.execute(load_sql("target.sql")["create_extension"])
         except psycopg.Error as error:
             raise PreconditionFailed(
                 f"extension vector cannot be created in the target: {error.diag.message_primary}",
@@ -132,16 +132,16 @@ async def _prepare_target(site: Site) -> None:
 async def publish(site: Site, relations: list[Relation]) -> None:
     """Let the publication hold every table. One without a usable replica identity was refused before."""
     name = site.config.source.publication
-    existing = await publication.find(site.source, name)
+    existing = await publication.find_publication(site.source, name)
     if existing is None:
         await _make(
             site,
             "publication",
             name,
-            lambda: publication.create(site.source, name, relations),
-            lambda: publication.drop(site.source, name),
+            lambda: publication.create_publication(site.source, name, relations),
+            lambda: publication.drop_publication(site.source, name),
         )
-        existing = await publication.find(site.source, name)
+        existing = await publication.find_publication(site.source, name)
     if existing:
         await _record_oid(site, "publication", name, existing.oid)
     for relation in relations:
@@ -162,7 +162,7 @@ async def _create_slot(site: Site, time_limit: float) -> None:
     else:
         # A crash came between the slot and its checkpoint.
         require_own_slot(slot, await load_ledger(site.target))
-        _drop_on_failure(site, "slot", site.slot, lambda: manage.drop(site.source, site.slot))
+        _drop_on_failure(site, "slot", site.slot, lambda: manage.drop_slot(site.source, site.slot))
         beginning = slot.confirmed_flush_lsn or Lsn(0)
     failpoint("setup-slot")
     await begin(site, beginning)
@@ -176,8 +176,8 @@ async def _make_slot(site: Site, time_limit: float) -> Lsn:
         site,
         "slot",
         name,
-        lambda: manage.create(site.source, name, plugin.name, time_limit=time_limit),
-        lambda: manage.drop(site.source, name),
+        lambda: manage.create_slot(site.source, name, plugin.name, time_limit=time_limit),
+        lambda: manage.drop_slot(site.source, name),
     )
     say(f"slot {name} uses the output plugin {plugin.name}")
     return beginning
@@ -190,14 +190,18 @@ async def copy_slot(site: Site, original: str) -> None:
         site,
         "slot",
         name,
-        lambda: manage.copy(site.source, original, name),
-        lambda: manage.drop(site.source, name),
+        lambda: manage.copy_slot(site.source, original, name),
+        lambda: manage.drop_slot(site.source, name),
     )
 
 
 async def _make(
-    site: Site, kind: Kind, name: str, create: Callable[[], Awaitable[T]], drop: Callable[[], Awaitable[None]]
-) -> T:
+    site: Site,
+    kind: OwnedKind,
+    name: str,
+    create: Callable[[], Awaitable[_T]],
+    drop: Callable[[], Awaitable[None]],
+) -> _T:
     """Make one thing that is recorded first, and forgotten where it cannot be made."""
     announced = await announce(site.target, site.slot, kind, name)
     try:
@@ -211,13 +215,13 @@ async def _make(
     return result
 
 
-async def _record_oid(site: Site, kind: Kind, name: str, oid: int) -> None:
+async def _record_oid(site: Site, kind: OwnedKind, name: str, oid: int) -> None:
     """Record which of that name it is, where so far any of it would count as made."""
     if (await load_ledger(site.target)).maker(kind, name, oid) == site.slot:
         await record(site.target, Made(site.slot, kind, name, oid))
 
 
-def _drop_on_failure(site: Site, kind: Kind, name: str, drop: Callable[[], Awaitable[None]]) -> None:
+def _drop_on_failure(site: Site, kind: OwnedKind, name: str, drop: Callable[[], Awaitable[None]]) -> None:
     async def undo() -> None:
         await drop()
         await forget(site.target, site.slot, kind, name)
@@ -258,7 +262,7 @@ async def begin(site: Site, lsn: Lsn) -> None:
 
 
 async def _in_progress(source: Connection) -> tuple[int, ...]:
-    cursor = await source.execute(load("source.sql")["current_snapshot"])
+    cursor = await source.execute(load_sql("source.sql")["current_snapshot"])
     ((snapshot,),) = await cursor.fetchall()
     return Snapshot.parse(snapshot).running
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from walvec.commands.output import confirm, print_json, print_table, say
 from walvec.config.load import Config
-from walvec.database.connect import Connection, connect_source, connect_source_for_changes
+from walvec.database.connect import connect_source, connect_source_for_changes
 from walvec.errors import UsageInvalid
 from walvec.units import byte_size
 from walvec_slots import manage
@@ -16,6 +16,7 @@ from walvec_slots.choice import choose_plugin
 from walvec_slots.errors import PreconditionFailed, SlotActive
 from walvec_slots.lsn import Lsn
 from walvec_slots.manage import Slot
+from walvec_slots.settle import Connection
 
 
 async def show(config: Config, *, as_json: bool) -> None:
@@ -37,7 +38,7 @@ async def create(config: Config, name: str | None, time_limit: float) -> None:
     name = name or config.source.slot
     async with await connect_source_for_changes(config) as connection:
         plugin = await choose_plugin(connection, config.source.plugin)
-        lsn = await manage.create(connection, name, plugin.name, time_limit=time_limit)
+        lsn = await manage.create_slot(connection, name, plugin.name, time_limit=time_limit)
     say(f"created {name}; it keeps every change from {lsn} on")
 
 
@@ -47,14 +48,14 @@ async def drop(config: Config, name: str, *, sure: bool) -> None:
         slot = await find_idle(connection, name)
         loss = f"{byte_size(slot.unconfirmed_bytes)} of WAL that its reader has not confirmed go with {name}"
         confirm(loss + _own(config, name), sure=sure)
-        await manage.drop(connection, name)
+        await manage.drop_slot(connection, name)
     say(f"dropped {name}")
 
 
 async def copy(config: Config, name: str, new: str) -> None:
     """Copy a slot under a new name."""
     async with await connect_source_for_changes(config) as connection:
-        lsn = await manage.copy(connection, name, new)
+        lsn = await manage.copy_slot(connection, name, new)
     say(f"copied {name} to {new}, which begins at {lsn}")
 
 
@@ -68,7 +69,7 @@ async def advance(config: Config, name: str, position: str, *, sure: bool) -> No
             raise UsageInvalid(f"{name} stands at {start} already", hint="a slot cannot be moved back")
         loss = f"the reader of {name} never sees what was committed from {start} to {lsn}"
         confirm(f"{loss} ({byte_size(lsn - start)} of WAL){_own(config, name)}", sure=sure)
-        reached = await manage.advance(connection, name, lsn)
+        reached = await manage.advance_slot(connection, name, lsn)
     say(f"{name} goes on at {reached}")
 
 

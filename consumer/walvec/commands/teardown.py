@@ -12,12 +12,12 @@ import psycopg
 from walvec.commands.output import confirm, say
 from walvec.config.load import Config, TableName
 from walvec.database.checkpoint import delete_checkpoint, load_checkpoint
-from walvec.database.connect import Connection, connect_source_for_changes, connect_target
+from walvec.database.connect import connect_source_for_changes, connect_target
 from walvec.database.fence import fenced, only_command
 from walvec.database.migrate import is_migrated, require_schema
 from walvec.database.ownership import (
-    Kind,
-    Ledger,
+    OwnedKind,
+    Ownership,
     drop_records,
     drop_table,
     find_relation,
@@ -28,9 +28,10 @@ from walvec.database.ownership import (
 from walvec.database.registry import load_vectorizers, remove_vectorizer
 from walvec_slots import manage, publication
 from walvec_slots.errors import PreconditionFailed, SlotActive
+from walvec_slots.settle import Connection
 
-_KEPT_WITHOUT_TABLES: tuple[Kind, ...] = ("slot", "publication")
-_WITH_TABLES: tuple[Kind, ...] = (*_KEPT_WITHOUT_TABLES, "table", "index")
+_KEPT_WITHOUT_TABLES: tuple[OwnedKind, ...] = ("slot", "publication")
+_WITH_TABLES: tuple[OwnedKind, ...] = (*_KEPT_WITHOUT_TABLES, "table", "index")
 
 
 @dataclass(slots=True)
@@ -95,11 +96,11 @@ async def _plan(config: Config, source: Connection, target: Connection, *, table
     return plan
 
 
-async def _plan_publications(config: Config, source: Connection, ledger: Ledger, plan: _Plan) -> None:
+async def _plan_publications(config: Config, source: Connection, ledger: Ownership, plan: _Plan) -> None:
     slot, configured = config.source.slot, config.source.publication
     names = dict.fromkeys([*(entry.name for entry in ledger.of(slot, "publication")), configured])
     for name in names:
-        existing = await publication.find(source, name)
+        existing = await publication.find_publication(source, name)
         if existing is None:
             continue
         if ledger.maker("publication", name, existing.oid) == slot:
@@ -109,7 +110,7 @@ async def _plan_publications(config: Config, source: Connection, ledger: Ledger,
 
 
 async def _plan_tables(
-    config: Config, target: Connection, ledger: Ledger, others: set[str], plan: _Plan
+    config: Config, target: Connection, ledger: Ownership, others: set[str], plan: _Plan
 ) -> None:
     slot = config.source.slot
     configured = [str(vectorizer.target) for vectorizer in config.vectorizers]
@@ -143,9 +144,9 @@ async def _drop(name: str, source: Connection, target: Connection, plan: _Plan, 
             records = await drop_records(target) if tables else None
             async with source.transaction():
                 for each in plan.publications:
-                    await publication.drop(source, each)
+                    await publication.drop_publication(source, each)
                 if plan.slot:
-                    await manage.drop(source, name)
+                    await manage.drop_slot(source, name)
     except psycopg.errors.DependentObjectsStillExist as error:
         raise PreconditionFailed(
             f"nothing was dropped: {error.diag.message_primary}",

@@ -17,39 +17,35 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from walvec.config.environment import VECTORIZERS, Environment, origin, spelling, with_vectorizers
 from walvec.config.file import ConfigFile, KeyPath
 from walvec.config.misread import ENCODE, VARIABLES, misread_part, names_part
-from walvec.config.problems import explain, keys_of, place_of, refusal
+from walvec.config.problems import explain_problems, keys_of, place_of, refusal
 from walvec.config.sections import (
-    ChunkSize,
     EmbedderSettings,
-    Http,
+    HttpSettings,
     Index,
-    Log,
-    Metric,
-    Pipeline,
+    LogSettings,
+    PipelineSettings,
     Provider,
-    Source,
-    Target,
+    SourceSettings,
+    TargetSettings,
     Vectorizer,
 )
 from walvec.config.table_name import TableName
 from walvec.errors import ConfigInvalid
 
 __all__ = [
-    "ChunkSize",
     "Config",
     "EmbedderSettings",
-    "Http",
+    "HttpSettings",
     "Index",
-    "Log",
-    "Metric",
-    "Pipeline",
+    "LogSettings",
+    "PipelineSettings",
     "Provider",
-    "Source",
+    "SourceSettings",
     "TableName",
-    "Target",
+    "TargetSettings",
     "Vectorizer",
     "fingerprint",
-    "load",
+    "load_config",
     "require_vectorizers",
 ]
 
@@ -67,12 +63,12 @@ class Config(BaseSettings):
         strict=True, frozen=True, extra="forbid", hide_input_in_errors=True, case_sensitive=True
     )
 
-    source: Source = Source()
-    target: Target = Target()
+    source: SourceSettings = SourceSettings()
+    target: TargetSettings = TargetSettings()
     embedder: EmbedderSettings = Field(default_factory=lambda: EmbedderSettings.model_validate({}))
-    pipeline: Pipeline = Pipeline()
-    http: Http = Http()
-    log: Log = Log()
+    pipeline: PipelineSettings = PipelineSettings()
+    http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()
     vectorizers: Annotated[tuple[Vectorizer, ...], BeforeValidator(_tables)] = Field((), alias="vectorizer")
 
     @classmethod
@@ -134,7 +130,7 @@ class Config(BaseSettings):
         return self
 
 
-def load(path: Path | None = None) -> Config:
+def load_config(path: Path | None = None) -> Config:
     """Read the settings from `path` (default: walvec.toml here) and the environment.
 
     Without a file the environment alone will do, if WALVEC_VECTORIZER is among it.
@@ -150,7 +146,7 @@ def load(path: Path | None = None) -> Config:
         config = Config(**file.document)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
-        raise explain(problems, Config, file, variable) from None
+        raise explain_problems(problems, Config, file, variable) from None
     for number, vectorizer in enumerate(config.vectorizers):
         paths = {key: ("vectorizer", number, key) for key in keys_of(Vectorizer)}
         vectorizer.remember_places({key: place_of(path, file, variable) for key, path in paths.items()})

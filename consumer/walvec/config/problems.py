@@ -53,7 +53,7 @@ def _model(annotation: Any) -> type[BaseModel] | None:
     return next((model for part in get_args(annotation) if (model := _model(part))), None)
 
 
-def explain(
+def explain_problems(
     errors: list[ErrorDetails],
     settings: type[BaseModel],
     file: ConfigFile,

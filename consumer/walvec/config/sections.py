@@ -33,7 +33,7 @@ MAX_PORT = 65_535
 
 Provider = Literal["mistral", "openai", "hashing", "python"]
 Index = Literal["hnsw", "none"]
-Metric = Literal["cosine", "l2", "ip"]
+DistanceMetric = Literal["cosine", "l2", "ip"]
 
 
 def _table_name(value: object) -> TableName:
@@ -82,7 +82,7 @@ def _chunk_word(value: str) -> str:
 
 Conninfo = Annotated[SecretStr, AfterValidator(_conninfo)]
 NotBlank = Annotated[str, AfterValidator(_not_blank)]
-Table = Annotated[TableName, PlainValidator(_table_name)]
+TableSetting = Annotated[TableName, PlainValidator(_table_name)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -92,7 +92,7 @@ class Section(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class Source(Section):
+class SourceSettings(Section):
     """The database whose changes are followed, and what walvec owns there."""
 
     dsn: Conninfo = SecretStr("")
@@ -127,7 +127,7 @@ class Source(Section):
         return publication
 
 
-class Target(Section):
+class TargetSettings(Section):
     """The database that gets the vectors; without a dsn it is the source."""
 
     dsn: Conninfo | None = None
@@ -200,7 +200,7 @@ class EmbedderSettings(Section):
         return self
 
 
-class Pipeline(Section):
+class PipelineSettings(Section):
     """How changes are gathered, how much of them may be in memory, and what becomes of rows that fail."""
 
     batch_rows: Count = 1000
@@ -210,7 +210,7 @@ class Pipeline(Section):
     max_dead_letters: Annotated[int, Field(ge=0)] = 1_000  # of one vectorizer; 0: any number
 
 
-class Http(Section):
+class HttpSettings(Section):
     """The small server for /livez, /readyz and /metrics."""
 
     listen: str = "127.0.0.1:9187"  # "": off
@@ -231,14 +231,14 @@ class Http(Section):
         return (host.strip("[]"), int(port)) if self.listen else None
 
 
-class Log(Section):
+class LogSettings(Section):
     """What is said on stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json"] = "auto"  # auto: console on a TTY, JSON otherwise
 
 
-class ChunkSize(Section):
+class ChunkSettings(Section):
     """The length of a chunk and what two neighbours share, in characters."""
 
     size: Count = 2000
@@ -258,8 +258,8 @@ class ChunkSize(Section):
         return self
 
 
-Chunk = Annotated[
-    Annotated[ChunkSize, Tag("<table>")]
+ChunkChoice = Annotated[
+    Annotated[ChunkSettings, Tag("<table>")]
     | Annotated[Literal["none"], BeforeValidator(_chunk_word), Tag("<word>")],
     Discriminator(_chunk_kind),
 ]
@@ -269,13 +269,13 @@ class Vectorizer(Section):
     """One table, what of it is embedded, and the table that gets the vectors."""
 
     name: str
-    table: Table
+    table: TableSetting
     text: NotBlank
     where: NotBlank | None = None
-    target: Table
-    chunk: Chunk = ChunkSize(size=2000, overlap=200)
+    target: TableSetting
+    chunk: ChunkChoice = ChunkSettings(size=2000, overlap=200)
     index: Index = "hnsw"
-    metric: Metric = "cosine"
+    metric: DistanceMetric = "cosine"
 
     _places: Mapping[str, str] = PrivateAttr(default_factory=dict)
 

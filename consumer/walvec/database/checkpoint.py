@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
-from walvec.database.connect import Connection
 from walvec_slots.lsn import Lsn
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
+from walvec_slots.settle import Connection
 
-_QUERIES = load("metadata.sql")
+_QUERIES = load_sql("metadata.sql")
 
 
 class Landmark(NamedTuple):

@@ -5,7 +5,6 @@ Defaults"), so that a key read here and one from the stream are the same text.
 """
 
 import re
-from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -16,12 +15,10 @@ from walvec.database.pgvector import find_vectors
 from walvec.database.silence import Session
 from walvec.errors import ConfigInvalid
 from walvec_slots.errors import ConnectionLost, PreconditionFailed
-from walvec_slots.queries import load
-from walvec_slots.settle import open_session, startup
+from walvec_slots.queries import load_sql
+from walvec_slots.settle import Connection, open_session, startup
 
-Connection = psycopg.AsyncConnection[Any]
-
-_QUERIES = load("session.sql")
+_QUERIES = load_sql("session.sql")
 
 # A lock that somebody holds is asked for again and again: in between, others get their turn on the session.
 LOCK_TIMEOUT = "2s"

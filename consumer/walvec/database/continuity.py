@@ -10,17 +10,17 @@ stream.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from walvec.config.sections import Source
+from walvec.config.sections import SourceSettings
 from walvec.database.checkpoint import Checkpoint
-from walvec.database.connect import Connection
 from walvec.database.snapshot import Snapshot
 from walvec_slots.errors import ConnectionLost, SlotLost
 from walvec_slots.lsn import Lsn
 from walvec_slots.manage import Slot
 from walvec_slots.plugin import PLUGINS
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
+from walvec_slots.settle import Connection
 
-_QUERIES = load("source.sql")
+_QUERIES = load_sql("source.sql")
 _RESYNC = "run: walvec resync"
 
 
@@ -90,7 +90,7 @@ def require_present_primary(name: str, checkpoint: Checkpoint, server: Server) -
         )
 
 
-def find_copy(slots: Iterable[Slot], source: Source, database: str, lsn: Lsn) -> Slot | None:
+def find_copy(slots: Iterable[Slot], source: SourceSettings, database: str, lsn: Lsn) -> Slot | None:
     """Return the slot that has all changes from `lsn` on and could take the place of the source's own.
 
     The nearest one, where there are several.
@@ -133,7 +133,7 @@ def require_same_history(name: str, checkpoint: Checkpoint, server: Server) -> N
 
 
 def require_continuity(
-    source: Source, database: str, slots: Iterable[Slot], checkpoint: Checkpoint, server: Server
+    source: SourceSettings, database: str, slots: Iterable[Slot], checkpoint: Checkpoint, server: Server
 ) -> Slot:
     """Return the source's own slot, of all `slots` of its server, which begins at or before the checkpoint.
 

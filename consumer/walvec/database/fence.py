@@ -20,18 +20,18 @@ import structlog
 from psycopg.rows import class_row
 
 from walvec.config.masking import printable
-from walvec.database.connect import Connection
 from walvec.database.ownership import require_own_schema
 from walvec_slots.errors import SlotActive
 from walvec_slots.manage import inspect
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
+from walvec_slots.settle import Connection
 
 INTERVAL = 0.5  # seconds between two tries for what another session holds
 
 _COMMANDS: Final = "walvec commands"  # those that make or drop things; a slot can bear no such name
 _FIRST_COMMAND: Final = 0x77616C766563  # "walvec": the lock of such a command while there may be no table yet
 
-_QUERIES = load("metadata.sql")
+_QUERIES = load_sql("metadata.sql")
 
 _log = structlog.get_logger(__name__)
 
@@ -227,7 +227,7 @@ class OwnSessions:
 
 async def _began(connection: Connection, pid: int) -> str | None:
     """Return when a session of this server began; None where it is gone or this role may not see it."""
-    cursor = await connection.execute(load("session.sql")["session_began"], {"pid": pid})
+    cursor = await connection.execute(load_sql("session.sql")["session_began"], {"pid": pid})
     row = await cursor.fetchone()
     began: str | None = row[0] if row else None
     return began

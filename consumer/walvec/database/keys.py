@@ -138,7 +138,7 @@ def parameters(keys: Iterable[Key], key: Sequence[Column], prefix: str = "k") ->
     return {f"{prefix}{i}": list(part) for i, part in enumerate(transposed)}
 
 
-def read(cursor: AsyncCursor[Any]) -> list[Key]:
+def read_keys(cursor: AsyncCursor[Any]) -> list[Key]:
     """Return the keys that a statement gave, as the server printed them and not as Python has them."""
     result = cursor.pgresult
     if result is None:

@@ -5,11 +5,11 @@ from typing import LiteralString
 
 import psycopg
 
-from walvec.database.connect import Connection
 from walvec_slots.errors import PreconditionFailed
-from walvec_slots.queries import FOLDER, load
+from walvec_slots.queries import FOLDER, load_sql
+from walvec_slots.settle import Connection
 
-_QUERIES = load("metadata.sql")
+_QUERIES = load_sql("metadata.sql")
 _MIGRATIONS = FOLDER / "migrations"
 
 

@@ -14,15 +14,15 @@ from psycopg import sql
 from psycopg.rows import class_row, dict_row
 
 from walvec.config.table_name import TableName
-from walvec.database.connect import Connection
 from walvec.database.registry import VectorizerState
 from walvec_slots.errors import PreconditionFailed
 from walvec_slots.manage import Slot
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
+from walvec_slots.settle import Connection
 
-_QUERIES = load("ownership.sql")
+_QUERIES = load_sql("ownership.sql")
 
-Kind = Literal["slot", "publication", "schema", "table", "index"]
+OwnedKind = Literal["slot", "publication", "schema", "table", "index"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +30,18 @@ class Made:
     """One thing that walvec made for a slot. Without an oid whatever bears the name is meant."""
 
     slot: str
-    kind: Kind
+    kind: OwnedKind
     name: str
     oid: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class Ownership:
     """Everything that walvec is recorded to have made in or for one target database."""
 
     entries: tuple[Made, ...] = ()
 
-    def maker(self, kind: Kind, name: str, oid: int | None = None) -> str | None:
+    def maker(self, kind: OwnedKind, name: str, oid: int | None = None) -> str | None:
         """Return the slot for which a thing was made; None where it is somebody else's."""
         return next(
             (
@@ -52,22 +52,22 @@ class Ledger:
             None,
         )
 
-    def of(self, slot: str, kind: Kind) -> list[Made]:
+    def of(self, slot: str, kind: OwnedKind) -> list[Made]:
         """Return what was made for a slot."""
         return [entry for entry in self.entries if (entry.slot, entry.kind) == (slot, kind)]
 
 
-async def load_ledger(connection: Connection) -> Ledger:
+async def load_ledger(connection: Connection) -> Ownership:
     """Read what walvec made; nothing before its first setup. The schema must be walvec's own."""
     cursor = await connection.execute(_QUERIES["made_exists"])
     if await cursor.fetchone() != (True,):
-        return Ledger()
+        return Ownership()
     entries = connection.cursor(row_factory=class_row(Made))
     await entries.execute(_QUERIES["load_made"])
-    return Ledger(tuple(await entries.fetchall()))
+    return Ownership(tuple(await entries.fetchall()))
 
 
-async def announce(connection: Connection, slot: str, kind: Kind, name: str) -> bool:
+async def announce(connection: Connection, slot: str, kind: OwnedKind, name: str) -> bool:
     """Record what is about to be made; False where it was recorded before."""
     cursor = await connection.execute(_QUERIES["announce"], {"slot": slot, "kind": kind, "name": name})
     return await cursor.fetchone() is not None
@@ -79,7 +79,7 @@ async def record(connection: Connection, made: Made) -> None:
     await connection.execute(_QUERIES["record"], values)
 
 
-async def forget(connection: Connection, slot: str, kind: Kind, name: str) -> None:
+async def forget(connection: Connection, slot: str, kind: OwnedKind, name: str) -> None:
     """Forget what is not there any more."""
     await connection.execute(_QUERIES["forget"], {"slot": slot, "kind": kind, "name": name})
 
@@ -89,7 +89,7 @@ async def hand_over(connection: Connection, slot: str, table: TableName, oid: in
     await connection.execute(_QUERIES["hand_over"], {"slot": slot, "name": str(table), "oid": oid})
 
 
-async def forget_slot(connection: Connection, slot: str, kinds: Iterable[Kind]) -> None:
+async def forget_slot(connection: Connection, slot: str, kinds: Iterable[OwnedKind]) -> None:
     """Forget what of these kinds was made for a slot, and indexes that went with a table."""
     await connection.execute(_QUERIES["forget_slot"], {"slot": slot, "kinds": list(kinds)})
 
@@ -145,7 +145,7 @@ async def find_relation(connection: Connection, table: TableName) -> int | None:
     return None if row is None else int(row["oid"])
 
 
-async def require_own_table(connection: Connection, ledger: Ledger, table: TableName) -> int | None:
+async def require_own_table(connection: Connection, ledger: Ownership, table: TableName) -> int | None:
     """Raise PreconditionFailed where a target is somebody else's; return its oid, None if there is none.
 
     A table that walvec did not make must be this role's own and must run nobody's code when it is written.
@@ -171,7 +171,7 @@ async def require_own_table(connection: Connection, ledger: Ledger, table: Table
     return int(row["oid"])
 
 
-def require_own_slot(slot: Slot, ledger: Ledger) -> None:
+def require_own_slot(slot: Slot, ledger: Ownership) -> None:
     """Raise PreconditionFailed where a slot is somebody else's: of its name, but not made by walvec setup."""
     if ledger.maker("slot", slot.name):
         return

@@ -16,9 +16,9 @@ from psycopg.types import TypeInfo
 
 from walvec.embed.protocol import Vector
 from walvec_slots.errors import PreconditionFailed
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
 
-_QUERIES = load("session.sql")
+_QUERIES = load_sql("session.sql")
 
 
 class VectorType(TypeInfo):

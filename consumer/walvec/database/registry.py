@@ -11,12 +11,12 @@ from typing import Any, Literal
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from walvec.database.connect import Connection
 from walvec.database.keys import Key
 from walvec_slots.lsn import Lsn
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
+from walvec_slots.settle import Connection
 
-_QUERIES = load("metadata.sql")
+_QUERIES = load_sql("metadata.sql")
 
 Phase = Literal["rows", "sweep", "index", "done"]
 

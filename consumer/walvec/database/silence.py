@@ -17,7 +17,7 @@ import psycopg
 import structlog
 from psycopg.abc import PQGen
 
-from walvec.database.waiting import Waiting, held_up, look_at_statement
+from walvec.database.waiting import WaitingStatement, held_up, look_at_statement
 
 NOTICE_AFTER = 1.0  # seconds without an answer after which a statement is looked into; then twice as many
 PATIENCE = 30.0  # seconds without an answer after which a server that is not at work on it has gone silent
@@ -27,7 +27,7 @@ CANCEL_LIMIT = 1.0  # seconds that a server is given to take note that a stateme
 
 _log = structlog.get_logger(__name__)
 
-Answer = TypeVar("Answer")
+_Answer = TypeVar("_Answer")
 
 
 class Session(psycopg.AsyncConnection[Any]):
@@ -41,10 +41,10 @@ class Session(psycopg.AsyncConnection[Any]):
 
     async def wait(
         self,
-        gen: PQGen[Answer],
+        gen: PQGen[_Answer],
         interval: float = 0.1,
         timeout: float | None = None,  # noqa: ASYNC109
-    ) -> Answer:
+    ) -> _Answer:
         """Wait for an answer, or until the session is hung up."""
         loop = asyncio.get_running_loop()
         self._waiting_since = loop.time()
@@ -67,7 +67,7 @@ class Session(psycopg.AsyncConnection[Any]):
             self.hang_up()
             raise
 
-    async def _ask(self) -> Waiting | None:
+    async def _ask(self) -> WaitingStatement | None:
         """Ask, through another session, what the server makes of this session's statement; None: no answer.
 
         A server that answers anything at all, say that it has too many connections, is given the benefit.
@@ -80,7 +80,7 @@ class Session(psycopg.AsyncConnection[Any]):
         except (TimeoutError, psycopg.errors.ConnectionTimeout):
             return None
         except psycopg.Error:
-            return Waiting(at_work=True, event=None, holders=None, seconds=None)
+            return WaitingStatement(at_work=True, event=None, holders=None, seconds=None)
 
     def hang_up(self) -> None:
         """End the connection from this side: whoever waits for an answer is told that it is gone."""
@@ -117,7 +117,7 @@ class Session(psycopg.AsyncConnection[Any]):
         )
         self.hang_up()
 
-    def _note(self, seen: Waiting | None, waited: float) -> None:
+    def _note(self, seen: WaitingStatement | None, waited: float) -> None:
         """Say what the statement waits for, once in a while; that keeps the process from its work.
 
         Not what the backfill does aside: an index may take hours to build.

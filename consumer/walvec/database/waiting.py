@@ -11,16 +11,16 @@ import psycopg
 from psycopg.rows import class_row
 
 from walvec.config.masking import printable
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
 
 HELD_UP_AFTER: Final = 3.0  # seconds that a statement waits, from which it keeps the work from getting done
 FRESH: Final = 5.0  # seconds in which a reason seen during a statement is still the one that it failed for
 
-_QUERIES = load("session.sql")
+_QUERIES = load_sql("session.sql")
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingStatement:
     """A statement as the server sees it. None: not known, or nothing."""
 
     at_work: bool
@@ -45,9 +45,9 @@ class Waiting:
         return None
 
 
-async def look_at_statement(connection: psycopg.AsyncConnection[Any], pid: int) -> Waiting | None:
+async def look_at_statement(connection: psycopg.AsyncConnection[Any], pid: int) -> WaitingStatement | None:
     """Ask the server what a session's statement waits for; None where there is no such session."""
-    cursor = connection.cursor(row_factory=class_row(Waiting))
+    cursor = connection.cursor(row_factory=class_row(WaitingStatement))
     await cursor.execute(_QUERIES["waits_for"], {"pid": pid})
     return await cursor.fetchone()
 

@@ -27,9 +27,9 @@ from walvec.embed.backoff import backoff
 from walvec.embed.blame import Trial, may_pass
 from walvec.embed.errors import BatchTooLarge, EmbeddingError, RateLimited
 from walvec.embed.pace import Pace
-from walvec.embed.pack import Budget, Lesson, cut, estimate_tokens, pack, take
+from walvec.embed.pack import Lesson, RequestBudget, cut, estimate_tokens, pack, take
 from walvec.embed.protocol import Answer, Embedder, Settings, Vector
-from walvec.embed.vectors import check
+from walvec.embed.vectors import check_vectors
 
 PROBE = "walvec"  # the text that any service takes
 PARTS = 8  # of a request that is split to find a text: few rounds, each of which may last until the time-out
@@ -57,7 +57,7 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class RetryWait:
     """A request that failed and will be sent again in so many `seconds`."""
 
     provider: str
@@ -91,7 +91,7 @@ async def ask(embedder: Embedder, texts: Sequence[str]) -> Answer:
     Raises EmbeddingError.
     """
     answer = await embedder.embed(texts)
-    check(answer.vectors, len(texts), embedder.dimensions)
+    check_vectors(answer.vectors, len(texts), embedder.dimensions)
     return answer
 
 
@@ -107,7 +107,7 @@ class Dispatcher:
         embedder: Embedder,
         settings: Settings,
         *,
-        on_retry: Callable[[Waiting], None] | None = None,
+        on_retry: Callable[[RetryWait], None] | None = None,
         on_answer: Callable[[float, str, int], None] | None = None,
     ) -> None:
         self.embedder = embedder
@@ -116,7 +116,7 @@ class Dispatcher:
         self._failure: Failure | None = None
         self._concurrency = settings.concurrency
         self._places = asyncio.Semaphore(settings.concurrency)
-        self._budget = Budget(settings.max_batch_inputs, settings.max_batch_tokens)
+        self._budget = RequestBudget(settings.max_batch_inputs, settings.max_batch_tokens)
         self._pace, self._turn = Pace(settings.requests_per_second), asyncio.Lock()
         self._on_retry = on_retry
         self._on_answer = on_answer
@@ -304,10 +304,10 @@ class Dispatcher:
     def _note_wait(self, error: EmbeddingError, attempt: int) -> float:
         """Say that the service is waited for; return for how many seconds."""
         seconds = backoff(error, attempt)
-        self._note_failure(Waiting(self.embedder.name, error, attempt, seconds))
+        self._note_failure(RetryWait(self.embedder.name, error, attempt, seconds))
         return seconds
 
-    def _note_failure(self, waiting: Waiting) -> None:
+    def _note_failure(self, waiting: RetryWait) -> None:
         now = time.monotonic()
         since = self._failure.since if self._failure else now
         self._failure = Failure(waiting.error.what, waiting.error.hint, since)

@@ -24,7 +24,7 @@ from walvec.embed.errors import (
     ServiceUnavailable,
     Unauthorized,
 )
-from walvec.embed.wording import Said, read
+from walvec.embed.wording import Said, read_body
 
 RETRY_AFTER_MAX = 3600.0  # seconds; a service that asks for more is asked again after an hour
 
@@ -101,9 +101,9 @@ def timed_out(service: str, seconds: float) -> ServiceUnavailable:
     )
 
 
-def explain(answer: HttpAnswer, now: float) -> EmbeddingError:
+def error_from_answer(answer: HttpAnswer, now: float) -> EmbeddingError:
     """The error that an answer without vectors amounts to; `now` is seconds since 1970."""
-    said = read(answer.body)
+    said = read_body(answer.body)
     what = f"{answer.service} answered {answer.status}{f' (code {said.code})' if said.code else ''}"
     wait = seconds_to_wait(answer.retry_after, now)
     if answer.status >= HTTPStatus.MULTIPLE_CHOICES:

@@ -15,12 +15,12 @@ from mistralai.client.types import UNSET
 
 from walvec.embed.api_key import api_key
 from walvec.embed.errors import BadAnswer
-from walvec.embed.http_answer import HttpAnswer, explain, service_at, timed_out, unreachable
+from walvec.embed.http_answer import HttpAnswer, error_from_answer, service_at, timed_out, unreachable
 from walvec.embed.own_options import Options, OwnOptions
 from walvec.embed.protocol import Answer, Settings
 from walvec.embed.vectors import as_vector, in_order
 
-SERVER = "https://api.mistral.ai"
+MISTRAL_SERVER = "https://api.mistral.ai"
 
 
 class _Silence:
@@ -41,7 +41,7 @@ class MistralEmbedder:
     def __init__(self, settings: Settings) -> None:
         self.model = settings.model
         self.dimensions = settings.dimensions
-        server = settings.base_url or SERVER
+        server = settings.base_url or MISTRAL_SERVER
         self._service = service_at(server)
         self._timeout = settings.timeout
         # mistral-embed has 1,024 dimensions and knows no other number.
@@ -76,7 +76,7 @@ class MistralEmbedder:
         except (httpx2.RequestError, NoResponseError) as error:
             raise unreachable(self._service, error) from None
         except MistralError as error:
-            raise explain(self._failed(error), time.time()) from None
+            raise error_from_answer(self._failed(error), time.time()) from None
         return _read(response, len(texts))
 
     def _failed(self, error: MistralError) -> HttpAnswer:

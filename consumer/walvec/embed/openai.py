@@ -19,12 +19,12 @@ from pybase64 import b64decode
 
 from walvec.embed.api_key import api_key
 from walvec.embed.errors import BadAnswer
-from walvec.embed.http_answer import HttpAnswer, explain, service_at, timed_out, unreachable
+from walvec.embed.http_answer import HttpAnswer, error_from_answer, service_at, timed_out, unreachable
 from walvec.embed.own_options import Options, OwnOptions
 from walvec.embed.protocol import Answer, Settings, Vector
 from walvec.embed.vectors import as_vector, in_order
 
-SERVER = "https://api.openai.com/v1"
+OPENAI_SERVER = "https://api.openai.com/v1"
 READ_BYTES = 1 << 20  # of an answer that are taken from the socket before anybody looks at them
 ANSWER_MAX = 1_048_576  # bytes of an answer, besides its vectors
 NUMBER_MAX = 32  # bytes of one number written out
@@ -43,7 +43,7 @@ class OpenAIEmbedder:
     def __init__(self, settings: Settings) -> None:
         self.model = settings.model
         self.dimensions = settings.dimensions
-        url = (settings.base_url or SERVER).rstrip("/")
+        url = (settings.base_url or OPENAI_SERVER).rstrip("/")
         self._url = f"{url}/embeddings"
         self._service = service_at(url)
         self._timeout = settings.timeout
@@ -67,7 +67,7 @@ class OpenAIEmbedder:
         answer = await self._post({"model": self.model, "input": list(texts)} | dict(options))
         if answer.status == HTTPStatus.OK and (document := _document(answer.body)) is not None:
             return _read(document, len(texts))
-        raise explain(answer, time.time())
+        raise error_from_answer(answer, time.time())
 
     async def _post(self, request: dict[str, Any]) -> HttpAnswer:
         most = ANSWER_MAX + len(request["input"]) * max(self.dimensions, DIMENSIONS_MAX) * NUMBER_MAX

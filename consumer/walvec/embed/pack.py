@@ -19,7 +19,7 @@ FORGET = 0.05  # how fast a batch of dense text is forgotten
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RequestLimits:
     """The most that one request may hold: inputs, and tokens by our estimate."""
 
     inputs: int
@@ -40,7 +40,7 @@ def estimate_tokens(text: str) -> int:
     return size // BYTES_PER_TOKEN + 1
 
 
-def take(tokens: Sequence[int], start: int, limits: Limits) -> range:
+def take(tokens: Sequence[int], start: int, limits: RequestLimits) -> range:
     """The longest request that begins at `start` and keeps the limits; always one text, however long."""
     end = start + 1
     last = min(len(tokens), start + limits.inputs)
@@ -50,7 +50,7 @@ def take(tokens: Sequence[int], start: int, limits: Limits) -> range:
     return range(start, end)
 
 
-def pack(tokens: Sequence[int], limits: Limits, start: int = 0) -> Iterator[range]:
+def pack(tokens: Sequence[int], limits: RequestLimits, start: int = 0) -> Iterator[range]:
     """All requests for the texts from `start` on, whose estimated tokens these are, in order."""
     while start < len(tokens):
         request = take(tokens, start, limits)
@@ -98,7 +98,7 @@ class _Limit:
         self.value = min(self._most, max(self.value, value))
 
 
-class Budget:
+class RequestBudget:
     """What one request may hold: as configured, and as the service's answers have taught since.
 
     Limits are never raised past what is configured. The ratio of counted to estimated tokens goes up at once
@@ -113,9 +113,9 @@ class Budget:
         self._ratio = 1.0  # tokens counted per token estimated
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> RequestLimits:
         """The limits for the next request."""
-        return Limits(self._inputs.value, max(1, int(self._tokens.value / self._ratio)))
+        return RequestLimits(self._inputs.value, max(1, int(self._tokens.value / self._ratio)))
 
     def answered(self, estimated: int, counted: int | None) -> None:
         """Learn from an answer, and from its `usage` where the service gives one."""

@@ -36,7 +36,7 @@ class PythonEmbedder:
         self.model = settings.model
         self.dimensions = settings.dimensions
         self._timeout = settings.timeout
-        self._function = find(settings.model)
+        self._function = import_function(settings.model)
 
     async def embed(self, texts: Sequence[str]) -> Answer:
         """Call the function once; see `Embedder`."""
@@ -63,7 +63,7 @@ class PythonEmbedder:
         """Nothing is held."""
 
 
-def find(name: str) -> Callable[[list[str]], Any]:
+def import_function(name: str) -> Callable[[list[str]], Any]:
     """Import `module:function`; modules of the working directory are found too, after all others.
 
     Raises PreconditionFailed.

@@ -54,7 +54,7 @@ def in_order(vectors: list[Vector], positions: Sequence[object], texts: int) -> 
         raise BadAnswer("the embeddings' index numbers are not those of the texts") from None
 
 
-def check(vectors: Sequence[Vector], texts: int, dimensions: int) -> None:
+def check_vectors(vectors: Sequence[Vector], texts: int, dimensions: int) -> None:
     """Raise BadAnswer unless there is one vector a text, of the right length, of numbers that are stored."""
     if len(vectors) != texts:
         raise BadAnswer(f"{len(vectors)} embeddings came back for {texts} texts")

@@ -132,7 +132,7 @@ class Said:
         return _first(_COUNTED, self.words)
 
 
-def read(body: bytes) -> Said:
+def read_body(body: bytes) -> Said:
     """Read the body of an answer that brought no vectors."""
     try:
         document = orjson.loads(body)

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple, TextIO, cast
 
-from walvec.config.sections import Log
+from walvec.config.sections import LogSettings
 from walvec.observe import logs
 from walvec.stages.vitals import Standing
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 LOOK_INTERVAL: Final = 0.125  # seconds between two looks
 
 
-Look = Callable[[], Standing]
-Show = Callable[[Look], AbstractAsyncContextManager[None]]
+CurrentStanding = Callable[[], Standing]
+Show = Callable[[CurrentStanding], AbstractAsyncContextManager[None]]
 
 
-def display(log: Log) -> Show:
+def display(log: LogSettings) -> Show:
     """Return what shows an attachment's standing for as long as it lasts: bars, or nothing at all."""
     if log.format != "json" and sys.stderr.isatty():
         from rich.console import Console
@@ -40,7 +40,7 @@ def display(log: Log) -> Show:
 
 
 @asynccontextmanager
-async def _shown(console: "Console", above: TextIO, look: Look) -> AsyncIterator[None]:
+async def _shown(console: "Console", above: TextIO, look: CurrentStanding) -> AsyncIterator[None]:
     looking = asyncio.create_task(_keep_looking(console, look), name="progress")
     try:
         with logs.diverted(above):
@@ -51,7 +51,7 @@ async def _shown(console: "Console", above: TextIO, look: Look) -> AsyncIterator
         looking.cancel()
 
 
-async def _keep_looking(console: "Console", look: Look) -> None:
+async def _keep_looking(console: "Console", look: CurrentStanding) -> None:
     bars: Bars | None = None
     try:
         while True:

@@ -38,7 +38,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """What a request gets."""
 
     status: HTTPStatus
@@ -46,7 +46,7 @@ class Answer:
     content_type: str = PLAIN
 
 
-Routes = Mapping[str, Callable[[], Answer]]
+Routes = Mapping[str, Callable[[], HttpResponse]]
 
 
 def routes(telemetry: Telemetry, stop: asyncio.Event, *, max_lag: float = 0.0) -> Routes:
@@ -55,14 +55,14 @@ def routes(telemetry: Telemetry, stop: asyncio.Event, *, max_lag: float = 0.0) -
 
     exposition = Exposition(telemetry)
 
-    def readiness() -> Answer:
+    def readiness() -> HttpResponse:
         why = "stopping" if stop.is_set() else why_not_ready(telemetry, max_lag)
         return plain(HTTPStatus.SERVICE_UNAVAILABLE, why) if why else plain(HTTPStatus.OK, "ready")
 
     return {
         "/livez": lambda: plain(HTTPStatus.OK, "alive"),
         "/readyz": readiness,
-        "/metrics": lambda: Answer(HTTPStatus.OK, exposition.text(), CONTENT_TYPE),
+        "/metrics": lambda: HttpResponse(HTTPStatus.OK, exposition.text(), CONTENT_TYPE),
     }
 
 
@@ -177,7 +177,7 @@ def _reason(error: OSError) -> str:
     return known.get(error.errno or 0) or errno.errorcode.get(error.errno or 0) or type(error).__name__
 
 
-def _answer(answers: Routes, method: str, target: str) -> Answer:
+def _answer(answers: Routes, method: str, target: str) -> HttpResponse:
     """Answer a request by its first line."""
     path = target.partition("?")[0]
     answer = answers.get(path)
@@ -192,6 +192,6 @@ def _answer(answers: Routes, method: str, target: str) -> Answer:
         return plain(HTTPStatus.INTERNAL_SERVER_ERROR, "failed")
 
 
-def plain(status: HTTPStatus, line: str) -> Answer:
+def plain(status: HTTPStatus, line: str) -> HttpResponse:
     """Return an answer of one line."""
-    return Answer(status, f"{line}\n".encode())
+    return HttpResponse(status, f"{line}\n".encode())

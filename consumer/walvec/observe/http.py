@@ -12,7 +12,7 @@ from http import HTTPStatus
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http_exceptions import LineTooLong
 
-from walvec.observe.health import Answer, plain
+from walvec.observe.health import HttpResponse, plain
 
 MAX_LINE = 4_096  # bytes of the request line, and of any header
 MAX_HEADERS = 32
@@ -40,7 +40,7 @@ class Conversation(web.RequestHandler):
 class Crowd(web.Server):
     """All connections, oldest first."""
 
-    def __init__(self, answer: Callable[[str, str], Answer], *, most: int, seconds: float) -> None:
+    def __init__(self, answer: Callable[[str, str], HttpResponse], *, most: int, seconds: float) -> None:
         """Answer by method and target; at most `most` connections are open, for `seconds` at most."""
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -93,11 +93,11 @@ class Crowd(web.Server):
             end.cancel()
 
 
-def _refusal(status: HTTPStatus) -> Answer:
+def _refusal(status: HTTPStatus) -> HttpResponse:
     return plain(status, "this is not a request of HTTP/1")
 
 
-def _response(answer: Answer) -> web.Response:
+def _response(answer: HttpResponse) -> web.Response:
     """Return an answer after which the connection ends."""
     headers = {"Content-Type": answer.content_type, **_HEADERS}
     if answer.status is HTTPStatus.METHOD_NOT_ALLOWED:

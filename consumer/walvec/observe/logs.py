@@ -20,7 +20,7 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from walvec.config.sections import Log
+from walvec.config.sections import LogSettings
 from walvec.observe.visible import visible
 from walvec_slots.errors import WalvecError
 
@@ -41,7 +41,7 @@ _SECRETS = (
 )
 
 
-def set_up(log: Log, stream: TextIO | None = None) -> None:
+def set_up(log: LogSettings, stream: TextIO | None = None) -> None:
     """Send all log lines to `stream` (default: stderr), from `log.level` up, in `log.format`."""
     stream = stream or sys.stderr
     prepare: list[Processor] = [
@@ -137,7 +137,7 @@ def _place(error: BaseException) -> str:
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
 
 
-def _renderer(log: Log, stream: TextIO) -> Processor:
+def _renderer(log: LogSettings, stream: TextIO) -> Processor:
     if log.format == "json" or (log.format == "auto" and not stream.isatty()):
         return structlog.processors.JSONRenderer(default=str, ensure_ascii=False)
     colors = stream.isatty() and not os.environ.get("NO_COLOR")

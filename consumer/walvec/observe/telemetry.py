@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final, Literal
 
-from walvec.embed.dispatch import Dispatcher, Waiting
+from walvec.embed.dispatch import Dispatcher, RetryWait
 from walvec.stages.committed import Committed
 from walvec.stages.timing import STAGES
 from walvec.stages.vitals import Vitals
 
-Kind = Literal["counter", "gauge", "histogram"]
+MetricKind = Literal["counter", "gauge", "histogram"]
 Trace = Callable[[Committed], None]
 
 
@@ -27,7 +27,7 @@ class Metric:
     """A metric as it is exported. `unit` is of its value; docs/metrics.md says what to make of it."""
 
     name: str
-    kind: Kind
+    kind: MetricKind
     labels: tuple[str, ...]
     unit: str
     meaning: str
@@ -245,6 +245,6 @@ class Telemetry:
         self.request_seconds.add(seconds)
         self.request_texts.add(texts)
 
-    def retried(self, waiting: Waiting) -> None:
+    def retried(self, waiting: RetryWait) -> None:
         """Count a wait before a request is sent again."""
         self.retries[type(waiting.error).__name__] += 1

@@ -16,20 +16,20 @@ from dataclasses import replace
 
 import structlog
 
-from walvec.database.connect import Connection
 from walvec.database.keys import Key
 from walvec.database.registry import Phase, VectorizerState
 from walvec.errors import EvaluationFailed
 from walvec.failpoint import failpoint
 from walvec.policy import in_place
 from walvec.stages.actions import DELETE, REFETCH, Action, Found
-from walvec.stages.evaluate import Source
+from walvec.stages.evaluate import SourceReader
 from walvec.stages.lane import Lane, Segment
-from walvec.stages.memory import Budget
+from walvec.stages.memory import ByteBudget
 from walvec.stages.vitals import BackfillStanding
 from walvec.stages.write import Progress, Writer
 from walvec.vectorizer.target import TargetTable
 from walvec.vectorizer.vector_index import build_index, stands
+from walvec_slots.settle import Connection
 
 _log = structlog.get_logger(__name__)
 
@@ -43,7 +43,7 @@ class Backfill:
         self,
         lane: Lane,
         state: VectorizerState,
-        source: Source,
+        source: SourceReader,
         table: TargetTable,
         target: Connection,
         *,
@@ -80,7 +80,7 @@ class Backfill:
         await writer.begin_backfill(self._state, estimate, sweeps=self._sweeps)
         _log.info("backfill begins", vectorizer=self._lane.name, rows_estimated=estimate)
 
-    async def run(self, budget: Budget) -> None:
+    async def run(self, budget: ByteBudget) -> None:
         """Work whenever there is something left to do; never return."""
         if self.phase == "rows" and (xid := self._state.waits_for_xid) is not None:
             await self._source.until_ended(xid)

@@ -15,7 +15,7 @@ from walvec.database.waiting import held_up
 from walvec.failpoint import failpoint
 from walvec.policy import in_place, is_refusal
 from walvec.stages.committed import Committed
-from walvec.stages.evaluate import Source
+from walvec.stages.evaluate import SourceReader
 from walvec.stages.lane import Lane
 from walvec.stages.route import Router
 from walvec.stages.stall import Stall, WaitsFor
@@ -46,7 +46,7 @@ class Committer:
         ledger: Ledger,
         router: Router,
         unseen: Unseen,
-        source: Source,
+        source: SourceReader,
         *,
         end: Lsn | None,
         committed: Callable[[Committed], None],

@@ -22,7 +22,6 @@ from psycopg import sql
 from psycopg.types.string import TextLoader
 
 from walvec.database import keys as key_sql
-from walvec.database.connect import Connection
 from walvec.database.keys import Key
 from walvec.database.snapshot import Snapshot
 from walvec.errors import EvaluationFailed
@@ -30,9 +29,10 @@ from walvec.stages.visibility import Unseen
 from walvec.vectorizer.bind import Binding, resolve_expressions, source_query
 from walvec.vectorizer.readable import noticing_rights
 from walvec_slots.manage import open_writers
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
+from walvec_slots.settle import Connection
 
-_QUERIES = load("source.sql")
+_QUERIES = load_sql("source.sql")
 
 # Rows that libpq hands over together: one by one costs more than all the rest of reading them.
 _AT_A_TIME = 32 if psycopg.capabilities.has_stream_chunked() else 1
@@ -54,21 +54,21 @@ _ROW_FAILURES = {"22", "23", "38", "39", "54", "P0"}
 
 _log = structlog.get_logger(__name__)
 
-Text = str | None
-Result = TypeVar("Result")
+RowText = str | None
+_Result = TypeVar("_Result")
 
 
 class _Within(Protocol):
     """Runs a read where its rule allows it."""
 
-    async def __call__(self, read: Callable[[], Awaitable[Result]], /) -> Result: ...
+    async def __call__(self, read: Callable[[], Awaitable[_Result]], /) -> _Result: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Rows read in key order; `complete` means that none follow."""
 
-    texts: dict[Key, Text]
+    texts: dict[Key, RowText]
     complete: bool
 
     @property
@@ -77,7 +77,7 @@ class Rows:
         return next(reversed(self.texts), None)
 
 
-class Source:
+class SourceReader:
     """One session's reads of the source, under the visibility rule.
 
     Statements of one session run one after the other: the backfill has a session of its own, so that the
@@ -100,8 +100,8 @@ class Source:
                 connection.adapters.register_loader(oid, TextLoader)
 
     async def evaluate(
-        self, binding: Binding, images: Sequence[Mapping[str, Text]], *, size: int
-    ) -> list[Text]:
+        self, binding: Binding, images: Sequence[Mapping[str, RowText]], *, size: int
+    ) -> list[RowText]:
         """Return the texts of the first images, None where one has no embedding, until they pass `size`
         bytes.
 
@@ -113,7 +113,7 @@ class Source:
 
     async def by_key(
         self, binding: Binding, keys: Sequence[Key], *, size: int
-    ) -> list[tuple[Key | None, Text]]:
+    ) -> list[tuple[Key | None, RowText]]:
         """Return the rows with the first of these keys, until their texts pass `size` bytes.
 
         Each comes with its own key, which may be spelled in another way than the one asked for; None where
@@ -209,7 +209,7 @@ class Source:
 
     async def _read(
         self, binding: Binding, name: str, values: Mapping[str, object], size: int, within: _Within
-    ) -> tuple[list[list[Text]], bool]:
+    ) -> tuple[list[list[RowText]], bool]:
         """Return the first rows of a statement, one at least, until their texts pass `size` bytes; and
         whether these are all.
 
@@ -228,13 +228,13 @@ class Source:
 
     async def _stream(
         self, query: bytes, values: Mapping[str, object], size: int, at_a_time: int
-    ) -> tuple[list[list[Text]], bool]:
+    ) -> tuple[list[list[RowText]], bool]:
         """Read as `_read` says, so many rows together, up to the first text that is too long for that."""
         longest = size // at_a_time if at_a_time > 1 else _ANY_LENGTH
-        found: list[list[Text]] = []
+        found: list[list[RowText]] = []
         taken = 0
         stream = self._connection.cursor().stream(query, {**values, "longest": longest}, size=at_a_time)
-        async with aclosing(cast("AsyncGenerator[Sequence[Text]]", stream)) as rows:
+        async with aclosing(cast("AsyncGenerator[Sequence[RowText]]", stream)) as rows:
             async for *row, is_longer in rows:
                 if is_longer == "t":
                     self._with_long_texts.add(query)
@@ -245,13 +245,13 @@ class Source:
                     return found, False
         return found, True
 
-    async def _alone(self, read: Callable[[], Awaitable[Result]]) -> Result:
+    async def _alone(self, read: Callable[[], Awaitable[_Result]]) -> _Result:
         """Run a read that looks at no row of a table: no rule is needed."""
         async with self._lock:
             await self._resolve()
             return await read()
 
-    async def _visible(self, read: Callable[[], Awaitable[Result]]) -> Result:
+    async def _visible(self, read: Callable[[], Awaitable[_Result]]) -> _Result:
         """Run a read in a transaction whose snapshot sees all that was decoded before it; wait until one
         does.
         """

@@ -6,17 +6,17 @@ Pure but for what it is given to try.
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-Failure = TypeVar("Failure", bound=Exception)
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+_Failure = TypeVar("_Failure", bound=Exception)
 
 
 async def isolate(
-    items: Sequence[Item],
-    attempt: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
-    failure: type[Failure],
-    concerns_items: Callable[[Failure], bool] = lambda _: True,
-) -> list[Result | Failure]:
+    items: Sequence[_Item],
+    attempt: Callable[[Sequence[_Item]], Awaitable[Sequence[_Result]]],
+    failure: type[_Failure],
+    concerns_items: Callable[[_Failure], bool] = lambda _: True,
+) -> list[_Result | _Failure]:
     """Return each item's result, or the failure of the item alone.
 
     An attempt may fail with `failure`; one that concerns no item, and every other error, is raised.

@@ -23,7 +23,7 @@ from typing import Protocol
 from walvec.database.keys import Key
 from walvec.errors import LaneBehind
 from walvec.stages.actions import Action, Found, Upsert
-from walvec.stages.memory import Budget, Workspace
+from walvec.stages.memory import ByteBudget, Workspace
 from walvec.stages.write import Batch, Progress
 from walvec.vectorizer.bind import Binding
 from walvec_slots.ack import Ledger, Span
@@ -41,11 +41,11 @@ class Batches(Protocol):
 
 Claim = Callable[[int], Awaitable[None]]  # counts bytes as in use once there is room; below 0: as given back
 Prepare = Callable[["Segment", Claim], Batches]
-Commit = Callable[["Lane", Batch], Awaitable[None]]
+CommitBatch = Callable[["Lane", Batch], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SegmentLimits:
     """How a lane gathers its work."""
 
     rows: int  # at most so many in a segment
@@ -117,7 +117,7 @@ class _Job:
 class Lane:
     """The ordered work of one vectorizer."""
 
-    def __init__(self, binding: Binding, ledger: Ledger, budget: Budget, limits: Limits) -> None:
+    def __init__(self, binding: Binding, ledger: Ledger, budget: ByteBudget, limits: SegmentLimits) -> None:
         """Make an empty lane; `ledger` and `budget` are shared with the other lanes."""
         self.binding = binding
         self.name = binding.name
@@ -229,7 +229,7 @@ class Lane:
 
     # -- Out: prepared side by side, committed in order
 
-    async def run(self, tasks: asyncio.TaskGroup, prepare: Prepare, commit: Commit) -> None:
+    async def run(self, tasks: asyncio.TaskGroup, prepare: Prepare, commit: CommitBatch) -> None:
         """Work off what arrives, for ever; or until nothing is in flight, once `close` was called.
 
         A failure of either callable ends the lane.
@@ -329,7 +329,7 @@ class Lane:
         else:
             self.workspace.give(-size)
 
-    async def _finish(self, tasks: asyncio.TaskGroup, job: _Job, commit: Commit) -> None:
+    async def _finish(self, tasks: asyncio.TaskGroup, job: _Job, commit: CommitBatch) -> None:
         """Commit the oldest job, batch by batch, and make room."""
         is_last = False
         while not is_last:

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 
 
-class Budget:
+class ByteBudget:
     """Bytes taken and given back. Taking never fails or waits; whoever brings more waits for room first.
 
     So it is overrun by what one read brings, at most, and a row larger than all of it still passes.

@@ -16,14 +16,13 @@ from collections.abc import Mapping, Sequence
 
 import psycopg
 
-from walvec.database.connect import Connection
 from walvec.database.keys import Key
 from walvec.embed.dispatch import Dispatcher, Refused
 from walvec.embed.protocol import Vector
 from walvec.failpoint import failpoint
 from walvec.policy import in_place, is_refusal
 from walvec.stages.chunk import Chunker, InputHasher
-from walvec.stages.evaluate import Source, Text
+from walvec.stages.evaluate import RowText, SourceReader
 from walvec.stages.isolate import isolate
 from walvec.stages.lane import Claim, Segment
 from walvec.stages.texts import Slice, Texts, Weigher
@@ -31,6 +30,7 @@ from walvec.stages.timing import Stages
 from walvec.stages.write import Batch, Parked
 from walvec.vectorizer.bind import Binding
 from walvec.vectorizer.target import Chunk, TargetTable
+from walvec_slots.settle import Connection
 
 _IN_A_THREAD = 65_536  # characters in a segment's long texts, from which cutting them holds up the event loop
 
@@ -41,7 +41,7 @@ class Preparer:
     def __init__(
         self,
         binding: Binding,
-        source: Source,
+        source: SourceReader,
         table: TargetTable,
         lookups: Connection,
         dispatcher: Dispatcher,
@@ -121,13 +121,13 @@ class Preparer:
 
     # -- Chunk and hash
 
-    async def _chunk(self, texts: Mapping[Key, Text]) -> dict[Key, list[Chunk]]:
+    async def _chunk(self, texts: Mapping[Key, RowText]) -> dict[Key, list[Chunk]]:
         is_long = self._chunker.is_long
         if sum(len(text) for text in texts.values() if text and is_long(text)) > _IN_A_THREAD:
             return await asyncio.to_thread(self._chunk_all, texts)
         return self._chunk_all(texts)
 
-    def _chunk_all(self, texts: Mapping[Key, Text]) -> dict[Key, list[Chunk]]:
+    def _chunk_all(self, texts: Mapping[Key, RowText]) -> dict[Key, list[Chunk]]:
         split, hash_input = self._chunker.split, self._hasher
         return {
             key: [Chunk(piece, hash_input(piece)) for piece in split(text)] if text else []

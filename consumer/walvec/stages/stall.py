@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 STALL_AFTER = 5.0  # seconds that the checkpoint waits for work in flight, from which `status` is told
-SILENT_AFTER = 30.0  # seconds without a finished batch, from which that alone is a reason
+BATCH_SILENT_AFTER = 30.0  # seconds without a finished batch, from which that alone is a reason
 
 WaitsFor = Callable[[float], str | None]
 
@@ -55,6 +55,6 @@ class Stall:
 
     def _reason(self, now: float) -> str | None:
         reason = self._waits_for(STALL_AFTER)
-        if reason is None and now - self._finished > SILENT_AFTER:
-            return f"nothing has been finished for over {SILENT_AFTER:.0f} s"
+        if reason is None and now - self._finished > BATCH_SILENT_AFTER:
+            return f"nothing has been finished for over {BATCH_SILENT_AFTER:.0f} s"
         return reason

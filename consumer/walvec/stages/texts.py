@@ -14,14 +14,14 @@ from walvec.database.keys import Key
 from walvec.errors import EvaluationFailed
 from walvec.policy import in_place
 from walvec.stages.actions import Action, Delete, Found, Refetch, Upsert
-from walvec.stages.evaluate import Source, Text
+from walvec.stages.evaluate import RowText, SourceReader
 from walvec.vectorizer.bind import Binding
 
 _CHUNK_BYTES = 500  # what a chunk takes besides its text and its vector: hash, tuples, list entries
 _VALUE_BYTES = 4  # of a vector
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class Weigher:
@@ -44,7 +44,7 @@ class Weigher:
         chunks = size // self._step + 1
         return size + chunks * (self._size + self._per_chunk)
 
-    def __call__(self, text: Text) -> int:
+    def __call__(self, text: RowText) -> int:
         """Weigh a text; a row without one weighs nothing."""
         return self.of_size(getsizeof(text)) if text else 0
 
@@ -53,7 +53,7 @@ class Weigher:
 class Slice:
     """Some rows of a segment: their texts, and the failures of those that have none."""
 
-    texts: dict[Key, Text] = field(default_factory=dict)
+    texts: dict[Key, RowText] = field(default_factory=dict)
     failures: dict[Key, EvaluationFailed] = field(default_factory=dict)
     weight: int = 0
 
@@ -66,7 +66,12 @@ class Texts:
     """
 
     def __init__(
-        self, source: Source, binding: Binding, actions: Mapping[Key, Action], weigh: Weigher, limit: int
+        self,
+        source: SourceReader,
+        binding: Binding,
+        actions: Mapping[Key, Action],
+        weigh: Weigher,
+        limit: int,
     ) -> None:
         """Read through `source`, in slices that weigh about `limit` bytes."""
         self._source = source
@@ -115,7 +120,7 @@ class Texts:
         """An image that fails may be of an older definition of the table: what the row is now decides."""
         images = self._images[: self._most(part)]
 
-        async def evaluate(some: Sequence[tuple[Key, Upsert]], size: int) -> list[Text]:
+        async def evaluate(some: Sequence[tuple[Key, Upsert]], size: int) -> list[RowText]:
             return await self._source.evaluate(self._binding, [action.image for _, action in some], size=size)
 
         results = await self._try(images, evaluate, part)
@@ -129,7 +134,7 @@ class Texts:
     async def _read_rows(self, part: Slice) -> None:
         keys = self._keys[: self._most(part)]
 
-        async def read(some: Sequence[Key], size: int) -> list[tuple[Key | None, Text]]:
+        async def read(some: Sequence[Key], size: int) -> list[tuple[Key | None, RowText]]:
             return await in_place(self._source.by_key, self._binding, some, size=size)
 
         results = await self._try(keys, read, part)
@@ -140,7 +145,7 @@ class Texts:
                 part.failures[key] = result
         del self._keys[: len(results)]
 
-    def _put_row(self, part: Slice, wanted: Key, found: Key | None, text: Text) -> None:
+    def _put_row(self, part: Slice, wanted: Key, found: Key | None, text: RowText) -> None:
         """Put the row that was found for a key, under its own key.
 
         Where equal keys always have equal text, one that is spelled differently is of another type, as it was
@@ -155,10 +160,10 @@ class Texts:
 
     async def _try(
         self,
-        items: Sequence[Item],
-        read: Callable[[Sequence[Item], int], Awaitable[list[Result]]],
+        items: Sequence[_Item],
+        read: Callable[[Sequence[_Item], int], Awaitable[list[_Result]]],
         part: Slice,
-    ) -> Sequence[Result | EvaluationFailed]:
+    ) -> Sequence[_Result | EvaluationFailed]:
         """Return the outcome of the first items, of one at least.
 
         Where an expression fails, half as many are tried, down to the one that fails; then more again.
@@ -184,6 +189,6 @@ class Texts:
         """Return how many bytes of long text weigh so much."""
         return max(weight * self._limit // max(self._weigh.of_size(self._limit), 1), 1)
 
-    def _put(self, part: Slice, key: Key, text: Text) -> None:
+    def _put(self, part: Slice, key: Key, text: RowText) -> None:
         part.texts[key] = text
         part.weight += self._weigh(text)

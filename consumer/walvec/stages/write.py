@@ -17,7 +17,6 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from walvec.database.checkpoint import Landmark
-from walvec.database.connect import Connection
 from walvec.database.keys import Key
 from walvec.database.registry import Phase, VectorizerState
 from walvec.embed.protocol import Vector
@@ -29,11 +28,12 @@ from walvec.stages.stall import Mark
 from walvec.stages.timing import Stages
 from walvec.vectorizer.target import Chunk, TargetTable
 from walvec_slots.lsn import Lsn
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
+from walvec_slots.settle import Connection
 
 Cursor = psycopg.AsyncCursor[Any]
 
-_QUERIES = load("metadata.sql")
+_QUERIES = load_sql("metadata.sql")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 import structlog
 
 from walvec.config.load import Config, Vectorizer, fingerprint
-from walvec.database.connect import Connection
 from walvec.database.continuity import read_horizon, read_next_xid
 from walvec.database.dead_letters import count_parked
 from walvec.database.ownership import load_ledger, require_own_table, require_vectorizer
@@ -23,6 +22,7 @@ from walvec.vectorizer.target import TargetTable
 from walvec_slots.errors import PreconditionFailed
 from walvec_slots.plugin import Plugin
 from walvec_slots.publication import require_leaves
+from walvec_slots.settle import Connection
 
 _log = structlog.get_logger(__name__)
 
@@ -59,7 +59,7 @@ async def admit_vectorizers(
         state = require_fingerprint(known.get(name), name, slot, wanted)
         try:
             await require_own_table(writer, ledger, vectorizer.target)
-            binding, table = await find(config, vectorizer, plugin, catalog, writer)
+            binding, table = await bind_vectorizer(config, vectorizer, plugin, catalog, writer)
         except (PreconditionFailed, ConfigInvalid) as error:
             if starting and not state.paused and not isinstance(error, Unreadable):
                 raise
@@ -81,7 +81,7 @@ async def admit_vectorizers(
     return admitted
 
 
-async def find(
+async def bind_vectorizer(
     config: Config, vectorizer: Vectorizer, plugin: Plugin, catalog: Connection, target: Connection
 ) -> tuple[Binding, TargetTable]:
     """Bind a vectorizer to its table and describe its target.

@@ -13,17 +13,17 @@ from psycopg import sql
 
 from walvec.config.load import Vectorizer
 from walvec.database import keys as key_sql
-from walvec.database.connect import Connection
 from walvec.vectorizer.expressions import called_functions, require_fit
 from walvec.vectorizer.readable import require_rights
 from walvec.vectorizer.row_shape import RowShape
 from walvec_slots.changes import StreamedColumn, StreamedTable, Text
 from walvec_slots.errors import PreconditionFailed
 from walvec_slots.publication import Published, published
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
 from walvec_slots.relation import Column, Relation, describe
+from walvec_slots.settle import Connection
 
-_QUERIES = load("source.sql")
+_QUERIES = load_sql("source.sql")
 
 _WITHOUT_ROWS = {"evaluate_images", "used_columns"}  # statements over images, which are in no partition
 _COMPOSED = {"chunk_seq", "chunk", "embedding", "input_hash", "embedded_at"}
@@ -241,7 +241,7 @@ def source_query(binding: Binding, name: str, *, file: str = "source.sql") -> sq
     row_filter: sql.Composable = key_sql.literal_sql(binding.published.row_filter or "true")
     if name not in _WITHOUT_ROWS and binding.published.leaves != binding.relation.leaves:
         row_filter = _within_published(binding, row_filter)
-    return sql.SQL(load(file)[name]).format(
+    return sql.SQL(load_sql(file)[name]).format(
         table=key_sql.identifier(*table),
         alias=key_sql.identifier(table.name),
         only=sql.SQL("ONLY" if binding.relation.kind == "r" else ""),

@@ -3,11 +3,11 @@
 from psycopg import sql
 
 from walvec.config.search_path import schemas
-from walvec.database.connect import Connection
 from walvec_slots.probe import Finding
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
+from walvec_slots.settle import Connection
 
-_QUERIES = load("check.sql")
+_QUERIES = load_sql("check.sql")
 
 
 async def look_for_creators(connection: Connection, path: str) -> list[Finding]:

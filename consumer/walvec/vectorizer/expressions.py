@@ -14,18 +14,18 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from walvec.config.load import Vectorizer
-from walvec.database.connect import Connection
 from walvec.errors import ConfigInvalid
 from walvec.vectorizer.deparsed import Reading, joined_columns, read_printed
 from walvec.vectorizer.fitness import CatalogEntry, sight_of, sight_of_check, unfitness
 from walvec.vectorizer.literals import literals, pointed, without_clock
 from walvec.vectorizer.unfit import Unfit, aggregates, clock_literal, nullable_join, several_rows
 from walvec_slots.errors import PreconditionFailed, WalvecError
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
+from walvec_slots.settle import Connection
 
 _FENCE = "walvec_order"  # a column that the statements add, by which an aggregate shows
 
-_QUERIES = load("expressions.sql")
+_QUERIES = load_sql("expressions.sql")
 
 _SYSTEM_COLUMN = re.compile(r'column "?(?:.*\.)?(ctid|tableoid|xmin|xmax|cmin|cmax)"? does not exist')
 _GIVES_ROWS = ("set-returning function", "must not return a set")

@@ -19,11 +19,11 @@ from psycopg.rows import DictRow, dict_row
 
 from walvec.config.load import Config, TableName, Vectorizer, fingerprint
 from walvec.database.checkpoint import Checkpoint, load_checkpoint
-from walvec.database.connect import Connection, connect_source, connect_target
+from walvec.database.connect import connect_source, connect_target
 from walvec.database.continuity import look_at_server, require_continuity
 from walvec.database.migrate import is_migrated, outdated
 from walvec.database.ownership import (
-    Ledger,
+    Ownership,
     load_ledger,
     require_free_target,
     require_own_schema,
@@ -43,19 +43,19 @@ from walvec.vectorizer.target import TargetTable
 from walvec_slots.errors import PreconditionFailed, WalvecError
 from walvec_slots.manage import list_slots
 from walvec_slots.probe import Finding, probe, probe_server, require
-from walvec_slots.publication import Action, Published, find, published
-from walvec_slots.queries import load
+from walvec_slots.publication import PublishAction, Published, find_publication, published
+from walvec_slots.queries import load_sql
 from walvec_slots.relation import describe
-from walvec_slots.settle import require_utf8
+from walvec_slots.settle import Connection, require_utf8
 
-_QUERIES = load("check.sql")
+_QUERIES = load_sql("check.sql")
 
 _FIRST_WITH_HNSW = (0, 5)
 _FIRST_WITH_HALFVEC = (0, 7)
 
 METADATA_SCHEMA = "walvec"
 
-_ALL_ACTIONS: Final[frozenset[Action]] = frozenset({"insert", "update", "delete", "truncate"})
+_ALL_ACTIONS: Final[frozenset[PublishAction]] = frozenset({"insert", "update", "delete", "truncate"})
 _TEST_TEXT = "walvec asks whether the embedder answers."
 
 
@@ -67,7 +67,7 @@ class Records:
     """
 
     known: bool = True
-    ledger: Ledger = field(default_factory=Ledger)
+    ledger: Ownership = field(default_factory=Ownership)
     vectorizers: Mapping[str, VectorizerState] = field(default_factory=dict)
     checkpoint: Checkpoint | None = None
 
@@ -185,7 +185,7 @@ async def _source(
     """Look at the source; fills `bindings` with the vectorizers whose table and expressions will do."""
     source = config.source
     tables = list(dict.fromkeys(vectorizer.table for vectorizer in config.vectorizers))
-    existing = await find(connection, source.publication)
+    existing = await find_publication(connection, source.publication)
     maker = existing and records.ledger.maker("publication", source.publication, existing.oid)
     subject = f'publication "{source.publication}"'
     foreign = existing is not None and maker not in (None, source.slot)
@@ -306,7 +306,7 @@ def _server(server: DictRow) -> Finding:
 
 def _pgvector(extension: DictRow, config: Config) -> Finding:
     """Say whether pgvector is there, and new enough for the configured vectors."""
-    subject, create = "pgvector", load("target.sql")["create_extension"]
+    subject, create = "pgvector", load_sql("target.sql")["create_extension"]
     installed = extension["installed"]
     if installed is None:
         if extension["available"] is None:
@@ -347,7 +347,7 @@ async def _schema(connection: Connection, schema: str, server: DictRow) -> Findi
 
 
 async def _table(
-    connection: Connection, table: TargetTable, subject: str, role: str, ledger: Ledger
+    connection: Connection, table: TargetTable, subject: str, role: str, ledger: Ownership
 ) -> Finding:
     """Say whether a target table is walvec's to write and has the shape it needs, or can be made."""
     try:

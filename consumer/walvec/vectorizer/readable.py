@@ -11,10 +11,10 @@ import psycopg
 from psycopg import sql
 
 from walvec.config.load import Vectorizer
-from walvec.database.connect import Connection
 from walvec.errors import CatalogChanged, Unreadable
 from walvec_slots.relation import Relation
 from walvec_slots.rights import hindrance
+from walvec_slots.settle import Connection
 
 
 async def require_rights(

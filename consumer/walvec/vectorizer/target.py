@@ -15,16 +15,16 @@ from psycopg.abc import Buffer
 from walvec.config.load import Vectorizer
 from walvec.config.table_name import TableName
 from walvec.database import keys as key_sql
-from walvec.database.connect import Connection
 from walvec.database.keys import Key
 from walvec.database.pgvector import vector_schema
 from walvec.embed.protocol import Vector
 from walvec.embed.vectors import MAX_VECTOR_DIMENSIONS
 from walvec_slots.errors import PreconditionFailed
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
 from walvec_slots.relation import Column, describe
+from walvec_slots.settle import Connection
 
-_QUERIES = load("target.sql")
+_QUERIES = load_sql("target.sql")
 
 _BLOCK_BYTES = 1 << 18
 
@@ -124,7 +124,7 @@ class TargetTable:
         cursor = await connection.execute(
             self.compose(name, connection), {**key_sql.parameter(key or ()), "limit": rows}
         )
-        return key_sql.read(cursor)
+        return key_sql.read_keys(cursor)
 
     async def columns(self, connection: Connection) -> list[tuple[str, str]]:
         """Return the table's columns and types as they are; none if there is no such table."""

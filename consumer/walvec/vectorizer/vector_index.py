@@ -13,13 +13,14 @@ from psycopg.rows import dict_row
 
 from walvec.config.load import Index
 from walvec.config.table_name import MAX_NAME_BYTES, TableName
-from walvec.database.connect import LOCK_TIMEOUT, Connection
+from walvec.database.connect import LOCK_TIMEOUT
 from walvec.database.ownership import Made, announce, forget, load_ledger, record
 from walvec.database.pgvector import vector_schema
 from walvec.vectorizer.target import TargetTable
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
+from walvec_slots.settle import Connection
 
-_QUERIES, _SESSION = load("target.sql"), load("session.sql")
+_QUERIES, _SESSION = load_sql("target.sql"), load_sql("session.sql")
 
 _NAMES = 100  # to choose from, where something else bears the first
 

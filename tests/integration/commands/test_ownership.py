@@ -20,7 +20,7 @@ from walvec.config.load import fingerprint
 from walvec.errors import UsageInvalid
 from walvec.vectorizer.preconditions import examine
 from walvec_slots.errors import PreconditionFailed, SlotActive, SlotBlocked, SlotLost
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
 
 TARGET = """
     CREATE TABLE {name} (
@@ -439,7 +439,7 @@ class TestEarlierVersion:
         wanted = fingerprint(blog.config.vectorizers[0], blog.config.embedder)
         blog.source.execute("CREATE PUBLICATION walvec FOR TABLE blog; CREATE SCHEMA walvec")
         blog.source.execute((CHECKOUT / "sql/migrations/0001_initial.sql").read_bytes())
-        blog.source.execute(load("metadata.sql")["create_migration_table"])
+        blog.source.execute(load_sql("metadata.sql")["create_migration_table"])
         blog.source.execute("INSERT INTO walvec.migration VALUES (1)")
         blog.source.execute(
             "INSERT INTO walvec.checkpoint "

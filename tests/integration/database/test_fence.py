@@ -8,10 +8,10 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from walvec.database.connect import Connection
 from walvec.database.fence import only_command
 from walvec.database.migrate import migrate
 from walvec_slots.errors import SlotActive
+from walvec_slots.settle import Connection
 
 
 async def connect(dsn: str) -> Connection:

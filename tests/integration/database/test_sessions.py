@@ -165,7 +165,7 @@ async def test_another_encoding_is_refused_by_all(
     for refused in (sidecar.setup, sidecar.once, lambda: resync_now(sidecar)):
         with pytest.raises(NotUtf8 if refused == sidecar.setup or side == "target" else PreconditionFailed):
             await in_thread(refused)
-    assert not await check.report(sidecar.config, None, offline=True, as_json=False)
+    assert not await check.report_check(sidecar.config, None, offline=True, as_json=False)
     assert "LATIN1" in capsys.readouterr().out
     with psycopg.connect(latin) as connection:
         made = connection.execute(

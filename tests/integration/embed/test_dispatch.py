@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from tests.fix_embedding_service import EmbeddingService, Fault, Reset, Silent, Slow, Spoiled, Status, Trickle
 from walvec.embed.backoff import WAITS, backoff
-from walvec.embed.dispatch import PROBE, Dispatcher, Refused, Waiting
+from walvec.embed.dispatch import PROBE, Dispatcher, Refused, RetryWait
 from walvec.embed.errors import EmbeddingError, Misconfigured, RateLimited, ServiceUnavailable, Unauthorized
 from walvec.embed.protocol import open_embedder
 
@@ -38,7 +38,7 @@ async def connect(embedding_service: EmbeddingService) -> AsyncIterator[Open]:
     opened: list[Dispatcher] = []
 
     def open_it(
-        on_retry: Callable[[Waiting], None] | None = None,
+        on_retry: Callable[[RetryWait], None] | None = None,
         on_answer: Callable[[float, str, int], None] | None = None,
         **settings: Any,
     ) -> Dispatcher:
@@ -156,7 +156,7 @@ async def test_an_outage_ends_without_a_text_lost_or_blamed(
 ) -> None:
     """However long everything fails, and however: nothing is refused, and it goes on by itself."""
     embedding_service.always = fault
-    waits: list[Waiting] = []
+    waits: list[RetryWait] = []
     dispatcher = connect(waits.append)
     work = asyncio.create_task(dispatcher.embed(TEXTS))
     async with asyncio.timeout(10):
@@ -348,7 +348,7 @@ async def test_neither_overload_nor_a_lost_connection_is_held_against_a_text(
 ) -> None:
     """Though others are taken meanwhile, it is waited for."""
     embedding_service.refuse, embedding_service.poison = "POISON", poison
-    waits: list[Waiting] = []
+    waits: list[RetryWait] = []
     dispatcher = connect(waits.append)
     work = asyncio.create_task(dispatcher.embed(["POISON"]))
     async with asyncio.timeout(20):
@@ -365,7 +365,7 @@ async def test_a_service_that_refuses_everything_by_now_is_waited_for(
     connect: Open, embedding_service: EmbeddingService, refusal: Fault
 ) -> None:
     """That others were taken once proves nothing: a lone text is not refused while the probe is."""
-    waits: list[Waiting] = []
+    waits: list[RetryWait] = []
     dispatcher = connect(waits.append)
     await dispatcher.embed(TEXTS)
     embedding_service.always = refusal
@@ -419,7 +419,7 @@ async def test_while_nothing_is_answered_one_asks_for_all(
 ) -> None:
     """Eight requests wait, and one probe after the other is sent; the texts are not paid for meanwhile."""
     embedding_service.always = fault
-    waits: list[Waiting] = []
+    waits: list[RetryWait] = []
     dispatcher = connect(waits.append, concurrency=8, max_batch_inputs=5)
     work = asyncio.create_task(dispatcher.embed(TEXTS))
     async with asyncio.timeout(20):

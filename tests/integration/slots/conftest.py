@@ -121,7 +121,7 @@ async def tap(
         if PLUGINS[plugin].applies_publication:
             names = sql.SQL(", ").join(sql.Identifier(table.schema, table.name) for table in wanted)
             source.execute(sql.SQL("CREATE PUBLICATION {} FOR TABLE {}").format(sql.Identifier(name), names))
-        await manage.create(conn, name, plugin, time_limit=10)
+        await manage.create_slot(conn, name, plugin, time_limit=10)
         notices: list[Notice] = []
         stream = await ReplicationStream.connect(database, on_notice=notices.append)
         try:

@@ -7,11 +7,12 @@ import pytest
 from psycopg import sql
 
 from tests.fix_walvec import Sidecar, until
-from walvec.database.connect import Connection, connect_source, connect_target
-from walvec.stages.evaluate import Source
+from walvec.database.connect import connect_source, connect_target
+from walvec.stages.evaluate import SourceReader
 from walvec.stages.visibility import Unseen
 from walvec.vectorizer.bind import bind
 from walvec.vectorizer.target import TargetTable
+from walvec_slots.settle import Connection
 
 OFTEN = 4  # times, after which a statement is prepared
 
@@ -76,7 +77,7 @@ async def test_reads_of_rows_go_by_the_key(blog: Sidecar) -> None:
     whole, by_index = scans(blog)
     async with await connect_source(config, role="test") as connection:
         binding = await bind(connection, vectorizer, config.source.publication)
-        source = Source(connection, Unseen())
+        source = SourceReader(connection, Unseen())
         for number in range(OFTEN):
             await source.by_key(binding, [(str(number),)], size=1000)
             await source.after(binding, (str(number),), rows=10, size=1000)

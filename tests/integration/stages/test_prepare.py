@@ -14,7 +14,7 @@ from walvec.embed.dispatch import Dispatcher
 from walvec.embed.protocol import open_embedder
 from walvec.stages.actions import DELETE, REFETCH, Action, Found, Upsert
 from walvec.stages.chunk import InputHasher
-from walvec.stages.evaluate import Source
+from walvec.stages.evaluate import SourceReader
 from walvec.stages.lane import Segment
 from walvec.stages.prepare import NEW, Preparer
 from walvec.stages.texts import Slice, Texts, Weigher
@@ -34,7 +34,7 @@ class Stage:
     """What prepares one vectorizer's segments, and what it works with."""
 
     binding: Binding
-    source: Source
+    source: SourceReader
     preparer: Preparer
     claimed: int = 0
 
@@ -74,7 +74,7 @@ async def stage(sidecar: Sidecar, *, limit: int = 10**7) -> AsyncIterator[Stage]
         binding = await bind(reads, vectorizer, config.source.publication)
         dispatcher = Dispatcher(open_embedder(config.embedder), config.embedder)
         stack.push_async_callback(dispatcher.aclose)
-        source = Source(reads, Unseen())
+        source = SourceReader(reads, Unseen())
         yield Stage(
             binding,
             source,

@@ -17,7 +17,7 @@ from walvec.stages.write import Batch, Position, Progress, Writer
 from walvec.vectorizer.target import Chunk, find_target
 from walvec_slots.errors import WalvecError
 from walvec_slots.lsn import Lsn
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
 
 FAR = Lsn(2**62)
 HOLDER = UUID(int=1)
@@ -87,7 +87,7 @@ async def test_command_waits_for_what_is_being_written(blog: Sidecar) -> None:
     async with await connect_target(config, role="test") as target:
         values = {"name": "blog", "generation": 0, "slot": config.source.slot, "holder": HOLDER}
         async with target.transaction():
-            cursor = await target.execute(load("metadata.sql")["hold_epoch"], values)
+            cursor = await target.execute(load_sql("metadata.sql")["hold_epoch"], values)
             assert cursor.rowcount == 1
             async with await connect_target(config, role="command") as command:
                 await command.execute("SET lock_timeout = '50ms'")
@@ -95,7 +95,7 @@ async def test_command_waits_for_what_is_being_written(blog: Sidecar) -> None:
                     await begin_epoch(command, "blog", config.source.slot, {"table": "public.blog"})
         async with await connect_target(config, role="command") as command:
             await begin_epoch(command, "blog", config.source.slot, {"table": "public.blog"})
-        cursor = await target.execute(load("metadata.sql")["hold_epoch"], values)
+        cursor = await target.execute(load_sql("metadata.sql")["hold_epoch"], values)
         assert cursor.rowcount == 0
 
 

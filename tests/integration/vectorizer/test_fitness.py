@@ -9,12 +9,13 @@ import pytest
 
 from tests.fix_postgres import databases
 from walvec.config.load import Config, TableName, Vectorizer
-from walvec.database.connect import Connection, connect_source
+from walvec.database.connect import connect_source
 from walvec.errors import ConfigInvalid
 from walvec.vectorizer.bind import resolve_expressions
 from walvec.vectorizer.expressions import doubts, require_fit
 from walvec.vectorizer.unfit import Unfit
 from walvec_slots.errors import PreconditionFailed, WalvecError
+from walvec_slots.settle import Connection
 
 T = TypeVar("T")
 

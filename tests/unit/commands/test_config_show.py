@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from walvec.commands.config_show import show
-from walvec.config.load import Config, load
+from walvec.config.load import Config, load_config
 
 FILE = """
 [source]
@@ -49,7 +49,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def shown(path: Path, capsys: pytest.CaptureFixture[str], *, as_json: bool = False) -> str:
     """What the command prints."""
-    show(load(path), path, as_json=as_json)
+    show(load_config(path), path, as_json=as_json)
     return capsys.readouterr().out
 
 
@@ -70,7 +70,7 @@ def test_what_is_shown_can_be_read_back(
     path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same settings, without a variable's help."""
-    before, text = load(path), shown(path, capsys)
+    before, text = load_config(path), shown(path, capsys)
     monkeypatch.delenv("WALVEC_EMBEDDER__TIMEOUT")
     monkeypatch.delenv("WALVEC_VECTORIZER__PAGE_2__WHERE")
     assert without_secrets(Config(**tomllib.loads(text))) == without_secrets(before)
@@ -116,7 +116,7 @@ def test_without_a_file(
     monkeypatch.setenv(
         "WALVEC_VECTORIZER", '[{"name": "b", "table": "b", "text": "t", "target": "b_embedding"}]'
     )
-    show(load(), None, as_json=True)
+    show(load_config(), None, as_json=True)
     found = json.loads(capsys.readouterr().out)
     (text,) = [each for each in found["settings"] if each["path"] == ["vectorizer", 0, "text"]]
     assert (found["file"], text["origin"]) == (None, "WALVEC_VECTORIZER")

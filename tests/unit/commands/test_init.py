@@ -8,15 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from walvec.commands.init import write as init
-from walvec.commands.init.proposal import Column, Proposal
-from walvec.commands.init.write import render
+from walvec.commands.init.proposal import Proposal, TextColumn
+from walvec.commands.init.write import render_config
 from walvec.config.load import Config, TableName
 from walvec.config.masking import SECRETS
 from walvec.config.sections import Vectorizer
 
 BLOG = TableName("public", "blog")
-TITLE, CONTENTS = Column("title", "title", not_null=True), Column("contents", "contents", not_null=True)
-NOTE = Column("Note", '"Note"', not_null=False)
+TITLE, CONTENTS = (
+    TextColumn("title", "title", not_null=True),
+    TextColumn("contents", "contents", not_null=True),
+)
+NOTE = TextColumn("Note", '"Note"', not_null=False)
 
 
 def vectorizers(text: str) -> tuple[Vectorizer, ...]:
@@ -24,9 +27,9 @@ def vectorizers(text: str) -> tuple[Vectorizer, ...]:
     return Config(**tomllib.loads(text)).vectorizers
 
 
-def written(*columns: Column, dsn: str | None = None, provider: str = "mistral") -> str:
+def written(*columns: TextColumn, dsn: str | None = None, provider: str = "mistral") -> str:
     """Write the file for one table."""
-    return render([Proposal(BLOG, columns, columns)], dsn=dsn, provider=provider)
+    return render_config([Proposal(BLOG, columns, columns)], dsn=dsn, provider=provider)
 
 
 @pytest.mark.parametrize("provider", ["mistral", "openai", "hashing", "python"])
@@ -62,7 +65,7 @@ def _without(document: Any, *keys: str) -> Any:
         ([TITLE, NOTE], r"""concat_ws(E'\n\n', title, "Note")"""),
     ],
 )
-def test_columns_become_an_expression(columns: list[Column], expression: str) -> None:
+def test_columns_become_an_expression(columns: list[TextColumn], expression: str) -> None:
     """NULL in one column does not make the whole text NULL."""
     assert vectorizers(written(*columns))[0].text == expression
 
@@ -103,14 +106,14 @@ def test_there_is_nothing_to_choose_from() -> None:
 def test_a_remark_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lengths of what is taken, and of what is not."""
     long, short = replace(CONTENTS, length=834), replace(TITLE, name="mood", length=5)
-    text = render([Proposal(BLOG, (long,), (long, short))], dsn=None, provider="hashing")
+    text = render_config([Proposal(BLOG, (long,), (long, short))], dsn=None, provider="hashing")
     words = "# public.blog has text in contents 834 bytes on average; left out: mood 5 bytes on average.\n"
     assert words in text
 
 
 def test_what_is_left_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a remark of one line, whatever is in a table's name."""
-    text = render([], dsn=None, provider="hashing", left_out=["public.a\nb: no key"])
+    text = render_config([], dsn=None, provider="hashing", left_out=["public.a\nb: no key"])
     assert "# Left out:\n#   public.a?b: no key\n" in text
     assert vectorizers(text) == ()
 
@@ -124,7 +127,7 @@ def test_what_is_left_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         (replace(NOTE, name="x"), False),
     ],
 )
-def test_a_name_or_a_length_tells(column: Column, *, is_telling: bool) -> None:
+def test_a_name_or_a_length_tells(column: TextColumn, *, is_telling: bool) -> None:
     """A long text is worth embedding whatever its column is called."""
     assert column.is_telling is is_telling
 
@@ -155,7 +158,7 @@ def test_a_dsn_without_one_is() -> None:
 
 def test_no_table() -> None:
     """The frame alone is valid, too."""
-    assert vectorizers(render([], dsn=None, provider="mistral")) == ()
+    assert vectorizers(render_config([], dsn=None, provider="mistral")) == ()
 
 
 @given(
@@ -171,7 +174,7 @@ def test_no_table() -> None:
 )
 def test_any_table_can_be_written(tables: list[TableName]) -> None:
     """Names come back as they went in, whatever their characters."""
-    text = render([Proposal(table) for table in tables], dsn=None, provider="hashing")
+    text = render_config([Proposal(table) for table in tables], dsn=None, provider="hashing")
     document = tomllib.loads(text)
     assert [TableName.parse(each["table"]) for each in document.get("vectorizer", [])] == tables
 
@@ -180,5 +183,5 @@ def test_proposed_names_are_accepted_together() -> None:
     """Tables whose names differ in odd characters, case or schema get a name and a target each."""
     names = ["a-b", "a_b", "a.b", "A b", "a_b_embedding", "a_b_embedding_2", "x" * 62, "x" * 63, "x" * 61]
     tables = [TableName(schema, name) for schema in ("public", "other-one") for name in names]
-    found = vectorizers(render([Proposal(table) for table in tables], dsn=None, provider="hashing"))
+    found = vectorizers(render_config([Proposal(table) for table in tables], dsn=None, provider="hashing"))
     assert [each.table for each in found] == tables

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from walvec.config.load import Config, TableName, fingerprint, load
+from walvec.config.load import Config, TableName, fingerprint, load_config
 from walvec.errors import ConfigInvalid
 
 BLOG = """
@@ -30,7 +30,7 @@ def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 def read(text: str, encoding: str = "utf-8") -> Config:
     """Load a file of this text."""
     Path("walvec.toml").write_text(text, encoding=encoding)
-    return load()
+    return load_config()
 
 
 def refused(text: str) -> str:
@@ -271,12 +271,12 @@ class TestRefusals:
     def test_no_file(self) -> None:
         """What is missing is said with the command that writes it."""
         with pytest.raises(ConfigInvalid, match=r"walvec.toml does not exist; `walvec init"):
-            load()
+            load_config()
 
     def test_a_directory(self, tmp_path: Path) -> None:
         """A path that cannot be read is said to be so."""
         with pytest.raises(ConfigInvalid, match="cannot be read: Is a directory"):
-            load(tmp_path)
+            load_config(tmp_path)
 
     def test_no_pydantic_in_the_message(self) -> None:
         """The report is ours: no class, no URL, no input."""
@@ -429,7 +429,7 @@ class TestEnvironment:
     def test_replaces_all_vectorizers(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A container needs no file."""
         monkeypatch.setenv("WALVEC_VECTORIZER", '[{"name":"a","table":"t","text":"x","target":"e"}]')
-        assert [each.name for each in load().vectorizers] == ["a"]
+        assert [each.name for each in load_config().vectorizers] == ["a"]
 
     @pytest.mark.parametrize(
         ("variable", "text", "says"),
@@ -579,5 +579,5 @@ class TestSpot:
         """A vectorizer without a file is found by the variable that holds them all."""
         blog = '[{"name": "blog", "table": "blog", "text": "title", "target": "blog_embedding"}]'
         monkeypatch.setenv("WALVEC_VECTORIZER", blog)
-        (vectorizer,) = load().vectorizers
+        (vectorizer,) = load_config().vectorizers
         assert vectorizer.spot("text") == "text (WALVEC_VECTORIZER)"

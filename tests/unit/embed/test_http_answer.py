@@ -13,7 +13,13 @@ from walvec.embed.errors import (
     ServiceUnavailable,
     Unauthorized,
 )
-from walvec.embed.http_answer import RETRY_AFTER_MAX, HttpAnswer, explain, seconds_to_wait, service_at
+from walvec.embed.http_answer import (
+    RETRY_AFTER_MAX,
+    HttpAnswer,
+    error_from_answer,
+    seconds_to_wait,
+    service_at,
+)
 
 NOW = 1_445_412_480.0  # Wed, 21 Oct 2015 07:28:00 GMT
 
@@ -48,7 +54,7 @@ def answer(status: int, message: str = "", *, retry_after: str | None = None) ->
 )
 def test_each_status_has_its_meaning(status: int, expected: type[EmbeddingError]) -> None:
     """The table at the top of `errors`."""
-    assert type(explain(answer(status), NOW)) is expected
+    assert type(error_from_answer(answer(status), NOW)) is expected
 
 
 @pytest.mark.parametrize(
@@ -84,7 +90,7 @@ def test_services_say_in_their_own_words_that_a_request_is_too_large(
     status: int, message: str, of: str, limit: int | None, counted: int | None
 ) -> None:
     """Words of Mistral, OpenAI, TEI and DashScope, as their users reported them."""
-    error = explain(answer(status, message), NOW)
+    error = error_from_answer(answer(status, message), NOW)
     assert isinstance(error, BatchTooLarge)
     assert (error.of, error.limit, error.counted) == (of, limit, counted)
 
@@ -109,7 +115,7 @@ def test_services_say_in_their_own_words_that_a_request_is_too_large(
 @pytest.mark.parametrize("status", [400, 413, 422, 500])
 def test_one_text_too_long_is_no_limit_of_the_request(status: int, message: str) -> None:
     """Nothing is learned from it, whatever the status; the text is found by splitting."""
-    assert type(explain(answer(status, message), NOW)) is InputRefused
+    assert type(error_from_answer(answer(status, message), NOW)) is InputRefused
 
 
 @pytest.mark.parametrize(
@@ -119,7 +125,7 @@ def test_a_text_that_is_only_named_is_not_called_too_long(
     status: int, expected: type[EmbeddingError]
 ) -> None:
     """A crash at input 3 is still a crash, which may pass."""
-    error = explain(answer(status, "Could not process input 3 of your batch"), NOW)
+    error = error_from_answer(answer(status, "Could not process input 3 of your batch"), NOW)
     assert type(error) is expected
     assert "longer" not in error.what
 
@@ -162,13 +168,13 @@ def test_a_text_that_is_only_named_is_not_called_too_long(
 )
 def test_429_means_different_things(message: str, expected: type[EmbeddingError]) -> None:
     """Later, never in this size, or never at all: the words decide."""
-    assert type(explain(answer(429, message), NOW)) is expected
+    assert type(error_from_answer(answer(429, message), NOW)) is expected
 
 
 def test_the_minute_s_limit_is_the_request_s() -> None:
     """It is learned like any other; the 3 in a model's name is none."""
     message = "Request too large for text-embedding-3-small on TPM: Limit 3000, Requested 4617"
-    error = explain(answer(429, message), NOW)
+    error = error_from_answer(answer(429, message), NOW)
     assert isinstance(error, BatchTooLarge)
     assert (error.of, error.limit, error.counted) == ("tokens", 3000, 4617)
 
@@ -178,7 +184,7 @@ def test_the_minute_s_limit_is_the_request_s() -> None:
 def test_an_account_without_credit_is_named_with_what_to_do(status: int, code: str) -> None:
     """By its code, in whatever field it is, and even where a wait is asked for."""
     for body in ({"error": {"message": "No.", "code": code}}, {"message": "No.", "type": code}):
-        error = explain(HttpAnswer("the service", status, "9", orjson.dumps(body)), NOW)
+        error = error_from_answer(HttpAnswer("the service", status, "9", orjson.dumps(body)), NOW)
         assert type(error) is Unauthorized
         assert "credit" in str(error.hint)
 
@@ -197,7 +203,7 @@ def test_a_wrong_key_or_model_is_no_fault_of_a_text(
     status: int, message: str, expected: type[EmbeddingError], setting: str
 ) -> None:
     """Though it comes as a 400; the hint names the setting."""
-    error = explain(answer(status, message), NOW)
+    error = error_from_answer(answer(status, message), NOW)
     assert type(error) is expected
     assert setting in str(error.hint)
 
@@ -215,7 +221,7 @@ def test_a_wrong_key_or_model_is_no_fault_of_a_text(
 def test_a_failure_within_a_200_is_one(code: object, expected: type[EmbeddingError]) -> None:
     """As OpenRouter sends those of the providers behind it."""
     body = orjson.dumps({"error": {"message": "Provider returned error", "code": code}})
-    assert type(explain(HttpAnswer("the service", 200, None, body), NOW)) is expected
+    assert type(error_from_answer(HttpAnswer("the service", 200, None, body), NOW)) is expected
 
 
 @pytest.mark.parametrize(
@@ -229,7 +235,7 @@ def test_a_failure_within_a_200_is_one(code: object, expected: type[EmbeddingErr
 )
 def test_the_option_that_a_service_names_is_known(body: object, names: set[str]) -> None:
     """In its words, or by the place only; what it quotes is not read."""
-    assert explain(HttpAnswer("the service", 422, None, orjson.dumps(body)), NOW).names == names
+    assert error_from_answer(HttpAnswer("the service", 422, None, orjson.dumps(body)), NOW).names == names
 
 
 @pytest.mark.parametrize(
@@ -243,7 +249,7 @@ def test_the_option_that_a_service_names_is_known(body: object, names: set[str])
 )
 def test_all_of_the_service_s_words_are_read(message: object) -> None:
     """Wherever they stand in the document: FastAPI's, OpenRouter's, Google's, Cloudflare's."""
-    error = explain(HttpAnswer("the service", 400, None, orjson.dumps(message)), NOW)
+    error = error_from_answer(HttpAnswer("the service", 400, None, orjson.dumps(message)), NOW)
     assert isinstance(error, BatchTooLarge)
     assert error.limit == 7
 
@@ -279,7 +285,7 @@ def test_no_retry_after_is_too_odd_to_read(header: str) -> None:
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_retry_after_goes_with_every_failure_that_passes(status: int) -> None:
     """Services send it with 429 and with 5xx."""
-    assert explain(answer(status, retry_after="9"), NOW).retry_after == 9.0
+    assert error_from_answer(answer(status, retry_after="9"), NOW).retry_after == 9.0
 
 
 @pytest.mark.parametrize(
@@ -301,7 +307,7 @@ def test_retry_after_goes_with_every_failure_that_passes(status: int) -> None:
 @pytest.mark.parametrize("status", [200, 400, 401, 404, 413, 422, 429, 500])
 def test_messages_do_not_repeat_the_service(status: int, body: object) -> None:
     """A service's words may quote the text or the key."""
-    error = explain(HttpAnswer("the service", status, None, orjson.dumps(body)), NOW)
+    error = error_from_answer(HttpAnswer("the service", status, None, orjson.dumps(body)), NOW)
     assert "canary" not in f"{error} {error!r} {error.args}"
 
 
@@ -309,7 +315,7 @@ def test_a_code_is_shown() -> None:
     """It is what the operator will look up."""
     body = orjson.dumps({"message": "Service tier capacity exceeded", "type": "x", "code": "3505"})
     assert (
-        explain(HttpAnswer("the service", 429, None, body), NOW).what
+        error_from_answer(HttpAnswer("the service", 429, None, body), NOW).what
         == "the service answered 429 (code 3505)"
     )
 
@@ -317,13 +323,15 @@ def test_a_code_is_shown() -> None:
 def test_quoted_input_is_not_taken_for_the_service_s_words() -> None:
     """A validation error repeats what it was sent; a text about batch sizes must not teach us a limit."""
     body = {"detail": [{"type": "value_error", "msg": "bad", "input": "too many inputs, maximum 1"}]}
-    assert type(explain(HttpAnswer("the service", 422, None, orjson.dumps(body)), NOW)) is InputRefused
+    assert (
+        type(error_from_answer(HttpAnswer("the service", 422, None, orjson.dumps(body)), NOW)) is InputRefused
+    )
 
 
 @given(st.integers(200, 599), st.binary(max_size=200))
 def test_any_answer_means_something(status: int, body: bytes) -> None:
     """Whatever bytes come with whatever status."""
-    assert isinstance(explain(HttpAnswer("the service", status, None, body), NOW), EmbeddingError)
+    assert isinstance(error_from_answer(HttpAnswer("the service", status, None, body), NOW), EmbeddingError)
 
 
 def test_the_service_is_named_without_credentials() -> None:

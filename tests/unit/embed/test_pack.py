@@ -1,21 +1,30 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from walvec.embed.pack import BYTES_PER_TOKEN, TRY_AFTER, Budget, Limits, cut, estimate_tokens, pack, take
+from walvec.embed.pack import (
+    BYTES_PER_TOKEN,
+    TRY_AFTER,
+    RequestBudget,
+    RequestLimits,
+    cut,
+    estimate_tokens,
+    pack,
+    take,
+)
 
 TOKENS = st.lists(st.integers(1, 50), max_size=60)
-LIMITS = st.builds(Limits, st.integers(1, 20), st.integers(1, 120))
+LIMITS = st.builds(RequestLimits, st.integers(1, 20), st.integers(1, 120))
 
 
 @given(TOKENS, LIMITS)
-@example([], Limits(1, 1))
-def test_every_text_is_in_one_request_in_order(tokens: list[int], limits: Limits) -> None:
+@example([], RequestLimits(1, 1))
+def test_every_text_is_in_one_request_in_order(tokens: list[int], limits: RequestLimits) -> None:
     """Requests follow each other without gap or overlap."""
     assert [position for request in pack(tokens, limits) for position in request] == list(range(len(tokens)))
 
 
 @given(TOKENS, LIMITS)
-def test_requests_keep_the_limits(tokens: list[int], limits: Limits) -> None:
+def test_requests_keep_the_limits(tokens: list[int], limits: RequestLimits) -> None:
     """Inputs always; tokens unless a single text is too long by itself."""
     for request in pack(tokens, limits):
         assert 1 <= len(request) <= limits.inputs
@@ -23,7 +32,7 @@ def test_requests_keep_the_limits(tokens: list[int], limits: Limits) -> None:
 
 
 @given(TOKENS, LIMITS)
-def test_requests_are_full(tokens: list[int], limits: Limits) -> None:
+def test_requests_are_full(tokens: list[int], limits: RequestLimits) -> None:
     """The next text would not have fitted."""
     for request in pack(tokens, limits):
         if request.stop < len(tokens) and len(request) < limits.inputs:
@@ -31,7 +40,9 @@ def test_requests_are_full(tokens: list[int], limits: Limits) -> None:
 
 
 @given(TOKENS.filter(bool), LIMITS, st.data())
-def test_packing_from_anywhere_is_taking(tokens: list[int], limits: Limits, data: st.DataObject) -> None:
+def test_packing_from_anywhere_is_taking(
+    tokens: list[int], limits: RequestLimits, data: st.DataObject
+) -> None:
     """`pack` begins where it is told, with what `take` would take."""
     start = data.draw(st.integers(0, len(tokens) - 1))
     assert next(pack(tokens, limits, start)) == take(tokens, start, limits)
@@ -54,14 +65,14 @@ def test_estimates_count_bytes(text: str) -> None:
 
 def test_a_named_limit_of_inputs_is_kept_at_once() -> None:
     """The service said how many."""
-    budget = Budget(inputs=128, tokens=1000)
+    budget = RequestBudget(inputs=128, tokens=1000)
     budget.too_many_inputs(128, 50)
-    assert budget.limits == Limits(50, 1000)
+    assert budget.limits == RequestLimits(50, 1000)
 
 
 def test_an_unnamed_limit_of_inputs_is_searched_by_halves() -> None:
     """Half of what was refused, and never none."""
-    budget = Budget(inputs=128, tokens=1000)
+    budget = RequestBudget(inputs=128, tokens=1000)
     budget.too_many_inputs(100, None)
     assert budget.limits.inputs == 50
     budget.too_many_inputs(1, None)
@@ -71,21 +82,21 @@ def test_an_unnamed_limit_of_inputs_is_searched_by_halves() -> None:
 @given(st.integers(1, 200), st.none() | st.integers(0, 10_000))
 def test_a_refusal_only_lowers_limits_of_inputs(sent: int, limit: int | None) -> None:
     """Whatever number a service's wording seemed to name."""
-    budget = Budget(inputs=64, tokens=1000)
+    budget = RequestBudget(inputs=64, tokens=1000)
     budget.too_many_inputs(sent, limit)
     assert 1 <= budget.limits.inputs <= 64
 
 
 def test_a_named_limit_of_tokens_corrects_limit_and_estimate() -> None:
     """What was counted tells how far off the estimate is."""
-    budget = Budget(inputs=128, tokens=20_000)
+    budget = RequestBudget(inputs=128, tokens=20_000)
     budget.too_many_tokens(estimated=9_000, limit=16_384, counted=18_000)
-    assert budget.limits == Limits(128, 8_192)
+    assert budget.limits == RequestLimits(128, 8_192)
 
 
 def test_an_unnamed_limit_of_tokens_is_a_quarter_below_what_was_refused() -> None:
     """And again, until it fits."""
-    budget = Budget(inputs=128, tokens=16_000)
+    budget = RequestBudget(inputs=128, tokens=16_000)
     budget.too_many_tokens(12_000, None, None)
     assert budget.limits.tokens == 9_000
     budget.too_many_tokens(9_000, None, None)
@@ -95,7 +106,7 @@ def test_an_unnamed_limit_of_tokens_is_a_quarter_below_what_was_refused() -> Non
 @given(st.lists(st.tuples(st.integers(1, 50_000), st.none() | st.integers(-5, 500_000))))
 def test_usage_never_makes_limits_absurd(answers: list[tuple[int, int | None]]) -> None:
     """A service that counts oddly neither stops the work nor sends everything at once."""
-    budget = Budget(inputs=128, tokens=16_000)
+    budget = RequestBudget(inputs=128, tokens=16_000)
     for estimated, counted in answers:
         budget.answered(estimated, counted)
     assert 2_000 <= budget.limits.tokens <= 26_667
@@ -103,7 +114,7 @@ def test_usage_never_makes_limits_absurd(answers: list[tuple[int, int | None]]) 
 
 def test_dense_text_shrinks_requests_at_once_and_light_text_lets_them_grow_slowly() -> None:
     """One answer of twice the estimate halves the next request, about; the way back takes many."""
-    budget = Budget(inputs=128, tokens=16_000)
+    budget = RequestBudget(inputs=128, tokens=16_000)
     budget.answered(1_000, 2_000)
     after_dense = budget.limits.tokens
     budget.answered(1_000, 800)
@@ -115,7 +126,7 @@ def test_dense_text_shrinks_requests_at_once_and_light_text_lets_them_grow_slowl
     assert budget.limits.tokens > 17_000
 
 
-def answers_until_raised(budget: Budget) -> int:
+def answers_until_raised(budget: RequestBudget) -> int:
     """How many answers it takes until more is tried than the limits are now."""
     before, answers = budget.limits, 0
     while budget.limits == before:
@@ -126,18 +137,18 @@ def answers_until_raised(budget: Budget) -> int:
 
 def test_learned_limits_are_tried_higher_again_slowly() -> None:
     """After many answers, a quarter more; up to what is configured, and never past it."""
-    budget = Budget(inputs=128, tokens=16_000)
+    budget = RequestBudget(inputs=128, tokens=16_000)
     budget.too_many_inputs(128, 16)
     assert answers_until_raised(budget) == TRY_AFTER
-    assert budget.limits == Limits(20, 16_000)
+    assert budget.limits == RequestLimits(20, 16_000)
     for _ in range(100 * TRY_AFTER):
         budget.answered(1_000, None)
-    assert budget.limits == Limits(128, 16_000)
+    assert budget.limits == RequestLimits(128, 16_000)
 
 
 def test_a_limit_that_holds_is_tried_ever_more_rarely() -> None:
     """Each refused try doubles the answers until the next; where there is none, nothing is paid for it."""
-    budget = Budget(inputs=128, tokens=16_000)
+    budget = RequestBudget(inputs=128, tokens=16_000)
     budget.too_many_inputs(128, 16)
     for times in (1, 2, 4, 8):
         assert answers_until_raised(budget) == times * TRY_AFTER
@@ -146,10 +157,10 @@ def test_a_limit_that_holds_is_tried_ever_more_rarely() -> None:
 
 def test_what_one_text_taught_is_unlearned() -> None:
     """A request was too large for the sake of one of its texts: the limits are as before."""
-    budget = Budget(inputs=128, tokens=16_000)
+    budget = RequestBudget(inputs=128, tokens=16_000)
     budget.too_many_inputs(128, 64)
     before = budget.lesson
     budget.too_many_tokens(12_000, 512, 604)
     budget.too_many_inputs(64, None)
     budget.unlearn(before)
-    assert budget.limits == Limits(64, 16_000)
+    assert budget.limits == RequestLimits(64, 16_000)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from walvec.embed.errors import BadAnswer
-from walvec.embed.vectors import as_vector, check, in_order
+from walvec.embed.vectors import as_vector, check_vectors, in_order
 
 
 @given(st.permutations(range(6)))
@@ -69,13 +69,13 @@ def test_positions_that_are_not_those_of_the_texts_are_refused(positions: list[o
 def test_what_cannot_be_the_vectors_is_refused(vectors: list[list[float]]) -> None:
     """Count, length, and finite in float32."""
     with pytest.raises(BadAnswer):
-        check([as_vector(each) for each in vectors], texts=2, dimensions=2)
+        check_vectors([as_vector(each) for each in vectors], texts=2, dimensions=2)
 
 
 @given(st.lists(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=3, max_size=3)))
 def test_all_finite_vectors_are_right(vectors: list[list[float]]) -> None:
     """The largest floats do not overflow the check."""
-    check([as_vector(each) for each in vectors], texts=len(vectors), dimensions=3)
+    check_vectors([as_vector(each) for each in vectors], texts=len(vectors), dimensions=3)
 
 
 @pytest.mark.parametrize("numbers", [[None], ["1"], [[1.0]], [{}]])
@@ -98,10 +98,10 @@ def test_what_is_no_number_is_refused(numbers: list[float]) -> None:
 )
 def test_numbers_must_fit_the_column(number: float, fits: bool) -> None:  # noqa: FBT001
     """Past 2,000 dimensions the column is halfvec; up to there it holds any float32."""
-    check([as_vector([*[0.5] * 1_999, number])], texts=1, dimensions=2_000)
+    check_vectors([as_vector([*[0.5] * 1_999, number])], texts=1, dimensions=2_000)
     vector = as_vector([*[0.5] * 2_000, number])
     if fits:
-        check([vector], texts=1, dimensions=2_001)
+        check_vectors([vector], texts=1, dimensions=2_001)
     else:
         with pytest.raises(BadAnswer, match="halfvec"):
-            check([vector], texts=1, dimensions=2_001)
+            check_vectors([vector], texts=1, dimensions=2_001)

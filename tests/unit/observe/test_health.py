@@ -10,7 +10,7 @@ from http import HTTPStatus
 import pytest
 
 from walvec.observe import health
-from walvec.observe.health import Answer, routes, serving, serving_in_turn, why_not_ready
+from walvec.observe.health import HttpResponse, routes, serving, serving_in_turn, why_not_ready
 from walvec.observe.http import MAX_LINE
 from walvec.observe.telemetry import Telemetry
 from walvec.stages.vitals import Vitals
@@ -20,7 +20,7 @@ from walvec_slots.lsn import Lsn
 Address = tuple[str, int]
 
 
-def broken() -> Answer:
+def broken() -> HttpResponse:
     """An answer that cannot be made."""
     raise ValueError("canary")
 
@@ -265,7 +265,7 @@ async def test_port_is_taken_over_once_it_is_free(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(health, "PORT_INTERVAL", 0.01)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address: Address = taken.getsockname()
-        async with serving_in_turn(address, {"/livez": lambda: Answer(HTTPStatus.OK, b"alive")}):
+        async with serving_in_turn(address, {"/livez": lambda: HttpResponse(HTTPStatus.OK, b"alive")}):
             taken.close()
             async with asyncio.timeout(5):
                 while not (answer := await attempt(address)):

@@ -9,7 +9,7 @@ import pytest
 import structlog
 from pydantic import SecretStr
 
-from walvec.config.sections import Log
+from walvec.config.sections import LogSettings
 from walvec.errors import ConfigInvalid
 from walvec.observe import logs
 
@@ -38,7 +38,7 @@ def _leave_logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def stream() -> io.StringIO:
     """A stream that gets JSON lines."""
     stream = io.StringIO()
-    logs.set_up(Log(), stream)
+    logs.set_up(LogSettings(), stream)
     return stream
 
 
@@ -57,7 +57,7 @@ def test_a_line_is_an_event_and_its_pairs(stream: io.StringIO) -> None:
 
 def test_the_level_is_the_least_that_is_said(stream: io.StringIO) -> None:
     """Below the level nothing is written."""
-    logs.set_up(Log(level="warning"), stream)
+    logs.set_up(LogSettings(level="warning"), stream)
     structlog.get_logger().info("quiet")
     structlog.get_logger().warning("loud")
     assert [line["event"] for line in lines(stream)] == ["loud"]
@@ -67,7 +67,7 @@ def test_a_terminal_gets_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     """`auto` is for eyes on a terminal."""
     monkeypatch.delenv("NO_COLOR", raising=False)
     terminal = Terminal()
-    logs.set_up(Log(), terminal)
+    logs.set_up(LogSettings(), terminal)
     structlog.get_logger().info("started", slot="walvec")
     assert "\x1b[" in terminal.getvalue()
 
@@ -75,7 +75,7 @@ def test_a_terminal_gets_colours(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_json_may_be_asked_for_on_a_terminal() -> None:
     """The format set wins over the kind of stream."""
     terminal = Terminal()
-    logs.set_up(Log(format="json"), terminal)
+    logs.set_up(LogSettings(format="json"), terminal)
     structlog.get_logger().info("started")
     assert lines(terminal)[0]["event"] == "started"
 
@@ -83,7 +83,7 @@ def test_json_may_be_asked_for_on_a_terminal() -> None:
 def test_console_may_be_asked_for_elsewhere() -> None:
     """In a file it comes without colours."""
     stream = io.StringIO()
-    logs.set_up(Log(format="console"), stream)
+    logs.set_up(LogSettings(format="console"), stream)
     structlog.get_logger().info("started", slot="walvec")
     assert "slot=walvec" in stream.getvalue()
 

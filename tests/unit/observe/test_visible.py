@@ -4,7 +4,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from walvec.config.sections import Log
+from walvec.config.sections import LogSettings
 from walvec.observe import logs
 from walvec.observe.visible import visible
 
@@ -31,7 +31,7 @@ def test_a_console_log_shows_no_control_character() -> None:
     """Names and messages in key-values are made visible for eyes; JSON escapes them by itself."""
     for form in ("console", "json"):
         stream = io.StringIO()
-        logs.set_up(Log(format=form), stream)
+        logs.set_up(LogSettings(format=form), stream)
         try:
             structlog.get_logger().warning(
                 f"event {HOSTILE}", table=HOSTILE, tables=[HOSTILE], more={HOSTILE: HOSTILE}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from walvec_slots.changes import (
-    LONG,
+    LARGE_VALUE,
     Begin,
     Change,
     Commit,
@@ -165,7 +165,7 @@ class TestWanted:
 
     def test_long_value(self) -> None:
         """A long value is left out as an unchanged one is, and the columns around it are whole."""
-        row = tuple_of([b"t1", b"t" + b"x" * (LONG + 1), b"tend"])
+        row = tuple_of([b"t1", b"t" + b"x" * (LARGE_VALUE + 1), b"tend"])
         change = after(RELATION).decode(memoryview(b"I" + struct.pack("!I", BLOG) + b"N" + row), AT)
         assert change == Change("insert", AT, "public", "blog", {"id": "1", "body": "end"}, {})
 

@@ -4,21 +4,21 @@ import asyncio
 from types import SimpleNamespace
 from typing import cast
 
-from walvec.database.connect import Connection
 from walvec.database.keys import Key
 from walvec.database.registry import VectorizerState
 from walvec.stages.actions import DELETE
 from walvec.stages.backfill import Backfill
-from walvec.stages.evaluate import Source
-from walvec.stages.lane import Claim, Lane, Limits, Segment
-from walvec.stages.memory import Budget
+from walvec.stages.evaluate import SourceReader
+from walvec.stages.lane import Claim, Lane, Segment, SegmentLimits
+from walvec.stages.memory import ByteBudget
 from walvec.stages.write import Batch
 from walvec.vectorizer.bind import Binding
 from walvec.vectorizer.target import TargetTable
 from walvec_slots.ack import Ledger
 from walvec_slots.lsn import Lsn
+from walvec_slots.settle import Connection
 
-LIMITS = Limits(rows=10, size=1_000, delay=0.0, depth=4, flight=1_000, work=1_000)
+LIMITS = SegmentLimits(rows=10, size=1_000, delay=0.0, depth=4, flight=1_000, work=1_000)
 KEYS: list[Key] = [(str(number),) for number in range(6)]
 
 
@@ -67,7 +67,7 @@ async def test_a_sweep_that_is_asked_for_during_a_read_begins_at_the_first_key()
     """What was being read is let go: placed, it would take the sweep past the keys that are asked for."""
     binding = SimpleNamespace(name="blog", relation=SimpleNamespace(key_is_canonical=True))
     ledger = Ledger(Lsn(1), {"blog": Lsn(1)})
-    lane = Lane(cast("Binding", binding), ledger, Budget(1_000_000), LIMITS)
+    lane = Lane(cast("Binding", binding), ledger, ByteBudget(1_000_000), LIMITS)
     swept = Swept(lane, ledger, asks_at=("3",))
     state = SimpleNamespace(
         phase="sweep", resume_after=("1",), sweeps=True, rows_done=0, rows_estimated=0, generation=1
@@ -75,7 +75,7 @@ async def test_a_sweep_that_is_asked_for_during_a_read_begins_at_the_first_key()
     backfill = Backfill(
         lane,
         cast("VectorizerState", state),
-        cast("Source", swept),
+        cast("SourceReader", swept),
         cast("TargetTable", swept),
         cast("Connection", None),
         rows=2,
@@ -84,7 +84,7 @@ async def test_a_sweep_that_is_asked_for_during_a_read_begins_at_the_first_key()
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
         running = [
             tasks.create_task(lane.run(tasks, swept.prepare, swept.commit)),
-            tasks.create_task(backfill.run(Budget(1_000_000))),
+            tasks.create_task(backfill.run(ByteBudget(1_000_000))),
         ]
         while swept.asked.count(("3",)) < 2:  # noqa: ASYNC110  a read tells nobody
             await asyncio.sleep(0)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from walvec.database.keys import Key
 from walvec.stages.actions import DELETE, Action, Found, Upsert
-from walvec.stages.lane import Claim, Lane, Limits, Segment
-from walvec.stages.memory import Budget
+from walvec.stages.lane import Claim, Lane, Segment, SegmentLimits
+from walvec.stages.memory import ByteBudget
 from walvec.stages.write import Batch, Progress
 from walvec.vectorizer.bind import Binding
 from walvec_slots.ack import Ledger
@@ -82,9 +82,9 @@ async def work_off(steps: list[str], seed: int, *, canonical: bool) -> tuple[dic
     random = Random(seed)
     relation = SimpleNamespace(key_is_canonical=canonical)
     binding = cast("Binding", SimpleNamespace(name="blog", relation=relation))
-    limits = Limits(rows=3, size=1_000_000, delay=0.0, depth=4, flight=1_000_000, work=WORK)
+    limits = SegmentLimits(rows=3, size=1_000_000, delay=0.0, depth=4, flight=1_000_000, work=WORK)
     ledger = Ledger(Lsn(1), {"blog": Lsn(1)})
-    lane = Lane(binding, ledger, Budget(1_000_000), limits)
+    lane = Lane(binding, ledger, ByteBudget(1_000_000), limits)
     target, expected = Target(ledger, random), dict[Key, Action]()
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(lane.run(tasks, target.prepare, target.commit))
@@ -123,14 +123,14 @@ def test_no_two_actions_on_one_key_are_in_flight_together(
     assert found == expected
 
 
-def lane_of(limits: Limits, *, canonical: bool = True) -> tuple[Lane, Ledger]:
+def lane_of(limits: SegmentLimits, *, canonical: bool = True) -> tuple[Lane, Ledger]:
     """Make a lane without anything in it."""
     binding = SimpleNamespace(name="blog", relation=SimpleNamespace(key_is_canonical=canonical))
     ledger = Ledger(Lsn(1), {"blog": Lsn(1)})
-    return Lane(cast("Binding", binding), ledger, Budget(1_000_000), limits), ledger
+    return Lane(cast("Binding", binding), ledger, ByteBudget(1_000_000), limits), ledger
 
 
-ROW_BY_ROW = Limits(rows=1, size=1_000_000, delay=0.0, depth=4, flight=1_000_000, work=WORK)
+ROW_BY_ROW = SegmentLimits(rows=1, size=1_000_000, delay=0.0, depth=4, flight=1_000_000, work=WORK)
 
 
 class Held:
@@ -331,8 +331,8 @@ async def at_work(
     """Give a lane at work whose segments are full with `rows`, and whoever holds what it begins."""
     binding = SimpleNamespace(name="blog", relation=SimpleNamespace(key_is_canonical=canonical))
     ledger = Ledger(Lsn(1), {"blog": Lsn(1)})
-    limits = Limits(rows=rows, size=1_000_000, delay=0.0, depth=depth, flight=1_000_000, work=WORK)
-    lane = Lane(cast("Binding", binding), ledger, Budget(1_000_000), limits)
+    limits = SegmentLimits(rows=rows, size=1_000_000, delay=0.0, depth=depth, flight=1_000_000, work=WORK)
+    lane = Lane(cast("Binding", binding), ledger, ByteBudget(1_000_000), limits)
     hands = Hands(ledger)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(lane.run(tasks, hands.prepare, hands.commit))

@@ -1,4 +1,4 @@
-from walvec.stages.stall import SILENT_AFTER, STALL_AFTER, Mark, Stall
+from walvec.stages.stall import BATCH_SILENT_AFTER, STALL_AFTER, Mark, Stall
 
 
 class Clock:
@@ -49,11 +49,11 @@ def test_nothing_finished_is_a_reason_by_itself() -> None:
     clock.after(0, idle=True)
     clock.after(0)
     clock.after(6)
-    mark = clock.after(SILENT_AFTER)
+    mark = clock.after(BATCH_SILENT_AFTER)
     assert mark is not None
     assert mark.waits_for
     clock.stall.finished(clock.now)
-    assert clock.after(1) == Mark(SILENT_AFTER + 7, None)
+    assert clock.after(1) == Mark(BATCH_SILENT_AFTER + 7, None)
 
 
 def test_a_checkpoint_takes_it_back() -> None:

@@ -8,9 +8,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from walvec.commands.estimate.sampling import Basis, Sample
+from walvec.commands.estimate.sampling import Basis, TextSample
 from walvec.config.load import EmbedderSettings
-from walvec.embed.pack import Limits, pack
+from walvec.embed.pack import RequestLimits, pack
 from walvec.embed.vectors import MAX_VECTOR_DIMENSIONS
 
 VECTOR_HEADER = 8  # bytes beside a vector's numbers
@@ -48,7 +48,7 @@ class Estimate:
 def estimate(
     name: str,
     table: str,
-    sample: Sample,
+    sample: TextSample,
     embedder: EmbedderSettings,
     *,
     latency: float,
@@ -61,7 +61,7 @@ def estimate(
     factor = sample.table_rows / sample.rows if sample.rows else 0.0
     every = _volume(sample.with_text, sample.tokens, sample.characters, factor)
     left = _volume(sample.left_rows, sample.left_tokens, sample.left_characters, factor)
-    limits = Limits(embedder.max_batch_inputs, embedder.max_batch_tokens)
+    limits = RequestLimits(embedder.max_batch_inputs, embedder.max_batch_tokens)
     requests = _requests(sample.left_tokens, limits, factor)
     return Estimate(
         vectorizer=name,
@@ -101,7 +101,7 @@ def _volume(rows: int, tokens: Sequence[int], characters: int, factor: float) ->
     )
 
 
-def _requests(tokens: Sequence[int], limits: Limits, factor: float) -> int:
+def _requests(tokens: Sequence[int], limits: RequestLimits, factor: float) -> int:
     """Pack the sample as the dispatcher would; a last request that is not full counts for what it holds."""
     packed = list(pack(tokens, limits))
     if not packed:

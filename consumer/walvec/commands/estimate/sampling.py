@@ -15,14 +15,14 @@ from psycopg.types.string import TextLoader
 
 from walvec.config.load import EmbedderSettings
 from walvec.database import keys as key_sql
-from walvec.database.connect import Connection
 from walvec.database.keys import Key
 from walvec.embed.pack import estimate_tokens
 from walvec.stages.chunk import Chunker, InputHasher
 from walvec.vectorizer.bind import Binding, resolve_expressions, source_query
 from walvec.vectorizer.target import TargetTable
 from walvec_slots.errors import PreconditionFailed
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
+from walvec_slots.settle import Connection
 
 Basis = Literal["counted", "statistics", "sampled", "size"]
 
@@ -30,15 +30,15 @@ SAMPLE_ROWS = 5_000
 SAMPLE_BYTES = 32 * 2**20  # of text
 SAMPLE_PAGES = 100  # at least: a sample is made of whole pages, and few of them are all alike
 STATEMENT_LIMIT = 20_000  # milliseconds
-FAILING_LIMIT = 20  # rows on which the expressions fail, after which it is they that are wrong
+FAILED_ROWS_LIMIT = 20  # rows on which the expressions fail, after which it is they that are wrong
 _TRIES = 3  # each with a quarter of the sample before, where that took too long
 _AT_ONCE = 500  # keys looked up in one statement
 
-_QUERIES = load("estimate.sql")
+_QUERIES = load_sql("estimate.sql")
 
 
 @dataclass(slots=True)
-class Sample:
+class TextSample:
     """What was read. Each list has an entry a chunk: estimated tokens."""
 
     basis: Basis = "counted"  # where `table_rows` comes from
@@ -62,7 +62,7 @@ class _Size:
 
 async def sample(
     source: Connection, target: Connection, binding: Binding, embedder: EmbedderSettings
-) -> Sample:
+) -> TextSample:
     """Read the rows, or some of them, and look their chunks up in the target; `embedder` is not asked.
 
     Raises PreconditionFailed where not even a small sample is read in time, or the expressions fail on many
@@ -73,7 +73,7 @@ async def sample(
     )
     ((rows, pages, size),) = await cursor.fetchall()
     texts, percent, complete = await _read(source, binding, _Size(rows, pages, size))
-    found = Sample(rows=len(texts.found), failing=texts.failing)
+    found = TextSample(rows=len(texts.found), failing=texts.failing)
     found.basis, found.table_rows = _table_rows(rows, pages, len(texts.found), percent, complete=complete)
     await _compare(found, texts.found, target, binding, embedder)
     return found
@@ -151,7 +151,7 @@ async def _stream(source: Connection, binding: Binding, name: str, percent: floa
     query = source_query(binding, name, file="estimate.sql")
     width, taken, texts = len(binding.key), 0, _Texts()
     async with source.transaction(force_rollback=True):
-        await source.execute(load("slots.sql")["limit_statements"], {"milliseconds": STATEMENT_LIMIT})
+        await source.execute(load_sql("slots.sql")["limit_statements"], {"milliseconds": STATEMENT_LIMIT})
         await resolve_expressions(source, local=True)
         stream = _cursor(source).stream(query, {"percent": percent})
         async with aclosing(cast("AsyncGenerator[Sequence[str], None]", stream)) as rows:
@@ -169,7 +169,7 @@ async def _read_keys(source: Connection, binding: Binding, keys: Sequence[Key], 
     query = source_query(binding, "rows_by_key")
     try:
         async with source.transaction(force_rollback=True):
-            await source.execute(load("slots.sql")["limit_statements"], {"milliseconds": STATEMENT_LIMIT})
+            await source.execute(load_sql("slots.sql")["limit_statements"], {"milliseconds": STATEMENT_LIMIT})
             await resolve_expressions(source, local=True)
             cursor = await source.execute(query, key_sql.parameters(keys, binding.key))
             texts.found.update(zip(keys, [text for *_, text in await cursor.fetchall()], strict=True))
@@ -180,10 +180,10 @@ async def _read_keys(source: Connection, binding: Binding, keys: Sequence[Key], 
         if len(keys) == 1:
             texts.found[keys[0]] = None
             texts.failing += 1
-        if texts.failing > FAILING_LIMIT:
+        if texts.failing > FAILED_ROWS_LIMIT:
             raise PreconditionFailed(
-                f'vectorizer "{binding.name}": text or where fails on over {FAILING_LIMIT} rows of a sample: '
-                f"{type(error).__name__} (SQLSTATE {error.sqlstate})",
+                f'vectorizer "{binding.name}": text or where fails on over {FAILED_ROWS_LIMIT} rows '
+                f"of a sample: {type(error).__name__} (SQLSTATE {error.sqlstate})",
                 hint="let the expression bear such rows: NULLIF, CASE, coalesce",
             ) from None
     if len(keys) > 1:
@@ -193,7 +193,7 @@ async def _read_keys(source: Connection, binding: Binding, keys: Sequence[Key], 
 
 
 async def _compare(
-    found: Sample,
+    found: TextSample,
     texts: dict[Key, str | None],
     target: Connection,
     binding: Binding,
@@ -211,7 +211,7 @@ async def _compare(
             _take(found, chunker.split(texts[key] or ""), set(held.get(key, {}).values()), hasher)
 
 
-def _take(found: Sample, chunks: Sequence[str], held: set[bytes], hasher: InputHasher) -> None:
+def _take(found: TextSample, chunks: Sequence[str], held: set[bytes], hasher: InputHasher) -> None:
     left = [chunk for chunk in chunks if hasher(chunk) not in held]
     found.with_text += bool(chunks)
     found.left_rows += bool(left)

@@ -19,7 +19,7 @@ _BASES = {
 }
 
 
-async def report(config: Config, *, latency: float, price: float | None, as_json: bool) -> None:
+async def report_estimate(config: Config, *, latency: float, price: float | None, as_json: bool) -> None:
     """Print an estimate for every vectorizer and their sum.
 
     A request is taken to last `latency` seconds; `price` is for a million tokens. Raises PreconditionFailed

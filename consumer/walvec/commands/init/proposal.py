@@ -13,15 +13,16 @@ from psycopg import sql
 from pydantic import SecretStr, ValidationError
 
 from walvec.commands.output import say
-from walvec.config.load import Config, Source, TableName, Target
+from walvec.config.load import Config, SourceSettings, TableName, TargetSettings
 from walvec.config.problems import words_for
-from walvec.database.connect import Connection, connect_source
+from walvec.database.connect import connect_source
 from walvec.errors import ConfigInvalid, UsageInvalid
 from walvec_slots.errors import PreconditionFailed, WalvecError
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
 from walvec_slots.relation import describe
+from walvec_slots.settle import Connection
 
-LONG = 100  # bytes on average, from which a text is worth embedding whatever its column is called
+LONG_TEXT = 100  # bytes on average, from which a text is worth embedding whatever its column is called
 LOOK_LIMIT = 5_000  # milliseconds for the lengths of one table's texts
 MOST = 20  # tables proposed
 
@@ -36,11 +37,11 @@ DSN_VARIABLE = "WALVEC_SOURCE__DSN"
 # Any of these says which server is meant.
 _VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
 
-_QUERIES = load("init.sql")
+_QUERIES = load_sql("init.sql")
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TextColumn:
     """A column that holds text; `sql` is its name as an expression, `length` its average in bytes."""
 
     name: str
@@ -51,7 +52,7 @@ class Column:
     @property
     def is_telling(self) -> bool:
         """Whether its name or its length says that it tells what a row is about."""
-        return bool(_TELLING.fullmatch(self.name)) or (self.length or 0) >= LONG
+        return bool(_TELLING.fullmatch(self.name)) or (self.length or 0) >= LONG_TEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,8 @@ class Proposal:
     """A table and the columns of it to embed, out of all that hold text; none where nobody could look."""
 
     table: TableName
-    columns: tuple[Column, ...] = ()
-    all_columns: tuple[Column, ...] = ()
+    columns: tuple[TextColumn, ...] = ()
+    all_columns: tuple[TextColumn, ...] = ()
 
     @property
     def length(self) -> int:
@@ -69,7 +70,7 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Survey:
     """What was found: proposals, and why other tables are none."""
 
     proposals: tuple[Proposal, ...] = ()
@@ -77,7 +78,7 @@ class Look:
     schemas: tuple[str, ...] = ()  # in which the database looks names up, besides PostgreSQL's own
 
 
-async def look(tables: Sequence[TableName], dsn: str | None) -> Look:
+async def look(tables: Sequence[TableName], dsn: str | None) -> Survey:
     """Propose columns of these tables, or without any, tables; without a database to ask, nothing.
 
     Raises UsageInvalid where the DSN is malformed, PreconditionFailed where a table cannot be followed,
@@ -85,7 +86,7 @@ async def look(tables: Sequence[TableName], dsn: str | None) -> Look:
     """
     given = dsn if dsn is not None else os.environ.get(DSN_VARIABLE, "")
     if not tables and not given and not any(name in os.environ for name in _VARIABLES):
-        return Look()
+        return Survey()
     origin = DSN_VARIABLE if dsn is None else "--dsn"
     try:
         connection = await connect_source(_source_alone(given, origin), role="init")
@@ -95,10 +96,10 @@ async def look(tables: Sequence[TableName], dsn: str | None) -> Look:
         if given:
             raise
         say(f"Could not inspect the tables: {error.what}", err=True)
-        return Look(tuple(Proposal(table) for table in tables))
+        return Survey(tuple(Proposal(table) for table in tables))
     async with connection:
         if tables:
-            found = Look(tuple([await _propose(connection, table) for table in tables]))
+            found = Survey(tuple([await _propose(connection, table) for table in tables]))
         else:
             found = await _find(connection)
         cursor = await connection.execute(_QUERIES["search_path"])
@@ -111,14 +112,14 @@ def _source_alone(dsn: str, origin: str) -> Config:
     Raises UsageInvalid, without the value, where the DSN that comes from `origin` is malformed.
     """
     try:
-        return Config.model_construct(source=Source(dsn=SecretStr(dsn)), target=Target())
+        return Config.model_construct(source=SourceSettings(dsn=SecretStr(dsn)), target=TargetSettings())
     except ValidationError as error:
         (problem, *_) = error.errors(include_url=False, include_input=False)
-        what, hint = words_for(problem, Source, ("dsn",))
+        what, hint = words_for(problem, SourceSettings, ("dsn",))
         raise UsageInvalid(f"{origin} {what}", hint=hint) from None
 
 
-async def _find(connection: Connection) -> Look:
+async def _find(connection: Connection) -> Survey:
     """Propose every table that has a key and a telling column, those with the longest texts first."""
     proposals, left_out = [], []
     cursor = await connection.execute(_QUERIES["tables_with_text"])
@@ -134,7 +135,7 @@ async def _find(connection: Connection) -> Look:
             left_out.append(f"{table}: its texts are short ({lengths_of(proposal.all_columns)})")
     proposals.sort(key=lambda proposal: -proposal.length)
     left_out += [f"{each.table}: {lengths_of(each.columns)}" for each in proposals[MOST:]]
-    return Look(tuple(proposals[:MOST]), tuple(left_out))
+    return Survey(tuple(proposals[:MOST]), tuple(left_out))
 
 
 async def _propose(connection: Connection, table: TableName) -> Proposal:
@@ -146,7 +147,9 @@ async def _propose(connection: Connection, table: TableName) -> Proposal:
     cursor = await connection.execute(_QUERIES["text_columns"], table._asdict())
     rows = await cursor.fetchall()
     every = [
-        Column(name, sql, not_null) for name, sql, not_null, is_text, in_key in rows if is_text and not in_key
+        TextColumn(name, sql, not_null)
+        for name, sql, not_null, is_text, in_key in rows
+        if is_text and not in_key
     ]
     lengths = await _lengths(connection, table, every)
     every = [replace(column, length=lengths.get(column.name)) for column in every]
@@ -155,7 +158,7 @@ async def _propose(connection: Connection, table: TableName) -> Proposal:
 
 
 async def _lengths(
-    connection: Connection, table: TableName, columns: Sequence[Column]
+    connection: Connection, table: TableName, columns: Sequence[TextColumn]
 ) -> Mapping[str, int | None]:
     """Measure a few rows; without the right to read them, or the time, nothing is known."""
     if not columns:
@@ -168,7 +171,7 @@ async def _lengths(
     )
     try:
         async with connection.transaction():
-            await connection.execute(load("slots.sql")["limit_statements"], {"milliseconds": LOOK_LIMIT})
+            await connection.execute(load_sql("slots.sql")["limit_statements"], {"milliseconds": LOOK_LIMIT})
             cursor = await connection.execute(query)
             (found,) = await cursor.fetchall()
     except (
@@ -180,7 +183,7 @@ async def _lengths(
     return dict(zip([column.name for column in columns], found, strict=True))
 
 
-def lengths_of(columns: Sequence[Column]) -> str:
+def lengths_of(columns: Sequence[TextColumn]) -> str:
     """Say how long the columns' texts are: `title 20, contents 834 bytes on average`."""
     known = [f"{column.name} {column.length:,}" for column in columns if column.length is not None]
     return f"{', '.join(known)} bytes on average" if known else "no row yet"

@@ -16,7 +16,7 @@ from pathlib import Path
 import typer
 from psycopg.conninfo import conninfo_to_dict
 
-from walvec.commands.init.proposal import Column, Proposal, lengths_of, look
+from walvec.commands.init.proposal import Proposal, TextColumn, lengths_of, look
 from walvec.commands.init.template import FRAME, PROVIDERS, VECTORIZER
 from walvec.commands.output import say
 from walvec.config.environment import spelling
@@ -48,7 +48,9 @@ def write(
         if not names:
             proposals = _chosen(proposals)
         proposals = tuple(_asked(proposal) for proposal in proposals)
-    text = render(proposals, dsn=dsn, provider=provider, left_out=found.left_out, schemas=found.schemas)
+    text = render_config(
+        proposals, dsn=dsn, provider=provider, left_out=found.left_out, schemas=found.schemas
+    )
     if found.schemas:
         say(f"names in expressions are looked up in {spell(found.schemas)}, as the database does", err=True)
     if output == STDOUT:
@@ -59,7 +61,7 @@ def write(
     say(f"wrote {output}; look it over, then: walvec check", err=True)
 
 
-def render(
+def render_config(
     proposals: Sequence[Proposal],
     *,
     dsn: str | None,
@@ -137,7 +139,7 @@ def _asked(proposal: Proposal) -> Proposal:
         say(f"not among them: {', '.join(unknown)}", err=True)
 
 
-def _expression(columns: Sequence[Column]) -> str:
+def _expression(columns: Sequence[TextColumn]) -> str:
     """Compose SQL that joins the columns by blank lines; one that is NULL leaves no trace."""
     names = [column.sql for column in columns] or ["contents"]
     if len(names) == 1:

@@ -11,14 +11,14 @@ import psycopg
 from psycopg import sql
 
 from walvec.config.load import TableName
-from walvec.database.connect import Connection
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
+from walvec_slots.settle import Connection
 
 COUNT_LIMIT = 3_000  # milliseconds that all counts of one report may take
 COUNT_LEAST = 50  # of them, for each, however many there are
 COUNT_SHARE = 20  # a count that took a second is taken again after this many
 
-_QUERIES = load("status.sql")
+_QUERIES = load_sql("status.sql")
 
 
 class Held(NamedTuple):
@@ -47,7 +47,7 @@ class Counting:
         name = TableName.parse(table)
         cursor = await target.execute(_QUERIES["chunks_written"], name._asdict())
         written, estimate = await cursor.fetchone() or (None, None)
-        query = sql.SQL(load("target.sql")["coverage"]).format(target=sql.Identifier(*name))
+        query = sql.SQL(load_sql("target.sql")["coverage"]).format(target=sql.Identifier(*name))
 
         async def count(limit: int) -> Held:
             try:
@@ -95,5 +95,5 @@ class Counting:
 async def _within(connection: Connection, limit: int, query: sql.Composed) -> list[Any]:
     """Run a query that is cancelled after `limit` milliseconds."""
     async with connection.transaction():
-        await connection.execute(load("slots.sql")["limit_statements"], {"milliseconds": limit})
+        await connection.execute(load_sql("slots.sql")["limit_statements"], {"milliseconds": limit})
         return await (await connection.execute(query)).fetchall()

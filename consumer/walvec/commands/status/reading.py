@@ -12,17 +12,18 @@ from psycopg.rows import dict_row
 
 from walvec.commands.status.counting import Counting, Held
 from walvec.config.load import Config
-from walvec.database.connect import Connection, connect_source, connect_target
+from walvec.database.connect import connect_source, connect_target
 from walvec.database.dead_letters import count_parked, count_retried
 from walvec.database.fence import find_holder
 from walvec.database.migrate import require_schema
 from walvec.database.registry import VectorizerState, load_vectorizers
-from walvec.database.waiting import HELD_UP_AFTER, Waiting, look_at_statement
+from walvec.database.waiting import HELD_UP_AFTER, WaitingStatement, look_at_statement
 from walvec_slots.errors import ConnectionLost
 from walvec_slots.lsn import Lsn
-from walvec_slots.queries import load
+from walvec_slots.queries import load_sql
+from walvec_slots.settle import Connection
 
-_QUERIES = load("status.sql")
+_QUERIES = load_sql("status.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +238,7 @@ async def _progress(source: Connection | None, slot: str) -> tuple[dict[str, Any
     if source is None:
         return {}, None
     row = await _row(source, "slot_progress", slot)
-    cursor = await source.execute(load("source.sql")["position"], {})
+    cursor = await source.execute(load_sql("source.sql")["position"], {})
     ((system_identifier, timeline, _),) = await cursor.fetchall()
     return row, (system_identifier, timeline)
 
@@ -259,7 +260,9 @@ def behind_for(lag_bytes: int, age: float, stalled: float | None, *, active: boo
     return round(age, 1) if lag_bytes > 0 and not active else 0.0
 
 
-def _stalled(checkpoint: dict[str, Any], statement: Waiting | None) -> tuple[float | None, str | None]:
+def _stalled(
+    checkpoint: dict[str, Any], statement: WaitingStatement | None
+) -> tuple[float | None, str | None]:
     """Return for how long work has been waiting, and why.
 
     The server says so of the writer's statement, or the process itself, which cannot while it hangs in one.

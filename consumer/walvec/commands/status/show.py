@@ -20,7 +20,7 @@ from walvec.commands.status.verdict import Verdict, judge, unreadable
 from walvec.commands.status.words import document, line, unread_document, unread_line
 from walvec.config.load import Config
 from walvec.observe.visible import visible
-from walvec.policy import explain
+from walvec.policy import explain_failure
 from walvec_slots.errors import ConnectionLost
 
 ANSWER_LIMIT = (
@@ -42,7 +42,7 @@ async def status(config: Config, *, as_json: bool) -> None:
     else:
         from walvec.commands.status import view
 
-        view.console().print(view.render(report, judge(report)))
+        view.console().print(view.render_report(report, judge(report)))
 
 
 def watch(config: Config, *, interval: float, as_json: bool) -> None:
@@ -72,7 +72,7 @@ async def _live(config: Config, interval: float) -> None:
             else:
                 last = report
                 trend.add(report)
-                live.update(view.render(report, judge(report), trend), refresh=True)
+                live.update(view.render_report(report, judge(report), trend), refresh=True)
 
 
 async def _as_lines(config: Config, interval: float) -> None:
@@ -113,7 +113,7 @@ async def reports(config: Config, interval: float) -> AsyncGenerator[Report | Ve
             except (psycopg.OperationalError, ConnectionLost) as error:
                 if first:
                     raise
-                shown = explain(error)
+                shown = explain_failure(error)
                 yield unreadable(_sentence(shown.what if shown else type(error).__name__))
             finally:
                 reading.cancel()

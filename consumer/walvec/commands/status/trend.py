@@ -15,7 +15,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class TrendPoint:
     """What of a report moves, at `at` seconds of one clock."""
 
     at: float
@@ -44,7 +44,7 @@ class Trend:
     """The samples of one `walvec status --watch`."""
 
     def __init__(self) -> None:
-        self._samples: deque[Sample] = deque(maxlen=KEPT)
+        self._samples: deque[TrendPoint] = deque(maxlen=KEPT)
 
     def add(self, report: Report) -> None:
         """Take a report in; one that is not after the last, where a clock was set back, begins anew."""
@@ -54,7 +54,7 @@ class Trend:
         self._samples.append(sample)
 
     @property
-    def samples(self) -> Sequence[Sample]:
+    def samples(self) -> Sequence[TrendPoint]:
         """The samples, oldest first."""
         return tuple(self._samples)
 
@@ -74,11 +74,11 @@ class Trend:
         ]
 
 
-def sample_of(report: Report) -> Sample:
+def sample_of(report: Report) -> TrendPoint:
     """Keep of a report what moves."""
     slot = report.slot
     written = [each.chunks_written for each in report.vectorizers if each.chunks_written is not None]
-    return Sample(
+    return TrendPoint(
         at=report.at.timestamp(),
         source=_position(slot.source_lsn),
         confirmed=_position(slot.confirmed_lsn),
@@ -89,7 +89,7 @@ def sample_of(report: Report) -> Sample:
     )
 
 
-def motion(samples: Sequence[Sample]) -> Motion:
+def motion(samples: Sequence[TrendPoint]) -> Motion:
     """Measure the last WINDOW seconds of the samples, oldest first."""
     if not samples:
         return Motion(None, None, None, None, None, lag_seconds_at_least=False, catch_up_seconds=None)
@@ -110,7 +110,7 @@ def motion(samples: Sequence[Sample]) -> Motion:
     )
 
 
-def lag_seconds(samples: Sequence[Sample]) -> tuple[float | None, bool]:
+def lag_seconds(samples: Sequence[TrendPoint]) -> tuple[float | None, bool]:
     """Return how long ago the source's end was where the slot is now, and whether it may be longer.
 
     Between two samples the source is taken to have written evenly.

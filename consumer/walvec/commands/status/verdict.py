@@ -7,7 +7,6 @@ vectorizer or a few rows, then what passes by itself.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from walvec.commands.status.reading import Report, VectorizerStatus
 from walvec.config.masking import printable
@@ -15,12 +14,11 @@ from walvec.stages.commit import IDLE_BYTES
 from walvec.stages.stall import STALL_AFTER
 from walvec.units import byte_size, duration
 from walvec_slots.lsn import Lsn
-
-Level = Literal["ok", "warning", "failed"]
+from walvec_slots.probe import Level
 
 AT_RISK = 0.8  # share of what the slot may keep, from which it is at risk
 KEPT_WITHOUT_NEED = 2**30  # bytes of WAL kept while little waits, from which somebody else is the reason
-SILENT_AFTER = 30.0  # seconds in which a process that has enough to save has saved it
+PROCESS_SILENT_AFTER = 30.0  # seconds in which a process that has enough to save has saved it
 STALLED_LONG = 60.0  # seconds without progress after which the process calls itself not ready, too
 
 
@@ -171,7 +169,7 @@ def _no_progress(report: Report) -> Verdict | None:
     """Find a process that saves nothing and says nothing, though one that is well would have."""
     slot = report.slot
     age, lag = slot.checkpoint_seconds or 0.0, slot.lag_bytes or 0
-    if not slot.active or slot.stalled_seconds is not None or age < SILENT_AFTER or lag < IDLE_BYTES:
+    if not slot.active or slot.stalled_seconds is not None or age < PROCESS_SILENT_AFTER or lag < IDLE_BYTES:
         return None
     text = (
         f"No progress has been saved for {duration(age)} and {byte_size(lag)} of WAL, so see the log of "

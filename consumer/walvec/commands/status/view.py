@@ -8,7 +8,7 @@ from rich.text import Text
 from walvec.commands.status.reading import Report, SlotStatus, VectorizerStatus
 from walvec.commands.status.trend import Motion, Trend, sparkline
 from walvec.commands.status.verdict import Verdict
-from walvec.commands.status.words import behind, catch_up, newest_commit, process_of, state_of
+from walvec.commands.status.words import behind, catch_up_words, newest_commit, process_of, state_of
 from walvec.observe.visible import visible
 from walvec.units import byte_size, duration
 
@@ -36,7 +36,7 @@ def render_unread(verdict: Verdict, last: Report | None) -> RenderableType:
     )
 
 
-def render(report: Report, verdict: Verdict, trend: Trend | None = None) -> RenderableType:
+def render_report(report: Report, verdict: Verdict, trend: Trend | None = None) -> RenderableType:
     """Lay out the sentence, the slot, the vectorizers, and with a trend how things move."""
     parts: list[RenderableType] = [Text(visible(verdict.text), style=_STYLES[verdict.level]), ""]
     parts += [_slot(report.slot), "", _vectorizers(report)]
@@ -121,7 +121,7 @@ def _motion(report: Report, trend: Trend) -> Table:
     table.add_row("lag", Text(sparkline(trend.lags(), _SPARK), style="cyan"), _lag_words(report.slot, moving))
     rate = "?" if moving.chunks is None else f"{moving.chunks:,.1f} chunks/s"
     table.add_row("rate", Text(sparkline(trend.rates(), _SPARK), style="cyan"), rate)
-    table.add_row("caught up", catch_up(report.slot, moving), "")
+    table.add_row("caught up", catch_up_words(report.slot, moving), "")
     return table
 
 

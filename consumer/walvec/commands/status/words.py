@@ -46,7 +46,7 @@ def state_of(each: VectorizerStatus) -> str:
     return f"backfill: {each.rows_done:,} of ~{each.rows_estimated:,}{left}"
 
 
-def catch_up(slot: SlotStatus, moving: Motion) -> str:
+def catch_up_words(slot: SlotStatus, moving: Motion) -> str:
     """Say when the lag is worked off at the present rates."""
     if moving.catch_up_seconds is not None:
         return f"in {duration(moving.catch_up_seconds)}" if moving.catch_up_seconds else "now"
@@ -63,7 +63,7 @@ def line(report: Report, verdict: Verdict, trend: Trend) -> str:
     behind_by = "no" if slot.lag_seconds == 0 else byte_size(slot.lag_bytes)
     return (
         f"{_time(report.at)} {verdict.level} {verdict.state} behind={behind_by} "
-        f"kept={byte_size(slot.retained_bytes)} chunks/s={rate} caught up: {catch_up(slot, moving)}; "
+        f"kept={byte_size(slot.retained_bytes)} chunks/s={rate} caught up: {catch_up_words(slot, moving)}; "
         f"{verdict.text}"
     )
 

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from walvec.commands.estimate.cost import Estimate, estimate, time_for, vector_size
-from walvec.commands.estimate.sampling import SAMPLE_PAGES, SAMPLE_ROWS, Sample, share_to_read
+from walvec.commands.estimate.sampling import SAMPLE_PAGES, SAMPLE_ROWS, TextSample, share_to_read
 from walvec.config.load import EmbedderSettings
 
 
@@ -13,14 +13,14 @@ def embedder(**settings: Any) -> EmbedderSettings:
     return EmbedderSettings.model_validate({**given, **settings})
 
 
-def estimated(sample: Sample, *, price: float | None = None, **settings: Any) -> Estimate:
+def estimated(sample: TextSample, *, price: float | None = None, **settings: Any) -> Estimate:
     """What a sample of table `blog` comes to, at 2 s a request."""
     return estimate("blog", "public.blog", sample, embedder(**settings), latency=2.0, price=price)
 
 
-def sampled(chunks: int, *, tokens: int = 10, table_rows: int | None = None) -> Sample:
+def sampled(chunks: int, *, tokens: int = 10, table_rows: int | None = None) -> TextSample:
     """A sample of rows of one chunk each, all to be embedded."""
-    return Sample(
+    return TextSample(
         table_rows=chunks if table_rows is None else table_rows,
         rows=chunks,
         with_text=chunks,
@@ -61,13 +61,13 @@ def test_what_the_target_holds_is_not_sent() -> None:
 
 def test_nothing_left_takes_nothing() -> None:
     """No request, no second, no money."""
-    found = estimated(Sample(table_rows=10, rows=10), price=1.0)
+    found = estimated(TextSample(table_rows=10, rows=10), price=1.0)
     assert (found.requests, found.seconds, found.cost) == (0, 0.0, 0.0)
 
 
 def test_an_empty_table() -> None:
     """There is no factor."""
-    assert estimated(Sample()).all.rows == 0
+    assert estimated(TextSample()).all.rows == 0
 
 
 def test_the_price_is_of_a_million_tokens() -> None:

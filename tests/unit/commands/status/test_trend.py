@@ -3,17 +3,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.commands.status.conftest import Reported
-from walvec.commands.status.trend import WINDOW, Sample, Trend, catch_up, lag_seconds, motion, sparkline
+from walvec.commands.status.trend import WINDOW, Trend, TrendPoint, catch_up, lag_seconds, motion, sparkline
 
 numbers = st.none() | st.floats(min_value=0, max_value=1e15)
 
 
 def sample(
     at: float, source: int | None, confirmed: int | None, *, chunks: int | None = None, rows: int = 0
-) -> Sample:
+) -> TrendPoint:
     """What was read at `at`; behind unless the slot is at the source's end."""
     lag = None if source is None or confirmed is None else source - confirmed
-    return Sample(at, source, confirmed, lag, behind=lag != 0, chunks=chunks, rows=rows)
+    return TrendPoint(at, source, confirmed, lag, behind=lag != 0, chunks=chunks, rows=rows)
 
 
 class TestRates:

@@ -9,8 +9,8 @@ from tests.unit.commands.status.conftest import Reported
 from walvec.commands.status.reading import Report
 from walvec.commands.status.trend import Trend
 from walvec.commands.status.verdict import judge, unreadable
-from walvec.commands.status.view import WIDTH, render, render_unread
-from walvec.commands.status.words import catch_up, document, line
+from walvec.commands.status.view import WIDTH, render_report, render_unread
+from walvec.commands.status.words import catch_up_words, document, line
 from walvec.units import duration
 
 LONG = "x" * 63
@@ -19,7 +19,7 @@ LONG = "x" * 63
 def shown(report: Report, trend: Trend | None = None, *, terminal: bool = False) -> str:
     """What stdout gets."""
     console = Console(file=io.StringIO(), width=WIDTH, highlight=False, markup=False, force_terminal=terminal)
-    console.print(render(report, judge(report), trend))
+    console.print(render_report(report, judge(report), trend))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -103,11 +103,11 @@ def test_when_it_is_caught_up(reported: Reported) -> None:
     slot = reported(lag_bytes=100, lag_seconds=1.0).slot
     trend = Trend()
     trend.add(reported(confirmed_lsn="0/10", source_lsn="0/100", lag_bytes=240, lag_seconds=1.0))
-    assert catch_up(slot, trend.motion()) == "not known yet"
+    assert catch_up_words(slot, trend.motion()) == "not known yet"
     trend.add(reported(after=1, confirmed_lsn="0/60", source_lsn="0/100", lag_bytes=160, lag_seconds=1.0))
-    assert catch_up(slot, trend.motion()) == "in 2 s"
+    assert catch_up_words(slot, trend.motion()) == "in 2 s"
     trend.add(reported(after=2))
-    assert catch_up(slot, trend.motion()) == "now"
+    assert catch_up_words(slot, trend.motion()) == "now"
 
 
 def test_what_cannot_be_known_is_not_shown(reported: Reported) -> None:
