@@ -14,7 +14,7 @@ from compose.demo import server
 from compose.demo.screen import DemoFailed, Screen
 from compose.demo.sidecar import WALVEC, Sidecar
 from compose.demo.story import KEY_VARIABLE, Story
-from slots.errors import WalvecError
+from walvec_slots.errors import WalvecError
 
 INTERRUPTED = 130  # exit code, as a shell gives for SIGINT
 

@@ -10,7 +10,7 @@ from compose.demo.blog import Post
 from compose.demo.edits import Editor
 from compose.demo.server import Connection
 from compose.demo.sidecar import Sidecar, checkpoint, wal_position
-from slots.lsn import Lsn
+from walvec_slots.lsn import Lsn
 
 EDITS = 400
 KILL_AT, RESTART_AT = 150, 250

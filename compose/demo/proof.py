@@ -8,9 +8,9 @@ from array import array
 from dataclasses import dataclass
 
 from compose.demo.server import Connection
-from consumer.chunk import Chunker, InputHasher
-from consumer.config import Config
-from consumer.embed.hashing import embed_text
+from walvec.config.load import Config
+from walvec.embed.hashing import embed_text
+from walvec.stages.chunk import Chunker, InputHasher
 
 _PUBLISHED = "SELECT id, title, contents FROM blog WHERE published_time IS NOT NULL"
 _HELD = "SELECT id, chunk_seq, chunk, input_hash, embedding::real[] FROM blog_embedding"

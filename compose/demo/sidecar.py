@@ -13,7 +13,7 @@ from typing import Any
 
 from compose.demo.screen import DemoFailed
 from compose.demo.server import Connection
-from slots.lsn import Lsn
+from walvec_slots.lsn import Lsn
 
 POLL_INTERVAL = 0.001  # seconds
 STOP_LIMIT = 35.0  # seconds; walvec takes at most 30 to finish what is in flight

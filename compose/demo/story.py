@@ -13,7 +13,7 @@ from compose.demo.proof import Expected, Proof
 from compose.demo.screen import DemoFailed, Screen
 from compose.demo.server import Connection
 from compose.demo.sidecar import Sidecar
-from consumer.config import load
+from walvec.config.load import load_config
 
 KEY_VARIABLE = "MISTRAL_API_KEY"
 BACKFILL_LIMIT = 60.0  # seconds
@@ -42,7 +42,7 @@ class Story:
         self._screen = screen
         self._sidecar = sidecar
         self._database = database
-        self._config = load(sidecar.config)
+        self._config = load_config(sidecar.config)
         self._expected = Expected(self._config)
         self._posts = blog.write_posts()
         self._ids: dict[str, int] = {}

@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from tests.documents import Block, Command, blocks, commands
 from tests.fix_postgres import CHECKOUT, Cluster, drop_database
-from tests.integration.consumer.commands.conftest import Walvec, walvec  # noqa: F401  a fixture
+from tests.integration.commands.conftest import Walvec, walvec  # noqa: F401  a fixture
 
 PSQL = next((CHECKOUT / ".local/postgres").glob("usr/lib/postgresql/*/bin/psql"), None) or shutil.which(
     "psql"

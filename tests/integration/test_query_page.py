@@ -11,10 +11,10 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from consumer.embed.hashing import HashingEmbedder
 from tests.documents import Block, blocks, section
 from tests.fix_postgres import databases
 from tests.fix_walvec import Process
+from walvec.embed.hashing import HashingEmbedder
 
 PAGE = "docs/query.md"
 BLOCKS = [block for block in blocks() if block.page == PAGE]

@@ -7,7 +7,7 @@ ROOT = Path(__file__).parents[2]
 MOST_WORDS = 1_800
 PAGE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
 
-# `consumer/plan.py`, `consumer/embed/`, `tests/unit/slots/test_ack.py::test_it`
+# `consumer/walvec/stages/plan.py`, `consumer/walvec/embed/`, `tests/unit/slots/test_ack.py::test_it`
 NAMED = re.compile(r"`((?:slots|consumer|sql|tests|compose|docs)/[\w./-]*)(?:::(\w+))?`")
 
 

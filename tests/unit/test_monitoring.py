@@ -11,10 +11,10 @@ from typing import Any, Final, cast
 import pytest
 import yaml
 
-import consumer.errors
-import slots.errors
-from consumer import telemetry
-from consumer.telemetry import Metric
+import walvec.errors
+import walvec_slots.errors
+from walvec.observe import telemetry
+from walvec.observe.telemetry import Metric
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "compose/prometheus"
@@ -76,7 +76,9 @@ def test_only_what_is_exported_is_asked_for(expression: str) -> None:
 def test_errors_that_are_left_out_exist() -> None:
     """The classes that an ordinary reconnect is counted under are named as the code names them."""
     [classes] = re.findall(r'error!~"([\w|]+)"', " ".join(rule["expr"] for rule in RULES))
-    assert all(hasattr(consumer.errors, name) or hasattr(slots.errors, name) for name in classes.split("|"))
+    assert all(
+        hasattr(walvec.errors, name) or hasattr(walvec_slots.errors, name) for name in classes.split("|")
+    )
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["alert"]))

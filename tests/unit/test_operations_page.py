@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-import consumer
-import slots
-from slots.errors import WalvecError
+import walvec
+import walvec_slots
 from tests.documents import OPERATIONS, blocks, section
+from walvec_slots.errors import WalvecError
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,7 +20,7 @@ def errors(kind: type[WalvecError] = WalvecError) -> Iterator[type[WalvecError]]
     """Yield every error class of the two packages."""
     yield kind
     for each in kind.__subclasses__():
-        if each.__module__.startswith(("slots.", "consumer.")):
+        if each.__module__.startswith(("walvec_slots.", "walvec.")):
             yield from errors(each)
 
 
@@ -30,7 +30,7 @@ def events() -> set[str]:
     return {event for path in modules for event in EVENT.findall(path.read_text().replace("_log.", "log."))}
 
 
-for package in (slots, consumer):
+for package in (walvec_slots, walvec):
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         import_module(module.name)
 

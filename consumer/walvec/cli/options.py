@@ -1,0 +1,68 @@
+"""What several commands have in common: their options, their settings, the end of their help.
+
+Nothing heavy is imported here: `walvec --help` passes through.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from walvec.config.load import Config
+
+_T = TypeVar("_T")
+
+EXIT_CODES = """\b
+Exit codes:
+  0  done
+  1  unexpected; WALVEC_TRACEBACK=1 shows where
+  2  the command line or the settings are wrong
+  3  a precondition fails: `walvec check` says which, and what mends it
+  4  the slot is lost or was invalidated
+  5  another process holds the slot
+  130  stopped by a signal before the work was done
+"""
+
+
+def examples(*lines: str) -> str:
+    """Lay out a command's examples for the end of its help."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _own_or_global(context: typer.Context, path: Path | None) -> Path | None:
+    """Take --config from behind the command or, without one, from before it."""
+    return path or context.find_root().params.get("config")
+
+
+ConfigPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", metavar="FILE", help="Settings file [walvec.toml].", callback=_own_or_global
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Timeout = Annotated[
+    float,
+    typer.Option("--timeout", min=1, metavar="SECONDS", help="How long to wait for open transactions."),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+
+
+def settings(path: Path | None, *, following: bool = False) -> "Config":
+    """Read the settings and start the log; `following`: refuse those that follow no table."""
+    from walvec.config.load import load_config, require_vectorizers
+    from walvec.observe import logs
+
+    config = load_config(path)
+    if following:
+        require_vectorizers(config)
+    logs.set_up(config.log)
+    return config
+
+
+def done(work: Coroutine[object, object, _T]) -> _T:
+    """Run a command's work to its end."""
+    return asyncio.run(work)

@@ -1,0 +1,71 @@
+"""`walvec slots …`: the words of its five commands. The work is in walvec.commands.slots."""
+
+from typing import Annotated
+
+import typer
+
+from walvec.cli.options import ConfigPath, Json, Timeout, Yes, done, examples, settings
+
+app = typer.Typer(
+    help="Look after the replication slots of the source, by hand and guarded.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+SlotName = Annotated[str, typer.Argument(metavar="SLOT", help="The slot's name.")]
+
+
+@app.command("list", epilog=examples("walvec slots list", "walvec slots list --json"))
+def show(*, config: ConfigPath = None, as_json: Json = False) -> None:
+    """List the server's slots: who reads them, and how much WAL they keep back."""
+    from walvec.commands import slots
+
+    done(slots.show(settings(config), as_json=as_json))
+
+
+@app.command("create", epilog=examples("walvec slots create", "walvec slots create spare --timeout 600"))
+def create(
+    *,
+    slot: Annotated[str | None, typer.Argument(metavar="SLOT", help="Its name [the configured one].")] = None,
+    timeout: Timeout = 60.0,
+    config: ConfigPath = None,
+) -> None:
+    """Create a slot. Waits until every write transaction that is open now has ended."""
+    from walvec.commands import slots
+
+    done(slots.create(settings(config), slot, timeout))
+
+
+@app.command("drop", epilog=examples("walvec slots drop spare", "walvec slots drop spare --yes"))
+def drop(*, slot: SlotName, yes: Yes = False, config: ConfigPath = None) -> None:
+    """Drop a slot that nobody reads. Changes that only it still keeps are lost to its reader."""
+    from walvec.commands import slots
+
+    done(slots.drop(settings(config), slot, sure=yes))
+
+
+@app.command("copy", epilog=examples("walvec slots copy walvec walvec_before_upgrade"))
+def copy(
+    *,
+    slot: SlotName,
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The copy's name.")],
+    config: ConfigPath = None,
+) -> None:
+    """Copy a slot: the copy begins where the other one stands now."""
+    from walvec.commands import slots
+
+    done(slots.copy(settings(config), slot, new))
+
+
+@app.command("advance", epilog=examples("walvec slots advance walvec 16/B374D848"))
+def advance(
+    *,
+    slot: SlotName,
+    lsn: Annotated[str, typer.Argument(metavar="LSN", help="Where to go on reading, as in 16/B374D848.")],
+    yes: Yes = False,
+    config: ConfigPath = None,
+) -> None:
+    """Move a slot past changes that its reader shall never see. There is no way back."""
+    from walvec.commands import slots
+
+    done(slots.advance(settings(config), slot, lsn, sure=yes))

@@ -1,0 +1,117 @@
+"""`walvec check --estimate`: what embedding all that is left takes. The embedder is not asked for it."""
+
+from contextlib import AsyncExitStack
+from dataclasses import asdict
+
+from walvec.commands.estimate.cost import Estimate, estimate, time_for
+from walvec.commands.estimate.sampling import sample
+from walvec.commands.output import print_json, print_table, say
+from walvec.config.load import Config
+from walvec.database.connect import connect_source, connect_target
+from walvec.units import byte_size, duration
+from walvec.vectorizer.preconditions import bind_before_setup
+
+_BASES = {
+    "counted": "counted",
+    "statistics": "rows by the table's statistics",
+    "sampled": "rows by a sample; ANALYZE the table for a better figure",
+    "size": "rows by the table's size; ANALYZE the table for a better figure",
+}
+
+
+async def report_estimate(config: Config, *, latency: float, price: float | None, as_json: bool) -> None:
+    """Print an estimate for every vectorizer and their sum.
+
+    A request is taken to last `latency` seconds; `price` is for a million tokens. Raises PreconditionFailed
+    where a table cannot be read, ConfigInvalid where an expression is not valid.
+    """
+    estimates = await _estimates(config, latency, price)
+    requests = sum(each.requests for each in estimates)
+    seconds = round(time_for(requests, config.embedder, latency), 1)
+    if as_json:
+        total = {
+            "rows": sum(each.left.rows for each in estimates),
+            "chunks": sum(each.left.chunks for each in estimates),
+            "characters": sum(each.left.characters for each in estimates),
+            "tokens": sum(each.left.tokens for each in estimates),
+            "requests": requests,
+            "seconds": seconds,
+            "vector_bytes": sum(each.vector_bytes for each in estimates),
+            "cost": None if price is None else round(sum(each.cost or 0 for each in estimates), 4),
+        }
+        assumed = {"latency": latency, "price": price}
+        print_json({"assumed": assumed, "left": total, "vectorizers": [asdict(each) for each in estimates]})
+        return
+    _show(estimates, price)
+    _tell(config, requests, seconds, latency)
+
+
+async def _estimates(config: Config, latency: float, price: float | None) -> list[Estimate]:
+    async with AsyncExitStack() as stack:
+        source = await stack.enter_async_context(await connect_source(config, role="estimate"))
+        target = await stack.enter_async_context(await connect_target(config, role="estimate"))
+        found = []
+        for vectorizer in config.vectorizers:
+            binding = await bind_before_setup(source, vectorizer, config.source.publication)
+            rows = await sample(source, target, binding, config.embedder)
+            found.append(
+                estimate(
+                    vectorizer.name,
+                    str(vectorizer.table),
+                    rows,
+                    config.embedder,
+                    latency=latency,
+                    price=price,
+                )
+            )
+        return found
+
+
+def _show(estimates: list[Estimate], price: float | None) -> None:
+    columns = ["vectorizer", "rows", "left", "characters", "chunks", "tokens", "requests", "time", "vectors"]
+    rows = [
+        [
+            each.vectorizer,
+            _count(each.all.rows, each),
+            *(_count(number, each) for number in (each.left.rows, each.left.characters, each.left.chunks)),
+            _count(each.left.tokens, each),
+            _count(each.requests, each),
+            duration(each.seconds),
+            byte_size(each.vector_bytes),
+            *([] if price is None else [f"{each.cost:,.2f}"]),
+        ]
+        for each in estimates
+    ]
+    print_table(columns + ([] if price is None else ["cost"]), rows, empty="there is no [[vectorizer]]")
+    for each in estimates:
+        read = "every row read" if each.basis == "counted" else f"{each.rows_read:,} rows read"
+        failing = f"; text or where fails on {each.rows_failing:,} rows" if each.rows_failing else ""
+        say(f"{each.vectorizer}: {read}, {_BASES[each.basis]}{failing}{_without_text(each)}")
+
+
+def _without_text(each: Estimate) -> str:
+    if not each.rows_without_text:
+        return ""
+    number = _count(each.rows_without_text, each)
+    return f"; {number} rows have no text: it is NULL or blank, or where keeps them out"
+
+
+def _count(number: int, each: Estimate) -> str:
+    return f"{number:,}" if each.basis == "counted" else f"~{_about(number):,}"
+
+
+def _about(number: int) -> int:
+    """Round to three digits: no sample knows more."""
+    digits = max(len(str(number)) - 3, 0)
+    return round(number, -digits)
+
+
+def _tell(config: Config, requests: int, seconds: float, latency: float) -> None:
+    """Say what the figures rest on."""
+    settings = config.embedder
+    pace = f", {settings.requests_per_second:g} requests/s at most" if settings.requests_per_second else ""
+    say(
+        f"all: {requests:,} requests, {duration(seconds)} at {settings.concurrency} in flight{pace}, "
+        f"taking {latency:g} s for each (--latency)"
+    )
+    say("characters to time are of what is left to embed; tokens are bytes / 3, rather too many")
