@@ -234,9 +234,7 @@ def run(
 @app.command(epilog=examples("walvec status", "walvec status --json", "walvec status --watch --interval 5"))
 def status(
     *,
-    watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Keep showing it until Ctrl-C.")
-    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep showing it until Ctrl-C.")] = False,
     interval: Annotated[
         float, typer.Option("--interval", min=0.1, metavar="SECONDS", help="How often --watch refreshes.")
     ] = 2.0,

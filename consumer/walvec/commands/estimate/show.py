@@ -1,4 +1,4 @@
-"""`walvec check --estimate`: what embedding all that is left takes. The embedder is not asked for it."""
+"""`walvec check --estimate`: what embedding everything that is left takes."""
 
 from contextlib import AsyncExitStack
 from dataclasses import asdict
@@ -20,10 +20,10 @@ _BASES = {
 
 
 async def report_estimate(config: Config, *, latency: float, price: float | None, as_json: bool) -> None:
-    """Print an estimate for every vectorizer and their sum.
+    """Print an estimate for each vectorizer, and the total.
 
-    A request is taken to last `latency` seconds; `price` is for a million tokens. Raises PreconditionFailed
-    where a table cannot be read, ConfigInvalid where an expression is not valid.
+    A request is assumed to take `latency` seconds; `price` is for a million tokens. Raises PreconditionFailed
+    if a table cannot be read, ConfigInvalid if an expression is invalid.
     """
     estimates = await _estimates(config, latency, price)
     requests = sum(each.requests for each in estimates)
@@ -82,7 +82,9 @@ def _show(estimates: list[Estimate], price: float | None) -> None:
         ]
         for each in estimates
     ]
-    print_table(columns + ([] if price is None else ["cost"]), rows, empty="there is no [[vectorizer]]")
+    print_table(
+        columns + ([] if price is None else ["cost"]), rows, empty="The settings have no [[vectorizer]]."
+    )
     for each in estimates:
         read = "every row read" if each.basis == "counted" else f"{each.rows_read:,} rows read"
         failing = f"; text or where fails on {each.rows_failing:,} rows" if each.rows_failing else ""
@@ -93,7 +95,7 @@ def _without_text(each: Estimate) -> str:
     if not each.rows_without_text:
         return ""
     number = _count(each.rows_without_text, each)
-    return f"; {number} rows have no text: it is NULL or blank, or where keeps them out"
+    return f"; {number} rows have no text: it is NULL or blank, or `where` excludes them"
 
 
 def _count(number: int, each: Estimate) -> str:
@@ -101,17 +103,17 @@ def _count(number: int, each: Estimate) -> str:
 
 
 def _about(number: int) -> int:
-    """Round to three digits: no sample knows more."""
+    """Round to three digits, which is all that a sample can tell."""
     digits = max(len(str(number)) - 3, 0)
     return round(number, -digits)
 
 
 def _tell(config: Config, requests: int, seconds: float, latency: float) -> None:
-    """Say what the figures rest on."""
+    """Say what the figures are based on."""
     settings = config.embedder
     pace = f", {settings.requests_per_second:g} requests/s at most" if settings.requests_per_second else ""
     say(
-        f"all: {requests:,} requests, {duration(seconds)} at {settings.concurrency} in flight{pace}, "
-        f"taking {latency:g} s for each (--latency)"
+        f"total: {requests:,} requests, {duration(seconds)} with {settings.concurrency} in flight{pace}, "
+        f"assuming {latency:g} s for each (--latency)"
     )
-    say("characters to time are of what is left to embed; tokens are bytes / 3, rather too many")
+    say("left to time count what is left to embed; tokens are estimated as bytes / 3, which is rather high")
