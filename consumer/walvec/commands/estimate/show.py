@@ -42,7 +42,7 @@ async def report_estimate(config: Config, *, latency: float, price: float | None
         assumed = {"latency": latency, "price": price}
         print_json({"assumed": assumed, "left": total, "vectorizers": [asdict(each) for each in estimates]})
         return
-    _show(estimates, price)
+    _show(estimates, seconds, price)
     _tell(config, requests, seconds, latency)
 
 
@@ -67,21 +67,11 @@ async def _estimates(config: Config, latency: float, price: float | None) -> lis
         return found
 
 
-def _show(estimates: list[Estimate], price: float | None) -> None:
+def _show(estimates: list[Estimate], seconds: float, price: float | None) -> None:
     columns = ["vectorizer", "rows", "left", "characters", "chunks", "tokens", "requests", "time", "vectors"]
-    rows = [
-        [
-            each.vectorizer,
-            _count(each.all.rows, each),
-            *(_count(number, each) for number in (each.left.rows, each.left.characters, each.left.chunks)),
-            _count(each.left.tokens, each),
-            _count(each.requests, each),
-            duration(each.seconds),
-            byte_size(each.vector_bytes),
-            *([] if price is None else [f"{each.cost:,.2f}"]),
-        ]
-        for each in estimates
-    ]
+    rows = [_row(each.vectorizer, [each], each.seconds, price) for each in estimates]
+    if len(estimates) > 1:
+        rows.append(_row("total", estimates, seconds, price))
     print_table(
         columns + ([] if price is None else ["cost"]), rows, empty="The settings have no [[vectorizer]]."
     )
@@ -91,15 +81,35 @@ def _show(estimates: list[Estimate], price: float | None) -> None:
         say(f"{each.vectorizer}: {read}, {_BASES[each.basis]}{failing}{_without_text(each)}")
 
 
+def _row(name: str, estimates: list[Estimate], seconds: float, price: float | None) -> list[str]:
+    """Return a line of the table: the sum of these estimates."""
+    counted = all(estimate.basis == "counted" for estimate in estimates)
+    counts = [
+        sum(estimate.all.rows for estimate in estimates),
+        sum(estimate.left.rows for estimate in estimates),
+        sum(estimate.left.characters for estimate in estimates),
+        sum(estimate.left.chunks for estimate in estimates),
+        sum(estimate.left.tokens for estimate in estimates),
+        sum(estimate.requests for estimate in estimates),
+    ]
+    return [
+        name,
+        *(_count(number, counted=counted) for number in counts),
+        duration(seconds),
+        byte_size(sum(estimate.vector_bytes for estimate in estimates)),
+        *([] if price is None else [f"{sum(estimate.cost or 0 for estimate in estimates):,.2f}"]),
+    ]
+
+
 def _without_text(each: Estimate) -> str:
     if not each.rows_without_text:
         return ""
-    number = _count(each.rows_without_text, each)
+    number = _count(each.rows_without_text, counted=each.basis == "counted")
     return f"; {number} rows have no text: it is NULL or blank, or `where` excludes them"
 
 
-def _count(number: int, each: Estimate) -> str:
-    return f"{number:,}" if each.basis == "counted" else f"~{_about(number):,}"
+def _count(number: int, *, counted: bool) -> str:
+    return f"{number:,}" if counted else f"~{_about(number):,}"
 
 
 def _about(number: int) -> int:

@@ -65,14 +65,14 @@ def _found(report: Report) -> Iterator[Verdict]:
 def _source_away(report: Report) -> Verdict | None:
     if report.slot.exists is not None:
         return None
-    text = "The source database cannot be reached. Bring it back; `walvec run` then continues by itself."
+    text = "The source database cannot be reached; once it is back, `walvec run` continues by itself."
     return Verdict("failed", "source_away", text)
 
 
 def _slot_lost(report: Report) -> Verdict | None:
     if report.slot.wal_status != "lost":
         return None
-    text = "The slot is lost, and changes with it. Run `walvec resync`, which embeds what differs."
+    text = "The slot is lost, and changes with it; run `walvec resync`, which embeds what differs."
     return Verdict("failed", "slot_lost", text, "walvec resync")
 
 
@@ -81,31 +81,31 @@ def _not_set_up(report: Report) -> Verdict | None:
     if slot.checkpoint_lsn is not None:
         return None
     if report.vectorizers and slot.exists:
-        text = f'Slot "{slot.name}" has no checkpoint in the target. Run `walvec resync`.'
+        text = f'Slot "{slot.name}" has no checkpoint in the target; run `walvec resync`.'
         return Verdict("failed", "no_checkpoint", text, "walvec resync")
     return Verdict(
-        "failed", "not_set_up", f'Slot "{slot.name}" is not set up. Run `walvec setup`.', "walvec setup"
+        "failed", "not_set_up", f'Slot "{slot.name}" is not set up; run `walvec setup`.', "walvec setup"
     )
 
 
 def _slot_missing(report: Report) -> Verdict | None:
     if report.slot.exists is not False or report.slot.checkpoint_lsn is None:
         return None
-    text = f'Slot "{report.slot.name}" no longer exists. Run `walvec resync`.'
+    text = f'Slot "{report.slot.name}" no longer exists; run `walvec resync`.'
     return Verdict("failed", "slot_missing", text, "walvec resync")
 
 
 def _old_primary(report: Report) -> Verdict | None:
     if not report.slot.old_primary:
         return None
-    text = "This is an old primary that came back after a failover. Point [source] dsn to the present one."
+    text = "This is an old primary that came back after a failover; point [source] dsn to the present one."
     return Verdict("failed", "old_primary", text, "walvec check")
 
 
 def _other_server(report: Report) -> Verdict | None:
     if report.slot.same_server is not False:
         return None
-    text = "The source was promoted, restored or replaced since the checkpoint. Run `walvec resync`."
+    text = "The source was promoted, restored or replaced since the checkpoint; run `walvec resync`."
     return Verdict("failed", "other_server", text, "walvec resync")
 
 
@@ -113,7 +113,7 @@ def _checkpoint_ahead(report: Report) -> Verdict | None:
     slot = report.slot
     if not _after(slot.checkpoint_lsn, slot.source_lsn):
         return None
-    text = "The checkpoint lies past the source's end, as after a restore. Run `walvec resync`."
+    text = "The checkpoint lies past the source's end, as after a restore; run `walvec resync`."
     return Verdict("failed", "checkpoint_ahead", text, "walvec resync")
 
 
@@ -121,7 +121,7 @@ def _slot_moved(report: Report) -> Verdict | None:
     slot = report.slot
     if not _after(slot.confirmed_lsn, slot.checkpoint_lsn):
         return None
-    text = "Somebody else moved the slot past the checkpoint, so changes are missing. Run `walvec resync`."
+    text = "Somebody else moved the slot past the checkpoint, so changes are missing; run `walvec resync`."
     return Verdict("failed", "slot_moved", text, "walvec resync")
 
 
@@ -133,7 +133,7 @@ def _slot_at_risk(report: Report) -> Verdict | None:
         return None
     after = "at the server's next checkpoint" if unreserved else f"after {byte_size(safe)} more WAL"
     act = "read its log to see what it waits for" if slot.writer else "start `walvec run`"
-    text = f"The slot will be lost {after}. Raise max_slot_wal_keep_size and {act} now."
+    text = f"The slot will be lost {after}; raise max_slot_wal_keep_size and {act} now."
     remedy = "ALTER SYSTEM SET max_slot_wal_keep_size = …; SELECT pg_reload_conf()"
     return Verdict("failed" if unreserved else "warning", "slot_at_risk", text, remedy)
 
@@ -142,7 +142,7 @@ def _foreign_reader(report: Report) -> Verdict | None:
     slot = report.slot
     if not slot.active or slot.writer:
         return None
-    text = f"Process {slot.reader_pid} reads the slot but does not write to this target. Stop it."
+    text = f"Process {slot.reader_pid} reads the slot but does not write to this target; stop it."
     return Verdict("failed", "foreign_reader", text, "walvec slots list")
 
 
@@ -151,7 +151,7 @@ def _not_running(report: Report) -> Verdict | None:
     if slot.active or slot.writer:
         return None
     kept = f", and WAL is retained ({byte_size(slot.retained_bytes)} so far)" if slot.retained_bytes else ""
-    text = f"No process is running, so changes are not embedded{kept}. Start `walvec run`."
+    text = f"No process is running, so changes are not embedded{kept}; start `walvec run`."
     return Verdict("failed", "not_running", text, "walvec run")
 
 
@@ -169,7 +169,7 @@ def _starting(report: Report) -> Verdict | None:
     if report.slot.active or not report.slot.writer:
         return None
     holder = report.slot.holder or ""
-    text = f"{holder[:1].upper()}{holder[1:]} holds the lock but reads no stream yet. Check again soon."
+    text = f"{holder[:1].upper()}{holder[1:]} holds the lock but reads no stream yet; check again soon."
     return Verdict("warning", "starting", text)
 
 
@@ -180,7 +180,7 @@ def _no_progress(report: Report) -> Verdict | None:
     if not slot.active or slot.stalled_seconds is not None or age < PROCESS_SILENT_AFTER or lag < IDLE_BYTES:
         return None
     text = (
-        f"No progress has been saved for {duration(age)} and {byte_size(lag)} of WAL. Read the log of "
+        f"No progress has been saved for {duration(age)} and {byte_size(lag)} of WAL; read the log of "
         "`walvec run`: either the server decodes a large transaction, or the process hangs."
     )
     return Verdict("warning", "no_progress", text)
@@ -202,13 +202,13 @@ def _dead_letters(report: Report) -> Verdict | None:
     rows = "1 row is" if parked == 1 else f"{parked:,} rows are"
     retried = sum(vectorizer.dead_letters_retried for vectorizer in report.vectorizers)
     if retried == parked:
-        alone = "It is retried automatically" if parked == 1 else "They are retried automatically"
+        alone = "it is retried automatically" if parked == 1 else "they are retried automatically"
         text = (
-            f"Everything else is embedded, but {rows} parked. {alone}: `walvec dead-letter list` says when."
+            f"Everything else is embedded, but {rows} parked; {alone}: `walvec dead-letter list` says when."
         )
     else:
         some = f" ({retried:,} of them retried automatically)" if retried else ""
-        text = f"Everything else is embedded, but {rows} parked{some}. See why: `walvec dead-letter list`."
+        text = f"Everything else is embedded, but {rows} parked{some}; see why: `walvec dead-letter list`."
     return Verdict("warning", "dead_letters", text, "walvec dead-letter list")
 
 
@@ -219,7 +219,7 @@ def _wal_kept(report: Report) -> Verdict | None:
         return None
     text = (
         f"The slot retains {byte_size(kept)} of WAL that walvec no longer needs, because of a transaction "
-        "that stays open. Look for it in pg_stat_activity."
+        "that stays open; look for it in pg_stat_activity."
     )
     remedy = "SELECT pid, xact_start FROM pg_stat_activity ORDER BY xact_start LIMIT 1"
     return Verdict("warning", "wal_kept", text, remedy)
@@ -229,7 +229,7 @@ def _nothing_followed(report: Report) -> Verdict | None:
     if report.vectorizers:
         return None
     text = (
-        "Nothing is embedded, because there is no vectorizer. Add a [[vectorizer]], then run `walvec setup`."
+        "Nothing is embedded, because there is no vectorizer; add a [[vectorizer]], then run `walvec setup`."
     )
     return Verdict("warning", "nothing_followed", text, "walvec setup")
 
