@@ -1,5 +1,11 @@
 """Fixtures of every test; each `fix_*.py` beside this file holds those of one kind."""
 
+from hypothesis import HealthCheck, settings
+
+# The first text that is drawn makes Hypothesis build its table of Unicode, which takes seconds on a busy machine.
+settings.register_profile("walvec", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("walvec")
+
 pytest_plugins = (
     "tests.fix_embedding_service",
     "tests.fix_postgres",

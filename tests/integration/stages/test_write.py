@@ -10,6 +10,7 @@ from psycopg import sql
 
 from tests.fix_walvec import Sidecar, until
 from walvec.config.load import Config
+from walvec.database.checkpoint import take_over
 from walvec.database.connect import connect_target
 from walvec.database.registry import begin_epoch
 from walvec.errors import CatalogChanged, EpochEnded
@@ -95,6 +96,24 @@ async def test_command_waits_for_what_is_being_written(blog: Sidecar) -> None:
                     await begin_epoch(command, "blog", config.source.slot, {"table": "public.blog"})
         async with await connect_target(config, role="command") as command:
             await begin_epoch(command, "blog", config.source.slot, {"table": "public.blog"})
+        cursor = await target.execute(load_sql("metadata.sql")["hold_epoch"], values)
+        assert cursor.rowcount == 0
+
+
+async def test_a_process_that_takes_over_waits_for_what_is_being_written(blog: Sidecar) -> None:
+    """An attachment begins to write only once a batch of the one before is committed or gone."""
+    slot = blog.config.source.slot
+    async with (
+        await connect_target(blog.config, role="test") as target,
+        await connect_target(blog.config, role="next") as successor,
+    ):
+        await successor.execute("SET lock_timeout = '50ms'")
+        values = {"name": "blog", "generation": 0, "slot": slot, "holder": HOLDER}
+        async with target.transaction():
+            await target.execute(load_sql("metadata.sql")["hold_epoch"], values)
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                await take_over(successor, slot, UUID(int=2))
+        await take_over(successor, slot, UUID(int=2))
         cursor = await target.execute(load_sql("metadata.sql")["hold_epoch"], values)
         assert cursor.rowcount == 0
 
