@@ -23,6 +23,10 @@ test: lint $(if $(WALVEC_TEST_DSN),,postgres) ## lint, types, every test with co
 torture: venv $(if $(WALVEC_TEST_DSN),,postgres) ## the crash tests at full length; KILLS=… random kills, SEED=…
 	@WALVEC_TORTURE=1 WALVEC_KILLS=$(or $(KILLS),100) $(if $(SEED),WALVEC_SEED=$(SEED)) $(BIN)/pytest tests/crash $(ARGS)
 
+.PHONY: mutants
+mutants: venv postgres ## try mistakes that break a guarantee, and see that the tests see them; ONLY=part-of-a-name
+	@$(BIN)/python -m tests.mutants $(ONLY)
+
 .PHONY: bench
 bench: venv postgres ## measure, and write docs/performance.md; PART=…, ROUNDS=…, QUICK=1
 	@$(if $(QUICK),QUICK=$(QUICK)) $(if $(ROUNDS),ROUNDS=$(ROUNDS)) $(BIN)/python -m bench $(PART)

@@ -2,7 +2,7 @@
 
 from hypothesis import HealthCheck, settings
 
-# The first text that is drawn makes Hypothesis build its table of Unicode, which takes seconds on a busy machine.
+# The first text that is drawn makes Hypothesis build its table of Unicode: seconds on a busy machine.
 settings.register_profile("walvec", suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("walvec")
 

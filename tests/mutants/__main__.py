@@ -4,7 +4,7 @@
     python -m tests.mutants ack slots   those whose name or room contains one of the words
     python -m tests.mutants --page      write the table of docs/architecture.md
 
-Nothing of the checkout changes. The tests are run on the copy as it is first: one that fails there proves nothing.
+Nothing of the checkout changes. The tests are first run on the copy as it is: a failure there proves nothing.
 """
 
 import os

@@ -7,25 +7,29 @@ from tests.fix_postgres import CHECKOUT
 from tests.mutants.catalogue import GUARANTEES, Mutant, load_mutants
 
 PAGE = CHECKOUT / "docs/architecture.md"
-BEGIN = "<!-- guarantees: made by `python -m tests.mutants --page` -->\n"
-END = "<!-- /guarantees -->\n"
+BEGIN = "<!-- from `python -m tests.mutants --page` -->\n"
+END = "<!-- end -->\n"
+SHOWN = 3  # modules of a guarantee, and tests
 
 
 def table(mutants: Sequence[Mutant]) -> str:
-    """Return one row a guarantee: where it is kept, how many mistakes there were tried, which tests see them."""
-    rows = ["| guarantee | kept in | mistakes tried | seen by |", "| --- | --- | --- | --- |"]
+    """Return one row a guarantee: how many mistakes, where it is kept, and which tests see them.
+
+    What the most mistakes are in, and what sees the most of them, comes first; the rest is counted.
+    """
+    rows = ["| guarantee | mistakes | kept in | seen by |", "| --- | --- | --- | --- |"]
     for number, name in GUARANTEES.items():
         own = [mutant for mutant in mutants if mutant.guarantee == number]
-        files = _by_number([mutant.file for mutant in own])
-        tests = _by_number([test.partition("::")[0] for mutant in own for test in mutant.tests])
-        rows.append(f"| {number}. {name} | {files} | {len(own)} | {tests} |")
+        files = _most_frequent([mutant.file for mutant in own])
+        tests = _most_frequent([test for mutant in own for test in mutant.tests])
+        rows.append(f"| {number}. {name} | {len(own)} | {files} | {tests} |")
     return "\n".join(rows) + "\n"
 
 
-def _by_number(paths: Sequence[str]) -> str:
-    """List each path once, the most frequent ones first."""
-    counted = sorted(Counter(paths).items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"`{path}`" for path, _ in counted)
+def _most_frequent(names: Sequence[str]) -> str:
+    counted = sorted(Counter(names).items(), key=lambda item: (-item[1], item[0]))
+    shown = ", ".join(f"`{name}`" for name, _ in counted[:SHOWN])
+    return f"{shown}, {len(counted) - SHOWN} more" if len(counted) > SHOWN else shown
 
 
 def with_table(page: str) -> str:
