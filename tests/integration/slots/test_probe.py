@@ -48,7 +48,7 @@ async def test_tables_are_looked_at_one_by_one(conn: psycopg.AsyncConnection) ->
     found = by_subject(await probe(conn, slot="none", plugin="wal2json", publication="pub", tables=tables))
     assert {subject: finding.remedy for subject, finding in found.items() if finding.level == "failed"} == {
         'table "public"."keyless"': 'ALTER TABLE "public"."keyless" ADD PRIMARY KEY (...)',
-        'table "public"."missing"': "names are spelt exactly, as schema.table",
+        'table "public"."missing"': "spell it exactly, as schema.table",
         '"public"."private" in publication "pub"': 'ALTER PUBLICATION "pub" ADD TABLE "public"."private"',
     }
 
@@ -121,8 +121,8 @@ async def test_a_server_that_is_not_ready(cluster: Cluster) -> None:
         "wal_level": "ALTER SYSTEM SET wal_level = 'logical', then restart the server",
         "replication slots": "ALTER SYSTEM SET max_replication_slots = 5, then restart the server",
         "WAL senders": "ALTER SYSTEM SET max_wal_senders = 5, then restart the server",
-        "server encoding": 'set [source] plugin = "pgoutput", which converts text, then run: walvec setup, '
-        "or resync",
+        "server encoding": 'set [source] plugin = "pgoutput", which converts text, then run: walvec setup '
+        "(or resync)",
         "output plugin wal2json": "ALTER SYSTEM SET output_plugin_libraries = 'wal2json', 'pgoutput'; "
         "SELECT pg_reload_conf()",
     }

@@ -34,4 +34,4 @@ def test_exit_codes_are_the_contracts(kind: type[WalvecError], code: int) -> Non
 def test_a_malformed_message_says_where_it_stood() -> None:
     """Its LSN is in the text and at hand."""
     error = errors.MalformedMessage("is odd", lsn=Lsn(0x16B374D848))
-    assert (error.lsn, str(error)) == (0x16B374D848, "the message at 16/B374D848 is odd")
+    assert (error.lsn, str(error)) == (0x16B374D848, "The message at 16/B374D848 is odd")

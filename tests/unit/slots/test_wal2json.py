@@ -327,7 +327,7 @@ def test_malformed_messages_are_not_quoted(payload: bytes) -> None:
     with pytest.raises(MalformedMessage) as caught:
         decoder({"n": TEXT}).decode(payload, AT)
     assert (str(caught.value), caught.value.__cause__, caught.value.__suppress_context__) == (
-        "the message at 16/B374D848 is none of wal2json's format 2",
+        "The message at 16/B374D848 is not one of wal2json's format 2",
         None,
         True,
     )
