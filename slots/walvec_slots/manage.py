@@ -1,4 +1,4 @@
-"""Slots: list, inspect, create, drop, advance, copy.
+"""Slots: list, find, create, drop, advance, copy.
 
 https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-REPLICATION
 
@@ -65,7 +65,7 @@ async def list_slots(conn: Connection) -> list[Slot]:
     return [_slot(row) for row in await _fetch(conn, "slots", name=None)]
 
 
-async def inspect(conn: Connection, name: str) -> Slot | None:
+async def find_slot(conn: Connection, name: str) -> Slot | None:
     """Return the slot of that name, if there is one."""
     return next((_slot(row) for row in await _fetch(conn, "slots", name=name)), None)
 

@@ -81,7 +81,7 @@ async def probe(
     is the new one's. Raises only if the connection breaks.
     """
     state = await _state(conn)
-    known = await manage.inspect(conn, slot)
+    known = await manage.find_slot(conn, slot)
     findings = [*_server(state, conn.info.server_version), *_room(state, known)]
     ready = all(finding.level != "failed" for finding in findings)
     chosen = await _chosen(conn, plugin, None if replaces_slot else known)

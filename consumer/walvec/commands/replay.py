@@ -102,7 +102,7 @@ async def _find_way(
             "passed over",
             hint="name an older copy (`walvec slots list`), or run: walvec resync",
         )
-    own = await manage.inspect(source, config.source.slot)
+    own = await manage.find_slot(source, config.source.slot)
     if own and own.active:
         raise SlotActive(f'process {own.active_pid} reads slot "{own.name}"', hint="end it, then replay")
     begin = place if begin is None else begin

@@ -83,7 +83,7 @@ def parse_lsn(position: str) -> Lsn:
 
 async def find_idle(connection: Connection, name: str) -> Slot:
     """Look a slot up. Raises PreconditionFailed where there is none, SlotActive while somebody reads it."""
-    slot = await manage.inspect(connection, name)
+    slot = await manage.find_slot(connection, name)
     if slot is None:
         raise PreconditionFailed(
             f'there is no slot "{name}"', hint="`walvec slots list` shows those that are"

@@ -77,7 +77,7 @@ async def _plan(config: Config, source: Connection, target: Connection, *, table
     name, ledger = config.source.slot, await load_ledger(target)
     states = await load_vectorizers(target)
     plan = _Plan(vectorizers=[state.name for state in states.values() if state.slot == name])
-    if slot := await manage.inspect(source, name):
+    if slot := await manage.find_slot(source, name):
         plan.slot = ledger.maker("slot", name) is not None and slot.database == source.info.dbname
         if plan.slot and slot.active:
             raise SlotActive(f'process {slot.active_pid} reads slot "{name}"', hint="end it, then teardown")

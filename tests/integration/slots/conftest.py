@@ -1,7 +1,10 @@
 """A slot with a decoded stream on it."""
 
+import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import psycopg
@@ -11,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from walvec_slots import manage
 from walvec_slots.changes import Change, Commit, Event, StreamedColumn, StreamedTable, Table, Truncate
+from walvec_slots.errors import ConnectionLost
 from walvec_slots.plugin import PLUGINS, Decoder
 from walvec_slots.protocol import XLogData
 from walvec_slots.stream import ReplicationStream
@@ -69,6 +73,28 @@ class Tap:
     async def changes(self) -> list[Change]:
         """Return the changes of rows up to now."""
         return [event for event in await self.events() if isinstance(event, Change)]
+
+
+@asynccontextmanager
+async def running(work: Awaitable[None]) -> AsyncIterator[asyncio.Future[None]]:
+    """Run something beside the body."""
+    task = asyncio.ensure_future(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError, ConnectionLost):
+            await task
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> bool:
+    """Wait for something to become true."""
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.02)
+    return True
 
 
 OpenTap = Callable[[Sequence[Table]], Awaitable[Tap]]

@@ -15,7 +15,7 @@ from walvec_slots.stream import ReplicationStream
 async def test_a_new_slot_is_listed(conn: psycopg.AsyncConnection, slot_name: str) -> None:
     """Creation gives where the stream begins; inspection agrees, and tells what the slot holds back."""
     start = await manage.create_slot(conn, slot_name, "wal2json", time_limit=10)
-    slot = await manage.inspect(conn, slot_name)
+    slot = await manage.find_slot(conn, slot_name)
     assert slot is not None
     assert slot in await manage.list_slots(conn)
     assert (slot.plugin, slot.database, slot.active, slot.confirmed_flush_lsn, slot.invalidation_reason) == (
@@ -30,7 +30,7 @@ async def test_a_new_slot_is_listed(conn: psycopg.AsyncConnection, slot_name: st
 
 async def test_no_slot_is_none(conn: psycopg.AsyncConnection) -> None:
     """Inspection of a name that nobody has is no error."""
-    assert await manage.inspect(conn, "nowhere") is None
+    assert await manage.find_slot(conn, "nowhere") is None
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ async def test_names_are_never_cut(conn: psycopg.AsyncConnection, slot_name: str
     ):
         with pytest.raises(PreconditionFailed, match="longer than 63 bytes"):
             await managing
-    assert await manage.inspect(conn, f"{name}x") is None
+    assert await manage.find_slot(conn, f"{name}x") is None
 
 
 async def test_a_name_is_given_once(conn: psycopg.AsyncConnection, slot_name: str) -> None:
@@ -69,7 +69,7 @@ async def test_a_name_is_given_once(conn: psycopg.AsyncConnection, slot_name: st
     start = await manage.create_slot(conn, slot_name, "wal2json", time_limit=10)
     with pytest.raises(PreconditionFailed, match="already exists"):
         await manage.create_slot(conn, slot_name, "wal2json", time_limit=10)
-    slot = await manage.inspect(conn, slot_name)
+    slot = await manage.find_slot(conn, slot_name)
     assert (slot and slot.confirmed_flush_lsn) == start
 
 
@@ -84,7 +84,7 @@ async def test_who_stands_in_the_way_is_named(
             await manage.create_slot(conn, slot_name, "wal2json", time_limit=0.3)
         assert f'process {writer.info.backend_pid} ("the writer")' in caught.value.what
         assert f"SELECT pg_terminate_backend({writer.info.backend_pid})" in (caught.value.hint or "")
-        assert await manage.inspect(conn, slot_name) is None
+        assert await manage.find_slot(conn, slot_name) is None
     assert await manage.create_slot(conn, slot_name, "wal2json", time_limit=10) > 0
 
 
@@ -142,11 +142,11 @@ async def test_what_is_not_there_is_not_managed(conn: psycopg.AsyncConnection) -
     ):
         with pytest.raises(PreconditionFailed, match="does not exist"):
             await managing
-    assert await manage.inspect(conn, "elsewhere") is None
+    assert await manage.find_slot(conn, "elsewhere") is None
 
 
 async def test_dropped_slots_are_gone(conn: psycopg.AsyncConnection, slot_name: str) -> None:
     """After dropping, nothing of the slot is left."""
     await manage.create_slot(conn, slot_name, "wal2json", time_limit=10)
     await manage.drop_slot(conn, slot_name)
-    assert await manage.inspect(conn, slot_name) is None
+    assert await manage.find_slot(conn, slot_name) is None

@@ -5,8 +5,8 @@ import os
 import select
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import TypeGuard
 
 import psycopg
@@ -16,6 +16,7 @@ from psycopg.conninfo import make_conninfo
 
 from tests.fix_postgres import Cluster
 from tests.fix_proxy import Proxy
+from tests.integration.slots.conftest import running, until
 from walvec_slots import manage
 from walvec_slots.errors import ConnectionLost, PreconditionFailed, SlotActive, SlotLost
 from walvec_slots.lsn import Lsn
@@ -24,14 +25,9 @@ from walvec_slots.stream import Frame, ReplicationStream, feedback
 from walvec_slots.wal2json import OPTIONAL, wal2json_options
 from walvec_slots.walsender import Notice
 
-NOTHING = StandbyStatus(Lsn(0), Lsn(0), Lsn(0))
+NOTHING = StandbyStatus.through(Lsn(0))
 OPTIONS = wal2json_options([("public", "t")])
 SHUTDOWN_LIMIT = 10.0  # seconds that a server may be held up
-
-
-def confirmed(lsn: Lsn) -> StandbyStatus:
-    """Make a status that confirms everything before `lsn`."""
-    return StandbyStatus(lsn, lsn, lsn)
 
 
 async def connect(conninfo: str, *, sender_timeout: float = 60.0) -> ReplicationStream:
@@ -41,28 +37,6 @@ async def connect(conninfo: str, *, sender_timeout: float = 60.0) -> Replication
         raise AssertionError(notice)
 
     return await ReplicationStream.connect(conninfo, on_notice=unexpected, sender_timeout=sender_timeout)
-
-
-@asynccontextmanager
-async def running(work: Awaitable[None]) -> AsyncIterator[asyncio.Future[None]]:
-    """Run something beside the body."""
-    task = asyncio.ensure_future(work)
-    try:
-        yield task
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError, ConnectionLost):
-            await task
-
-
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> bool:
-    """Wait for something to become true."""
-    deadline = time.monotonic() + seconds
-    while not await condition():
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(0.02)
-    return True
 
 
 @pytest.fixture
@@ -161,10 +135,10 @@ async def test_status_is_sent_while_read_waits(
     async with running(_read_on(stream)):
         cursor = await conn.execute("SELECT pg_current_wal_flush_lsn()::text")
         [[end]] = await cursor.fetchall()
-        await stream.send(confirmed(Lsn.parse(end)))
+        await stream.send(StandbyStatus.through(Lsn.parse(end)))
 
         async def is_confirmed() -> bool:
-            found = await manage.inspect(conn, slot)
+            found = await manage.find_slot(conn, slot)
             return found is not None and found.confirmed_flush_lsn == Lsn.parse(end)
 
         assert await until(is_confirmed)
@@ -187,13 +161,13 @@ async def test_a_status_goes_out_whole_though_the_socket_is_full(
     async def send() -> None:
         for _ in range(20_000):
             await stream.send(NOTHING)
-        await stream.send(confirmed(Lsn.parse(end)))
+        await stream.send(StandbyStatus.through(Lsn.parse(end)))
 
     async def is_full() -> bool:
         return not select.select([], [own], [], 0)[1]
 
     async def is_confirmed() -> bool:
-        found = await manage.inspect(conn, slot)
+        found = await manage.find_slot(conn, slot)
         return found is not None and found.confirmed_flush_lsn == Lsn.parse(end)
 
     proxy.stall()
@@ -341,7 +315,7 @@ async def test_what_the_server_takes_away(cluster: Cluster) -> None:
             await conn.execute("SELECT pg_logical_emit_message(false, 'walvec', 'x')")
             await conn.execute("SELECT pg_switch_wal()")
         await conn.execute("CHECKPOINT")
-        slot = await manage.inspect(conn, "s")
+        slot = await manage.find_slot(conn, "s")
         assert (slot and slot.invalidation_reason) == "wal_removed"
         lost = await connect(cluster.dsn())
         with pytest.raises(SlotLost, match=r"invalidated|maximum reserved size"):

@@ -39,7 +39,7 @@ class World:
                 self.transaction = self.position + random.randint(2, 9)
             case "act" if self.transaction is not None:
                 if self.sealed[lane]:
-                    self.ledger.open(lane)
+                    self.ledger.open_span(lane)
                     self.open[lane].append(set())
                     self.before[lane].append(self.ledger.planned)
                     self.sealed[lane] = False
@@ -101,9 +101,9 @@ def test_all_is_covered_once_all_is_committed(steps: list[str], seed: int) -> No
 def test_a_lane_that_holds_keeps_the_checkpoint() -> None:
     """What it let go of is not covered, though the other lane is through with all."""
     ledger = Ledger(Lsn(100), {"blog": Lsn(100), "page": Lsn(100)})
-    let_go = ledger.open("blog")
+    let_go = ledger.open_span("blog")
     ledger.complete(Lsn(110))
-    ledger.hold("blog", let_go)
+    ledger.abandon_from("blog", let_go)
     ledger.complete(Lsn(120))
     assert (ledger.checkpoint(), ledger.applied("page"), ledger.idle) == (Lsn(100), Lsn(120), False)
 
@@ -124,7 +124,7 @@ class TestTwoLanes:
         ledger = Ledger(Lsn(100), dict.fromkeys(LANES, Lsn(100)))
         for end in (110, 120):
             for lane in LANES:
-                ledger.open(lane)
+                ledger.open_span(lane)
             ledger.complete(Lsn(end))
         return ledger
 
@@ -161,10 +161,10 @@ class TestTwoLanes:
 def test_a_span_that_stops_inside_a_transaction_ends_before_it() -> None:
     """Part of a transaction, committed, does not let the checkpoint past the transaction before."""
     ledger = Ledger(Lsn(100), {"blog": Lsn(100)})
-    ledger.open("blog")
+    ledger.open_span("blog")
     ledger.complete(Lsn(110))
-    ledger.open("blog")
-    ledger.open("blog")
+    ledger.open_span("blog")
+    ledger.open_span("blog")
     ledger.complete(Lsn(120))
     reached = []
     for _ in range(3):
@@ -177,7 +177,7 @@ def test_an_action_of_a_transaction_that_is_still_arriving_keeps_the_checkpoint(
     """What was planned before it may be saved; a keepalive's place behind it may not."""
     ledger = Ledger(Lsn(100), {"blog": Lsn(100)})
     ledger.complete(Lsn(110))
-    ledger.open("blog")
+    ledger.open_span("blog")
     ledger.complete(Lsn(105))
     assert (ledger.checkpoint(), ledger.idle) == (Lsn(110), False)
     ledger.finish("blog", 1)
@@ -187,10 +187,10 @@ def test_an_action_of_a_transaction_that_is_still_arriving_keeps_the_checkpoint(
 def test_a_replay_moves_nothing() -> None:
     """An end behind what is planned gives neither the stream nor an open span another place."""
     ledger = Ledger(Lsn(100), {"blog": Lsn(100)})
-    ledger.open("blog")
+    ledger.open_span("blog")
     ledger.complete(Lsn(120), transactions=1)
     ledger.complete(Lsn(110), transactions=1)
-    ledger.open("blog")
+    ledger.open_span("blog")
     transactions = ledger.transactions("blog")
     ledger.finish("blog", 1)
     assert (ledger.planned, ledger.checkpoint(), transactions) == (Lsn(120), Lsn(120), 1)
