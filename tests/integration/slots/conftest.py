@@ -46,7 +46,7 @@ ODD_NAMES = [
 
 @dataclass
 class Tap:
-    """A stream of some tables, and what has been heard beside it."""
+    """A stream of some tables, and the notices that came beside it."""
 
     stream: ReplicationStream
     slot: str
@@ -55,7 +55,7 @@ class Tap:
     notices: list[Notice] = field(default_factory=list)
 
     async def events(self) -> list[Event]:
-        """Return everything up to now: the source writes a mark, and this reads up to it."""
+        """Return everything up to now: a mark is written, and read up to."""
         self.source.execute(f"INSERT INTO {MARK} DEFAULT VALUES")
         seen: list[Event] = []
         while True:
@@ -77,7 +77,7 @@ class Tap:
 
 @asynccontextmanager
 async def running(work: Awaitable[None]) -> AsyncIterator[asyncio.Future[None]]:
-    """Run something beside the body."""
+    """Run work as a task beside the body."""
     task = asyncio.ensure_future(work)
     try:
         yield task
@@ -88,7 +88,7 @@ async def running(work: Awaitable[None]) -> AsyncIterator[asyncio.Future[None]]:
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> bool:
-    """Wait for something to become true."""
+    """Wait for a condition; return whether it became true."""
     deadline = time.monotonic() + seconds
     while not await condition():
         if time.monotonic() > deadline:
@@ -129,7 +129,7 @@ def slot_name(database: str) -> str:
 
 @pytest.fixture
 def plugin() -> str:
-    """Give the plugin whose streams a test reads; a module or a class may give others."""
+    """Give the plugin whose streams a test reads; modules may override it."""
     return "wal2json"
 
 
@@ -137,7 +137,7 @@ def plugin() -> str:
 async def tap(
     database: str, source: psycopg.Connection, conn: psycopg.AsyncConnection, slot_name: str, plugin: str
 ) -> AsyncIterator[OpenTap]:
-    """Give a function that publishes the tables named, makes a slot and starts a stream of them."""
+    """Give a function that makes a slot of some tables and starts its stream."""
     opened: list[Tap] = []
 
     async def open_tap(tables: Sequence[Table]) -> Tap:

@@ -13,7 +13,7 @@ from tests.integration.slots.conftest import running, until
 
 
 def program() -> tuple[ast.AsyncFunctionDef, CodeType]:
-    """Return the function that the docstring shows, and the program without the call that starts it."""
+    """Return the docstring's function, and its program without the last call."""
     text = (ws.__doc__ or "").partition("    import asyncio\n")
     lines = textwrap.dedent(text[1] + text[2].partition("\n\n`create_slot`")[0])
     tree = ast.parse(lines)
@@ -38,7 +38,7 @@ async def test_the_program_follows_a_slot(
     slot_name: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The program prints a row that is written while it runs, and confirms its transaction to the slot."""
+    """The program prints a row that is written, and confirms its transaction."""
     source.execute("CREATE TABLE posts (id int PRIMARY KEY, title text)")
     await ws.create_publication(conn, "posts", [await ws.describe(conn, "public", "posts")])
     await ws.create_slot(conn, slot_name, plugin.name, time_limit=10)

@@ -1,4 +1,4 @@
-"""The replication connection, alive and ill."""
+"""The replication connection, and everything that can end it."""
 
 import asyncio
 import os
@@ -41,7 +41,7 @@ async def connect(conninfo: str, *, sender_timeout: float = 60.0) -> Replication
 
 @pytest.fixture
 async def slot(conn: psycopg.AsyncConnection, slot_name: str) -> str:
-    """Give a table t and a slot that will tell of it."""
+    """Give a slot that has the changes of a table t."""
     await conn.execute("CREATE TABLE t (id int PRIMARY KEY, body text)")
     await manage.create_slot(conn, slot_name, "wal2json", time_limit=10)
     return slot_name
@@ -57,7 +57,7 @@ async def stream(database: str, slot: str) -> AsyncIterator[ReplicationStream]:
 
 
 async def test_older_plugins_start_without_the_option_they_do_not_know(database: str, slot: str) -> None:
-    """An optional option that is refused is left out; a required one is a PreconditionFailed."""
+    """A refused option is left out if optional; a required one fails the start."""
     first = await connect(database)
     await first.start_with(slot, "wal2json", OPTIONS, {"no-such-option": "1"})
     await first.close()
@@ -68,7 +68,7 @@ async def test_older_plugins_start_without_the_option_they_do_not_know(database:
 
 
 async def test_a_missing_slot_is_lost(database: str) -> None:
-    """There is nothing to wait for."""
+    """A slot that does not exist is lost; waiting would not help."""
     stream = await connect(database)
     with pytest.raises(SlotLost, match='Slot "nowhere"'):
         await stream.start_with("nowhere", "wal2json", OPTIONS, {})
@@ -76,7 +76,7 @@ async def test_a_missing_slot_is_lost(database: str) -> None:
 
 
 async def test_a_slot_of_another_database_cannot_serve(slot: str, create_database: Callable[[], str]) -> None:
-    """Slots belong to one database."""
+    """A slot of another database is refused."""
     stream = await connect(create_database())
     with pytest.raises(SlotLost, match="not created in this database"):
         await stream.start_with(slot, "wal2json", OPTIONS, {})
@@ -84,7 +84,7 @@ async def test_a_slot_of_another_database_cannot_serve(slot: str, create_databas
 
 
 async def test_a_slot_in_use_is_active(database: str, slot: str, stream: ReplicationStream) -> None:
-    """The second one is told so, and gets it once the first has closed."""
+    """A second reader is refused, and gets the slot once the first has closed."""
     second = await connect(database)
     with pytest.raises(SlotActive):
         await second.start_with(slot, "wal2json", OPTIONS, {})
@@ -96,7 +96,7 @@ async def test_a_slot_in_use_is_active(database: str, slot: str, stream: Replica
 async def test_closing_frees_the_slot(
     conn: psycopg.AsyncConnection, slot: str, stream: ReplicationStream
 ) -> None:
-    """When close() has returned, the slot can be dropped; a read that waited ends."""
+    """After close() the slot can be dropped, and a read that waited has ended."""
     reading = asyncio.ensure_future(_read_on(stream))
     await asyncio.sleep(0.1)
     await stream.close()
@@ -111,7 +111,7 @@ async def _read_on(stream: ReplicationStream) -> None:
 
 
 async def test_a_role_without_the_right_is_told_which(database: str, source: psycopg.Connection) -> None:
-    """The statement that grants it comes with the refusal."""
+    """A role that may not replicate gets the statement that lets it."""
     role = f"{source.info.dbname} role"
     source.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'secret'").format(sql.Identifier(role)))
     try:
@@ -123,7 +123,7 @@ async def test_a_role_without_the_right_is_told_which(database: str, source: psy
 
 
 async def test_a_server_that_is_away_is_a_lost_connection() -> None:
-    """It may come back."""
+    """A server that cannot be reached raises ConnectionLost: it may come back."""
     with pytest.raises(ConnectionLost, match="Could not connect for replication"):
         await connect("host=127.0.0.1 port=1 user=nobody dbname=nowhere")
 
@@ -131,7 +131,7 @@ async def test_a_server_that_is_away_is_a_lost_connection() -> None:
 async def test_status_is_sent_while_read_waits(
     conn: psycopg.AsyncConnection, slot: str, stream: ReplicationStream
 ) -> None:
-    """What is confirmed reaches the slot though another task waits for data."""
+    """A status reaches the slot though another task waits for data."""
     async with running(_read_on(stream)):
         cursor = await conn.execute("SELECT pg_current_wal_flush_lsn()::text")
         [[end]] = await cursor.fetchall()
@@ -147,7 +147,10 @@ async def test_status_is_sent_while_read_waits(
 async def test_a_status_goes_out_whole_though_the_socket_is_full(
     database: str, conn: psycopg.AsyncConnection, slot: str, proxied: Callable[[str], tuple[Proxy, str]]
 ) -> None:
-    """A send that finds no room waits for it: nothing is left behind for some later one to push out."""
+    """A send waits for room in the socket.
+
+    Nothing is left behind for a later one to push out.
+    """
     proxy, conninfo = proxied(database)
     proxy.take_little()
     stream = await connect(conninfo)
@@ -184,7 +187,7 @@ def _is_insert(frame: Frame) -> TypeGuard[XLogData]:
 
 
 async def test_cancelled_reads_lose_nothing(source: psycopg.Connection, stream: ReplicationStream) -> None:
-    """Every row arrives once, however often a read is given up."""
+    """Every row arrives once, however often a read is cancelled."""
     frames: list[XLogData] = []
     source.execute("INSERT INTO t SELECT n, repeat('x', 2000) FROM generate_series(1, 3000) AS n")
     deadline = time.monotonic() + 20
@@ -202,7 +205,7 @@ async def test_cancelled_reads_lose_nothing(source: psycopg.Connection, stream: 
 
 
 async def test_one_read_is_bounded(source: psycopg.Connection, stream: ReplicationStream) -> None:
-    """A backlog comes in pieces of the size asked for, and a frame at most beyond."""
+    """A read returns at most the size asked for, and one frame."""
     source.execute("INSERT INTO t SELECT n, repeat('x', 2000) FROM generate_series(1, 1000) AS n")
     sizes: list[int] = []
     while sum(sizes) < 2_000_000:
@@ -214,7 +217,7 @@ async def test_one_read_is_bounded(source: psycopg.Connection, stream: Replicati
 async def test_a_terminated_backend_is_a_lost_connection(
     source: psycopg.Connection, slot: str, stream: ReplicationStream
 ) -> None:
-    """The reason that the server gave is told."""
+    """The error has the reason that the server gave."""
     source.execute(
         "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = %s", [slot]
     )
@@ -230,7 +233,7 @@ async def test_silence_is_survived_by_status_alone(
     source: psycopg.Connection,
     slot: str,
 ) -> None:
-    """Nobody reads for three times wal_sender_timeout: feedback keeps the stream, silence ends it."""
+    """Feedback keeps a stream that is not read; silence ends it."""
     stream = await connect(database, sender_timeout=1.0)
     await stream.start_with(slot, "wal2json", OPTIONS, {})
     source.execute("INSERT INTO t SELECT n, repeat('x', 100000) FROM generate_series(1, 300) AS n")
@@ -246,7 +249,7 @@ async def test_silence_is_survived_by_status_alone(
 
 
 async def _reads_through(stream: ReplicationStream, size: int) -> bool:
-    """Read so many bytes; False if the connection ends before."""
+    """Read this many bytes; return False if the connection ends before."""
     try:
         while size > 0:
             size -= sum(len(frame.payload) for frame in await stream.read() if isinstance(frame, XLogData))
@@ -275,7 +278,10 @@ async def _answer_requests(stream: ReplicationStream, poke: asyncio.Event) -> No
 
 @pytest.mark.slow
 async def test_a_shutdown_is_not_held_up_nor_stormed(cluster: Cluster) -> None:
-    """A server that stops asks for confirmation without end: replies stay few, then the stream lets go."""
+    """A server that shuts down gets few replies, then the stream ends.
+
+    It asks for a status after every status.
+    """
     poke = asyncio.Event()
     async with await psycopg.AsyncConnection.connect(cluster.dsn(), autocommit=True) as conn:
         await conn.execute("CREATE TABLE t (id int PRIMARY KEY)")
@@ -298,7 +304,7 @@ async def test_a_shutdown_is_not_held_up_nor_stormed(cluster: Cluster) -> None:
 
 @pytest.mark.slow
 async def test_what_the_server_takes_away(cluster: Cluster) -> None:
-    """A plugin no longer allowed, an invalidated slot, a crash: each is what it is, with its remedy."""
+    """A refused plugin, an invalidated slot and a crash have their own errors."""
     async with await psycopg.AsyncConnection.connect(cluster.dsn(), autocommit=True) as conn:
         await conn.execute("CREATE TABLE t (id int PRIMARY KEY)")
         await manage.create_slot(conn, "s", "wal2json", time_limit=10)
@@ -336,7 +342,10 @@ async def test_what_the_server_takes_away(cluster: Cluster) -> None:
 async def test_keepalives_follow_other_databases(
     conn: psycopg.AsyncConnection, server: str, stream: ReplicationStream
 ) -> None:
-    """WAL of other databases moves the keepalive's end, so that an idle slot can be confirmed past it."""
+    """WAL of other databases moves the keepalive's end.
+
+    So an idle slot can be confirmed past it.
+    """
     async with await psycopg.AsyncConnection.connect(server, autocommit=True) as elsewhere:
         await elsewhere.execute("CREATE TEMPORARY TABLE walvec_noise AS SELECT generate_series(1, 1000)")
     cursor = await conn.execute("SELECT pg_current_wal_flush_lsn()::text")
