@@ -1,4 +1,4 @@
-"""An asyncio client of PostgreSQL's logical replication: bytes in, confirmations out.
+"""An asyncio client of logical replication: bytes in, confirmations out.
 
 It knows nothing of embeddings. These twelve lines follow a slot of either output plugin, print what happens
 to the rows of a table, and confirm each transaction once all of it is printed:
@@ -21,9 +21,9 @@ to the rows of a table, and confirm each transaction once all of it is printed:
 
     asyncio.run(follow("dbname=blog", "posts", ws.PGOUTPUT, "posts", "posts"))
 
-`create_slot` and `create_publication` make what it follows. Where the work takes longer than reading, a task
-of its own runs `feedback`, so that the server hears from this side meanwhile, and a `Ledger` says what is
-safe to confirm.
+`create_slot` and `create_publication` make what it follows. Where the work is slower than the stream, run
+`feedback` as a task beside it, so that the server hears from this side meanwhile, and let a `Ledger` decide
+what is safe to confirm.
 
 The modules, in the order in which to read them:
 
@@ -41,7 +41,8 @@ The modules, in the order in which to read them:
     ack           which LSN is safe to confirm; pure
 
     manage        slots: list, find, create, drop, advance, copy
-    relation      a table as the stream sees it, and the key that identifies its rows
+    relation      a table as the stream sees it: columns, key, partitions
+    identity      what identifies a row: replica identity and unique indexes
     publication   what a publication lets through of a table
     choice        which plugin a slot has, or is to have
     rights        what the role may do, and the statements that let it
@@ -179,10 +180,11 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
+# With this a type checker would take every name for defined.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        """Import a public name with its module; type checkers would take any name for defined."""
+        """Import a public name with its module."""
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -36,7 +36,7 @@ class Span:
     transactions: int = 0
 
     def extend(self, end: Lsn, transactions: int) -> None:
-        """Note that the span is complete through `end`, with so many transactions more."""
+        """Note that the span is complete through `end`, with more transactions."""
         self.end = end
         self.transactions += transactions
 

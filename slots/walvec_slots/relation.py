@@ -6,8 +6,7 @@ about; any other is refused, with the statement that fixes it.
 https://www.postgresql.org/docs/current/logical-replication-publication.html
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -18,8 +17,13 @@ from psycopg.rows import DictRow
 from walvec_slots.catalog import QUERIES, reading, statement
 from walvec_slots.changes import StreamedColumn, StreamedTable
 from walvec_slots.errors import PreconditionFailed
-
-ReplicaIdentity = Literal["default", "index", "full", "nothing"]
+from walvec_slots.identity import (
+    REPLICA_IDENTITIES,
+    ReplicaIdentity,
+    indexes_by_table,
+    require_key,
+    require_whole_key,
+)
 
 # Types that initdb makes have smaller oids.
 _FIRST_NORMAL_OID: Final = 16384
@@ -32,13 +36,6 @@ _OTHER_KINDS: Final[Mapping[str, str]] = {
     "i": "an index",
     "I": "an index",
     "c": "a composite type",
-}
-
-_REPLICA_IDENTITIES: Final[Mapping[str, ReplicaIdentity]] = {
-    "d": "default",
-    "i": "index",
-    "f": "full",
-    "n": "nothing",
 }
 
 
@@ -121,38 +118,6 @@ class Relation:
         return [StreamedTable(leaf.oid, leaf.schema, leaf.name, columns) for leaf in self.leaves]
 
 
-@dataclass(frozen=True, slots=True)
-class UniqueIndex:
-    """A unique index on columns alone, over the whole table.
-
-    `immediate`: it is not deferrable.
-    """
-
-    name: str
-    is_primary: bool
-    is_replica_identity: bool
-    immediate: bool
-    not_null: bool
-    columns: tuple[str, ...]
-
-    @property
-    def identifies(self) -> bool:
-        """Whether PostgreSQL would accept it as a replica identity."""
-        return self.immediate and self.not_null
-
-    def serves(self, replica_identity: ReplicaIdentity) -> bool:
-        """Whether WAL records carry its columns, and these identify a row."""
-        match replica_identity:
-            case "nothing":
-                return False
-            case "default":
-                return self.is_primary and self.immediate
-            case "index":
-                return self.is_replica_identity
-            case "full":
-                return self.identifies
-
-
 async def describe(conn: psycopg.AsyncConnection[Any], schema: str, name: str) -> Relation:
     """Read a table from the catalog.
 
@@ -172,10 +137,10 @@ async def describe(conn: psycopg.AsyncConnection[Any], schema: str, name: str) -
         leaves = await cursor.fetchall()
         oids = [table["oid"], *(leaf["oid"] for leaf in leaves)]
         await cursor.execute(QUERIES["unique_indexes"], {"oids": oids})
-        indexes = _by_table(await cursor.fetchall())
-    key = _key(table, indexes[table["oid"]])
+        indexes = indexes_by_table(await cursor.fetchall())
+    key = require_key(table, indexes[table["oid"]])
     for leaf in leaves:
-        _require_identity(leaf, key, indexes[leaf["oid"]])
+        require_whole_key(leaf, key, indexes[leaf["oid"]])
     return Relation(
         oid=table["oid"],
         version=table["version"],
@@ -183,7 +148,7 @@ async def describe(conn: psycopg.AsyncConnection[Any], schema: str, name: str) -
         name=table["name"],
         kind=table["kind"],
         columns=tuple(_column(row) for row in columns),
-        replica_identity=_REPLICA_IDENTITIES[table["replica_identity"]],
+        replica_identity=REPLICA_IDENTITIES[table["replica_identity"]],
         key=key,
         key_is_canonical=all(row["canonical"] for row in columns if row["name"] in key),
         leaves=tuple(_leaf(row) for row in leaves),
@@ -206,17 +171,6 @@ async def _columns(cursor: psycopg.AsyncCursor[DictRow], table: int) -> list[Dic
     return columns
 
 
-def identity_columns(
-    replica_identity: ReplicaIdentity, indexes: Sequence[UniqueIndex]
-) -> tuple[str, ...] | None:
-    """Return the columns that identify a row, None if there are none.
-
-    `indexes` has the best one first. Under FULL, where the WAL has all columns, they are those of a unique
-    index that PostgreSQL could have used.
-    """
-    return next((index.columns for index in indexes if index.serves(replica_identity)), None)
-
-
 def quoted(schema: str, name: str) -> str:
     """Return a table's name as SQL has it, for messages."""
     return sql.Identifier(schema, name).as_string()
@@ -230,14 +184,6 @@ def _column(row: DictRow) -> Column:
 
 def _leaf(row: DictRow) -> Leaf:
     return Leaf(row["oid"], row["schema"], row["name"], row["version"])
-
-
-def _by_table(rows: Iterable[DictRow]) -> Mapping[int, list[UniqueIndex]]:
-    indexes: defaultdict[int, list[UniqueIndex]] = defaultdict(list)
-    for row in rows:
-        table, columns = row.pop("table_oid"), tuple(row.pop("columns"))
-        indexes[table].append(UniqueIndex(**row, columns=columns))
-    return indexes
 
 
 def _require_logged(table: DictRow) -> None:
@@ -254,68 +200,3 @@ def _require_logged(table: DictRow) -> None:
         )
     if table["persistence"] == "t":
         raise PreconditionFailed(f"{name} is temporary, so the WAL has no changes of it")
-
-
-def _key(table: DictRow, indexes: Sequence[UniqueIndex]) -> tuple[str, ...]:
-    replica_identity = _REPLICA_IDENTITIES[table["replica_identity"]]
-    key = identity_columns(replica_identity, indexes)
-    if key is None:
-        name = sql.Identifier(table["schema"], table["name"])
-        reason = _reason(replica_identity, indexes)
-        raise PreconditionFailed(
-            f"{name.as_string()} {reason}, so its updates and deletes cannot be followed",
-            hint=_remedy(name, indexes),
-        )
-    return key
-
-
-def _reason(replica_identity: ReplicaIdentity, indexes: Sequence[UniqueIndex]) -> str:
-    match replica_identity:
-        case "nothing":
-            return "has the replica identity NOTHING"
-        case "index":
-            return "has lost the index that was its replica identity"
-        case "full":
-            return "has the replica identity FULL but no immediate unique index on NOT NULL columns"
-        case "default":
-            primary = any(index.is_primary for index in indexes)
-            return "has a deferrable primary key" if primary else "has no primary key"
-
-
-def _remedy(table: sql.Identifier, indexes: Sequence[UniqueIndex]) -> str:
-    """Return the least intrusive statement that gives the table an identity."""
-    best = next((index for index in indexes if index.identifies), None)
-    if best is not None and best.is_primary:
-        return statement("identify_by_primary_key", table=table)
-    if best is not None:
-        return statement("identify_by_index", table=table, index=sql.Identifier(best.name))
-    deferrable = next((index for index in indexes if index.not_null), None)
-    if deferrable is not None:
-        columns = sql.SQL(", ").join(map(sql.Identifier, deferrable.columns))
-        index = statement("add_immediate_index", table=table, columns=columns)
-        return f"{index}, then {statement('identify_by_all_columns', table=table)}"
-    return statement("add_primary_key", table=table)
-
-
-def _require_identity(leaf: DictRow, key: tuple[str, ...], indexes: Sequence[UniqueIndex]) -> None:
-    """Refuse a leaf whose WAL records lack part of the key.
-
-    Each partition has its own replica identity.
-    """
-    name = quoted(leaf["schema"], leaf["name"])
-    if leaf["kind"] != "r":
-        raise PreconditionFailed(f"Partition {name} is a foreign table, so the WAL has no changes of it")
-    replica_identity = _REPLICA_IDENTITIES[leaf["replica_identity"]]
-    if replica_identity == "full" or set(key) <= set(identity_columns(replica_identity, indexes) or ()):
-        return
-    table = sql.Identifier(leaf["schema"], leaf["name"])
-    fitting = next((index for index in indexes if index.identifies and set(key) <= set(index.columns)), None)
-    if fitting is None:
-        hint = statement("identify_by_all_columns", table=table)
-    elif fitting.is_primary:
-        hint = statement("identify_by_primary_key", table=table)
-    else:
-        hint = statement("identify_by_index", table=table, index=sql.Identifier(fitting.name))
-    raise PreconditionFailed(
-        f"The replica identity of {name} does not include the whole key ({', '.join(key)})", hint=hint
-    )

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from walvec_slots.relation import ReplicaIdentity, UniqueIndex, identity_columns
+from walvec_slots.identity import ReplicaIdentity, UniqueIndex, identity_columns
 
 PRIMARY = UniqueIndex(
     "pk", is_primary=True, is_replica_identity=False, immediate=True, not_null=True, columns=("id",)
