@@ -96,7 +96,10 @@ def init(
         str | None, typer.Option("--dsn", metavar="DSN", help="The source database, to look at the tables.")
     ] = None,
     provider: Annotated[
-        str, typer.Option("--provider", help="mistral, openai, hashing (no network, no key) or python.")
+        str,
+        typer.Option(
+            "--provider", help="mistral, openai, local or hashing (no key), or python."
+        ),
     ] = "mistral",
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="File to write, - for stdout.")
