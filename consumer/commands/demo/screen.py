@@ -7,14 +7,17 @@ from time import monotonic
 from typing import Protocol
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from slots.errors import WalvecError
 
 WIDTH = 100
 PIPE_INTERVAL = 1.0  # seconds between two lines of progress where there is no terminal
 
 
-class DemoFailed(Exception):
-    """What went wrong, in one line."""
+class DemoFailed(WalvecError):
+    """The demo cannot go on, or its proof fails."""
 
 
 class Report(Protocol):
@@ -56,6 +59,10 @@ class Screen:
     def end(self, words: str, *, well: bool = True) -> None:
         """Print how it ended."""
         self._print(f"\n[bold {'green' if well else 'red'}]{words}[/]")
+
+    def suggestion(self, command: str, words: str) -> None:
+        """Print a command that may be typed next, and what it does."""
+        self._print(f"   [bold]{escape(f'{command:<34}')}[/] [dim]{words}[/]")
 
     @contextmanager
     def progress(self, words: str, total: int) -> Iterator[Report]:

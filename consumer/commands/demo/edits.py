@@ -3,22 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import LiteralString
 
-from compose.demo import blog
-from compose.demo.blog import Post
-from compose.demo.proof import Expected
-from compose.demo.server import Connection
-from compose.demo.sidecar import Sidecar, Tally
-
-EDIT = "UPDATE blog SET contents = contents || %(text)s WHERE id = %(id)s"
-RETITLE = "UPDATE blog SET title = %(text)s WHERE id = %(id)s"
-UNPUBLISH = "UPDATE blog SET published_time = NULL WHERE id = %(id)s"
-PUBLISH = "UPDATE blog SET published_time = now() WHERE id = %(id)s"
-DELETE = "DELETE FROM blog WHERE id = %(id)s"
-RECATEGORISE = "UPDATE blog SET category = 'python ' || category"
-
-_HELD = "SELECT chunk FROM blog_embedding WHERE id = %s ORDER BY chunk_seq"
+from consumer.commands.demo import blog
+from consumer.commands.demo.blog import Post
+from consumer.commands.demo.proof import Expected
+from consumer.commands.demo.server import STATEMENTS, Client
+from consumer.commands.demo.sidecar import Sidecar, Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +23,7 @@ class Seen:
 class Editor:
     """The application that writes the blog, and beside it a reader of the target."""
 
-    def __init__(
-        self, application: Connection, reader: Connection, sidecar: Sidecar, expected: Expected
-    ) -> None:
+    def __init__(self, application: Client, reader: Client, sidecar: Sidecar, expected: Expected) -> None:
         self._application = application
         self._reader = reader
         self._sidecar = sidecar
@@ -43,25 +31,25 @@ class Editor:
 
     def insert(self, post: Post) -> Seen:
         """Write a post."""
-        return self._watch(lambda: blog.insert(self._application, post))
+        return self._watch(lambda: blog.insert_post(self._application, post))
 
-    def change(self, statement: LiteralString, post: int, text: str | None = None) -> Seen:
-        """Change or delete one post."""
+    def change(self, statement: str, post: int, text: str | None = None) -> Seen:
+        """Change or delete one post, by a statement of sql/demo.sql."""
 
         def edit() -> int:
-            self._application.execute(statement, {"id": post, "text": text})
+            self._application.execute(STATEMENTS[statement], {"id": post, "text": text})
             return post
 
         return self._watch(edit)
 
-    def change_all(self, statement: LiteralString) -> Seen:
+    def change_all(self, statement: str) -> Seen:
         """Change all posts in a way that shows in no vector: watched until walvec is done with them."""
         before = self._sidecar.tally()
-        rows = self._application.execute(statement).rowcount
+        rows = self._application.execute(STATEMENTS[statement]).rowcount
         committed = perf_counter()
         texts = self._texts_since(before, rows)
         seconds = perf_counter() - committed
-        ((chunks,),) = self._reader.execute("SELECT count(*) FROM blog_embedding").fetchall()
+        ((chunks,),) = self._reader.execute(STATEMENTS["count_target"]).fetchall()
         return Seen(seconds, chunks, texts)
 
     def _watch(self, edit: Callable[[], int]) -> Seen:
@@ -81,4 +69,4 @@ class Editor:
         return self._sidecar.tally().texts - before.texts
 
     def _held(self, post: int) -> list[str]:
-        return [chunk for (chunk,) in self._reader.execute(_HELD, [post])]
+        return [chunk for (chunk,) in self._reader.execute(STATEMENTS["target_of_post"], {"id": post})]

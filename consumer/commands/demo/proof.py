@@ -1,19 +1,19 @@
 """The proof: what the target has to hold, worked out again from the source, against what it holds.
 
-Chunks are compared by place and text and by the hash of what was embedded; with the hashing embedder the
-vectors are made again too, number for number.
+Chunks are compared by place and text and by the hash of what was embedded; with an embedder that needs no
+service the vectors are made again too, number for number.
 """
 
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from compose.demo.server import Connection
 from consumer.chunk import Chunker, InputHasher
+from consumer.commands.demo.server import STATEMENTS, Client
 from consumer.config import Config
+from consumer.embed import Vector
 from consumer.embed.hashing import embed_text
-
-_PUBLISHED = "SELECT id, title, contents FROM blog WHERE published_time IS NOT NULL"
-_HELD = "SELECT id, chunk_seq, chunk, input_hash, embedding::real[] FROM blog_embedding"
+from consumer.embed.local import embed_locally, load_model
 
 Place = tuple[int, int]  # id, chunk_seq
 
@@ -46,20 +46,19 @@ class Expected:
         assert vectorizer.chunk != "none"
         self._split = Chunker(vectorizer.chunk.size, vectorizer.chunk.overlap).split
         self._hash = InputHasher(config.embedder.model, config.embedder.dimensions)
-        self._dimensions = config.embedder.dimensions
-        self._remakes_vectors = config.embedder.provider == "hashing"
+        self._embed = _local_embedding(config)
 
-    def of_post(self, connection: Connection, post: int) -> list[str]:
+    def of_post(self, connection: Client, post: int) -> list[str]:
         """One post's chunks, none if it is not published or not there."""
-        rows = connection.execute(f"{_PUBLISHED} AND id = %s", [post])
+        rows = connection.execute(STATEMENTS["published_post"], {"id": post})
         return [chunk for _, title, contents in rows for chunk in self._chunks(title, contents)]
 
-    def compare(self, connection: Connection) -> Proof:
+    def compare(self, connection: Client) -> Proof:
         """Compare source and target as one snapshot sees them."""
         with connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            published = connection.execute(_PUBLISHED).fetchall()
-            held = {(post, seq): rest for post, seq, *rest in connection.execute(_HELD)}
+            published = connection.execute(STATEMENTS["published_posts"]).fetchall()
+            held = {(post, seq): rest for post, seq, *rest in connection.execute(STATEMENTS["target"])}
         wanted: dict[Place, str] = {
             (post, seq): chunk
             for post, title, contents in published
@@ -73,7 +72,7 @@ class Expected:
             missing=len(wanted.keys() - held.keys()),
             stale=sum(not self._is_of(wanted[place], *held[place]) for place in wanted.keys() & held.keys()),
             orphaned=len(held.keys() - wanted.keys()),
-            vectors=self._remakes_vectors,
+            vectors=self._embed is not None,
         )
 
     def _chunks(self, title: str, contents: str) -> list[str]:
@@ -82,4 +81,16 @@ class Expected:
     def _is_of(self, text: str, chunk: str, input_hash: bytes, vector: list[float]) -> bool:
         if chunk != text or input_hash != self._hash(text):
             return False
-        return not self._remakes_vectors or array("f", vector) == embed_text(text, self._dimensions)
+        return self._embed is None or array("f", vector) == self._embed(text)
+
+
+def _local_embedding(config: Config) -> Callable[[str], Vector] | None:
+    """Return what makes a text's vector again; None where that would be another call to a service."""
+    match config.embedder.provider:
+        case "hashing":
+            return lambda text: embed_text(text, config.embedder.dimensions)
+        case "local":
+            model = load_model()
+            return lambda text: embed_locally(model, [text]).vectors[0]
+        case _:
+            return None

@@ -1,0 +1,93 @@
+"""Shows the demo from its preparation to its end."""
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from shlex import quote
+from typing import Final
+
+from consumer.commands.demo import server
+from consumer.commands.demo.embedded import EmbeddedPostgres, find_programs
+from consumer.commands.demo.screen import Screen
+from consumer.commands.demo.sidecar import Sidecar
+from consumer.commands.demo.story import Story
+from consumer.commands.demo.workplace import Workplace, open_workplace
+from consumer.embed.local import INSTALL_LOCAL, has_local_model
+from slots.plugin import PluginSetting
+
+KEY_VARIABLE: Final = "MISTRAL_API_KEY"
+
+# Of the user's own settings the demo heeds these alone: an embedder may be chosen.
+_HEEDED: Final = ("WALVEC_EMBEDDER__", "WALVEC_TRACEBACK")
+
+
+def show(*, keep: bool, dsn: str | None, database: str, plugin: PluginSetting) -> None:
+    """Tell the whole story on a PostgreSQL of the demo's own, or on the server of `dsn`.
+
+    Raises PreconditionFailed where a server of that kind is not to be had, DemoFailed where the story ends
+    badly. Nothing is left of it unless `keep`.
+    """
+    programs = None if dsn else find_programs()
+    _forget_settings(own_server=not dsn)
+    screen = Screen()
+    with open_workplace() as place, ExitStack() as made:
+        admin = dsn or EmbeddedPostgres(programs or find_programs(), place.folder / "postgres").start(
+            plugin, outlives=keep
+        )
+        address = server.create_database(admin, database)
+        if dsn:
+            made.callback(server.drop_database, admin, database)
+        sidecar = Sidecar(place.folder, outlives=keep)
+        sidecar.configure(address, database, provider=_provider(), plugin=plugin)
+        made.callback(sidecar.end)
+        Story(screen, sidecar, address).tell()
+        if keep:
+            made.pop_all()
+            _explain(screen, sidecar, address, place, database if dsn else None)
+        else:
+            sidecar.stop()
+            _say_what_is_next(screen)
+
+
+def _provider() -> str:
+    if os.environ.get(KEY_VARIABLE):
+        return "mistral"
+    return "local" if has_local_model() else "hashing"
+
+
+def _forget_settings(*, own_server: bool) -> None:
+    """Drop what is meant for the user's own walvec and PostgreSQL."""
+    for name in list(os.environ):
+        foreign = name.startswith("WALVEC_") and not name.startswith(_HEEDED)
+        if foreign or (own_server and name.startswith("PG")):
+            del os.environ[name]
+
+
+def _say_what_is_next(screen: Screen) -> None:
+    """Say that nothing is left, and what to type next."""
+    screen.end("All of it is stopped and removed again. What to type next:")
+    screen.suggestion("walvec demo --keep", "the same, left running to be tried by hand")
+    if not has_local_model():
+        screen.suggestion(INSTALL_LOCAL, "a small model, with which search finds by meaning")
+    screen.suggestion("walvec init --dsn postgresql://…", "write walvec.toml for tables of yours")
+    screen.suggestion("walvec check", "what your database still needs, with the statements for it")
+
+
+def _explain(screen: Screen, sidecar: Sidecar, address: str, place: Workplace, foreign: str | None) -> None:
+    """Say what is left running, how to use and stop it; `foreign`: the database on a given server."""
+    walvec = f"{_short(sidecar.program)} -c {sidecar.config}"
+    screen.chapter("Left running")
+    screen.fact("database", f"psql {quote(address)}")
+    screen.fact("search", f'{walvec} search blog "how do I close a file"')
+    screen.fact("status", f"{walvec} status --watch")
+    screen.fact("its log", f"tail -f {sidecar.log}")
+    screen.fact("to stop", f"kill {place.keep()}   (ends all of it and removes {place.folder})")
+    if foreign:
+        screen.fact("then, on", "your server:")
+        screen.line(f"           SELECT pg_drop_replication_slot('{foreign}'); DROP DATABASE \"{foreign}\";")
+
+
+def _short(path: Path) -> str:
+    """Spell a path from here, if it lies below."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
