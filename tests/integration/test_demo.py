@@ -122,7 +122,7 @@ def nothing_is_left(temporary: Path) -> None:
 
 def only_folder(temporary: Path) -> Path:
     """Wait for the demo's folder and return it."""
-    return until(lambda: next(temporary.glob(f"{workplace.PREFIX}*"), None), "the demo's folder")
+    return until(lambda: next(temporary.glob(f"{workplace.FOLDER_PREFIX}*"), None), "the demo's folder")
 
 
 class TestOnItsOwnServer:

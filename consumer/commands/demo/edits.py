@@ -8,7 +8,7 @@ from consumer.commands.demo import blog
 from consumer.commands.demo.blog import Post
 from consumer.commands.demo.proof import Expected
 from consumer.commands.demo.server import STATEMENTS, Client
-from consumer.commands.demo.sidecar import Sidecar, Tally
+from consumer.commands.demo.sidecar import LogTally, Sidecar
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Editor:
         self._sidecar.until(lambda: self._held(post) == wanted, "an edit is to be searchable")
         return Seen(perf_counter() - committed, len(wanted), self._texts_since(before, rows=1))
 
-    def _texts_since(self, before: Tally, rows: int) -> int:
+    def _texts_since(self, before: LogTally, rows: int) -> int:
         """Wait until walvec's log accounts for so many rows; return how many texts they took."""
         self._sidecar.until(
             lambda: self._sidecar.tally().rows - before.rows >= rows, "the batch is to be in walvec's log"

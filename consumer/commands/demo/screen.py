@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from slots.errors import WalvecError
 
-WIDTH = 100
+SCREEN_WIDTH = 100
 PIPE_INTERVAL = 1.0  # seconds between two lines of progress where there is no terminal
 
 
@@ -20,7 +20,7 @@ class DemoFailed(WalvecError):
     """The demo cannot go on, or its proof fails."""
 
 
-class Report(Protocol):
+class ReportDone(Protocol):
     """Takes how much is done."""
 
     def __call__(self, done: int) -> None:
@@ -32,7 +32,7 @@ class Screen:
 
     def __init__(self) -> None:
         terminal = sys.stdout.isatty()
-        self._console = Console(highlight=False, markup=True, width=None if terminal else WIDTH)
+        self._console = Console(highlight=False, markup=True, width=None if terminal else SCREEN_WIDTH)
         self._chapters = 0
 
     def title(self, words: str, details: str) -> None:
@@ -65,7 +65,7 @@ class Screen:
         self._print(f"   [bold]{escape(f'{command:<34}')}[/] [dim]{words}[/]")
 
     @contextmanager
-    def progress(self, words: str, total: int) -> Iterator[Report]:
+    def progress(self, words: str, total: int) -> Iterator[ReportDone]:
         """Show a bar on a terminal, a line a second elsewhere, while the body reports how much is done."""
         if not self._console.is_terminal:
             yield self._lines(words, total)
@@ -75,7 +75,7 @@ class Screen:
             task = progress.add_task(words, total=total)
             yield lambda done: progress.update(task, completed=done)
 
-    def _lines(self, words: str, total: int) -> Report:
+    def _lines(self, words: str, total: int) -> ReportDone:
         shown, next_at = -1, 0.0
 
         def report(done: int) -> None:

@@ -26,7 +26,7 @@ KEY_VARIABLE: Final = "MISTRAL_API_KEY"
 _HEEDED: Final = ("WALVEC_EMBEDDER__", "WALVEC_TRACEBACK")
 
 
-def show(*, keep: bool, dsn: str | None, database: str, plugin: PluginSetting) -> None:
+def run_demo(*, keep: bool, dsn: str | None, database: str, plugin: PluginSetting) -> None:
     """Tell the whole story on a PostgreSQL of the demo's own, or on the server of `dsn`.
 
     Raises PreconditionFailed where there is no such server, DemoFailed where the story ends badly. Nothing is

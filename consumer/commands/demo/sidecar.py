@@ -53,7 +53,7 @@ chunk = {{ size = 2000, overlap = 200 }}
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class LogTally:
     """What walvec's log says of the batches it committed."""
 
     rows: int  # that it compared with the target
@@ -74,7 +74,7 @@ class Sidecar:
         self._outlives = outlives
         self._process: subprocess.Popen[bytes] | None = None
         self._read = 0  # bytes of the log
-        self._tally = Tally(0, 0)
+        self._tally = LogTally(0, 0)
 
     def configure(self, dsn: str, name: str, *, provider: str, plugin: PluginSetting) -> None:
         """Write the settings, and an empty log; `name` is that of slot and publication."""
@@ -171,10 +171,12 @@ class Sidecar:
                 return f'; its log says "{said}"'
         return ""
 
-    def tally(self) -> Tally:
+    def tally(self) -> LogTally:
         """Read the log on, and count all batches so far."""
         for event in self._batches():
-            self._tally = Tally(self._tally.rows + event["rows"], self._tally.texts + event["texts_embedded"])
+            self._tally = LogTally(
+                self._tally.rows + event["rows"], self._tally.texts + event["texts_embedded"]
+            )
         return self._tally
 
     def _batches(self) -> Iterator[dict[str, Any]]:

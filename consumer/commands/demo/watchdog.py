@@ -22,8 +22,8 @@ KEEP = b"keep"
 SIDECAR_PID = "walvec.pid"
 POSTMASTER_PID = "postgres/data/postmaster.pid"
 
-PATIENCE = 10.0  # seconds for a process to heed a signal
-INTERVAL = 0.01  # seconds between two looks
+_PATIENCE = 10.0  # seconds for a process to heed a signal
+_INTERVAL = 0.01  # seconds between two looks
 
 # The gentlest first; PostgreSQL's are its fast and its immediate shutdown.
 _SIGNALS = {
@@ -32,7 +32,7 @@ _SIGNALS = {
 }
 
 
-def watch(folder: Path) -> None:
+def watch_over(folder: Path) -> None:
     """Wait until the demo is gone, or its end is asked for where it is kept; then clear the folder."""
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
@@ -51,20 +51,20 @@ def clear(folder: Path) -> None:
             continue
         _end(pid, str(folder), signals)
     # An initdb that was killed may be about to write one more file.
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + _PATIENCE
     while folder.exists() and time.monotonic() < deadline:
         shutil.rmtree(folder, ignore_errors=True)
-        time.sleep(INTERVAL)
+        time.sleep(_INTERVAL)
 
 
 def _end(pid: int, name: str, signals: tuple[signal.Signals, ...]) -> None:
     for each in signals:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + _PATIENCE
         if name not in command_line(pid):
             return
         os.kill(pid, each)
         while name in command_line(pid) and time.monotonic() < deadline:
-            time.sleep(INTERVAL)
+            time.sleep(_INTERVAL)
 
 
 def command_line(pid: int) -> str:
@@ -79,4 +79,4 @@ def command_line(pid: int) -> str:
 
 
 if __name__ == "__main__":
-    watch(Path(sys.argv[1]))
+    watch_over(Path(sys.argv[1]))

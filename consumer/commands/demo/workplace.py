@@ -18,7 +18,7 @@ from typing import Final
 
 from consumer.commands.demo import watchdog
 
-PREFIX: Final = "walvec-demo-"
+FOLDER_PREFIX: Final = "walvec-demo-"
 LOCK: Final = "lock"
 LONGEST: Final = 60  # bytes of a path, below which a socket's path stays within the 104 that systems allow
 
@@ -52,7 +52,7 @@ def open_workplace() -> Iterator[Workplace]:
     """Make a folder that only its owner can list; it is cleared at the end, whatever ends this process."""
     above = _temporary()
     _clear_abandoned(above)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=above))
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=above))
     # PostgreSQL may be another user, who has to pass through.
     folder.chmod(0o711)
     lock = os.open(folder / LOCK, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
@@ -88,7 +88,7 @@ def _temporary() -> Path:
 
 def _clear_abandoned(above: Path) -> None:
     """Clear what earlier demos of this user left, where neither they nor their watchdogs are alive."""
-    for folder in above.glob(f"{PREFIX}*/"):
+    for folder in above.glob(f"{FOLDER_PREFIX}*/"):
         try:
             if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
                 continue
