@@ -143,7 +143,7 @@ class TestOnItsOwnServer:
         """The database answers as printed, walvec follows it, and the printed kill removes everything."""
         shown = demo("--keep")
         assert (shown.returncode, shown.stderr) == (0, "")
-        (address,) = re.findall(r"psql '(.+)'$", shown.stdout, re.MULTILINE)
+        (address,) = re.findall(r"^   database +\S*psql '(.+)'$", shown.stdout, re.MULTILINE)
         (guard,) = re.findall(r"to stop +kill (\d+) ", shown.stdout)
         with psycopg.connect(address, autocommit=True) as application:
             application.execute(

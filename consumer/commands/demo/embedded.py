@@ -76,7 +76,7 @@ class EmbeddedPostgres:
         self._programs = programs
         self._folder = folder
         self._log = folder / "postgres.log"
-        self._owner = pwd.getpwnam(PLAIN_USER) if os.geteuid() == 0 else None
+        self._owner = _plain_user() if os.geteuid() == 0 else None
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, plugin: str, *, outlives: bool) -> str:
@@ -165,6 +165,16 @@ class EmbeddedPostgres:
         if self._owner is not None:
             how |= {"user": self._owner.pw_uid, "group": self._owner.pw_gid, "extra_groups": []}
         return how
+
+
+def _plain_user() -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(PLAIN_USER)
+    except KeyError:
+        raise PreconditionFailed(
+            f"PostgreSQL refuses to run as root, and there is no user {PLAIN_USER} to run it in root's place",
+            hint="run walvec demo as another user, or give the connection string of a server with --dsn",
+        ) from None
 
 
 def _answers(dsn: str) -> bool:

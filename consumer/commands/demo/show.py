@@ -1,6 +1,7 @@
 """Shows the demo from its preparation to its end."""
 
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -104,7 +105,7 @@ def _explain(screen: Screen, sidecar: Sidecar, address: str, place: Workplace, f
     """Say what is left running, how to use and stop it; `foreign`: the database on a given server."""
     walvec = f"{_short(sidecar.program)} -c {sidecar.config}"
     screen.chapter("Left running")
-    screen.fact("database", f"psql {quote(address)}")
+    screen.fact("database", f"{_psql(foreign)} {quote(address)}")
     screen.fact("search", f'{walvec} search blog "how do I close a file"')
     screen.fact("status", f"{walvec} status --watch")
     screen.fact("its log", f"tail -f {sidecar.log}")
@@ -112,6 +113,12 @@ def _explain(screen: Screen, sidecar: Sidecar, address: str, place: Workplace, f
     if foreign:
         screen.fact("then, on", "your server:")
         screen.line(f"           SELECT pg_drop_replication_slot('{foreign}'); DROP DATABASE \"{foreign}\";")
+
+
+def _psql(foreign: str | None) -> str:
+    """Return the client to type: the system's, or the one that came with the demo's own server."""
+    own = None if foreign or shutil.which("psql") else find_programs() / "psql"
+    return _short(own) if own and own.is_file() else "psql"
 
 
 def _short(path: Path) -> str:
