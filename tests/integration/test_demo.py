@@ -17,7 +17,8 @@ import pytest
 
 from consumer.commands.demo import watchdog, workplace
 from consumer.commands.demo.embedded import PLAIN_USER, EmbeddedPostgres, find_programs
-from tests.fix_postgres import drop_database
+from consumer.commands.demo.server import create_database
+from tests.fix_postgres import CHECKOUT, drop_database
 from tests.fix_walvec import until
 
 pytestmark = pytest.mark.slow
@@ -168,6 +169,17 @@ class TestOnItsOwnServer:
         assert begun.wait(30) == -sent
         nothing_is_left(temporary)
 
+    def test_leaves_nothing_when_it_was_to_be_kept_and_is_killed(
+        self, environment: dict[str, str], temporary: Path
+    ) -> None:
+        """The server of a --keep does not end with its parent, so that the watchdog alone has to end it."""
+        words = [WALVEC, "demo", "--keep"]
+        with subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL) as process:
+            folder = only_folder(temporary)
+            until((folder / watchdog.SIDECAR_PID).exists, "walvec runs")
+            process.kill()
+        nothing_is_left(temporary)
+
     def test_leaves_nothing_when_it_is_killed_at_the_start(
         self, begun: subprocess.Popen[bytes], temporary: Path
     ) -> None:
@@ -251,6 +263,24 @@ class TestAsRoot:
             postgres.process.wait(30)
 
 
+@pytest.mark.usefixtures("server")
+def test_any_programs_will_do_and_wal2json_is_used_where_they_have_it(temporary: Path) -> None:
+    """The private copy of the system's PostgreSQL makes a server as the package's programs do."""
+    trees = (CHECKOUT / ".local/postgres/usr/lib/postgresql").glob("*/bin")
+    programs = next((each for each in trees if (each.parent / "lib/wal2json.so").exists()), None)
+    if programs is None or subprocess.run([programs / "initdb", "--version"], check=False).returncode:
+        pytest.skip("the tests' server has no programs here that run as they are")
+    postgres = EmbeddedPostgres(programs, temporary / "postgres")
+    dsn = postgres.start("wal2json", outlives=False)
+    assert postgres.process
+    try:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("SELECT pg_create_logical_replication_slot('trial', 'wal2json', true)")
+    finally:
+        postgres.process.send_signal(signal.SIGINT)
+        postgres.process.wait(30)
+
+
 class TestOnAGivenServer:
     """With --dsn, on the tests' server."""
 
@@ -265,6 +295,15 @@ class TestOnAGivenServer:
             assert admin.execute(_LEFT, {"name": NAME}).fetchall() == []
         assert list(temporary.iterdir()) == []
 
+    def test_replaces_a_database_that_a_demo_left(self, given: list[str], server: str) -> None:
+        """A demo that was killed leaves a marked database; the next one drops it with its slot."""
+        with psycopg.connect(create_database(server, NAME), autocommit=True) as left:
+            left.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [NAME])
+            left.execute("CREATE TABLE public.blog ()")
+        with psycopg.connect(create_database(server, NAME)) as made:
+            assert made.execute("SELECT to_regclass('public.blog')").fetchone() == (None,)
+            assert made.execute(_LEFT, {"name": NAME}).fetchall() == [(NAME,)]
+
     def test_leaves_a_database_of_somebody_else_alone(
         self, demo: Callable[..., Finished], given: list[str], server: str
     ) -> None:
@@ -275,13 +314,11 @@ class TestOnAGivenServer:
             assert (shown.returncode, len(shown.stderr.splitlines())) == (3, 2)
             assert admin.execute(_LEFT, {"name": NAME}).fetchall() == [(NAME,)]
 
-    def test_says_in_one_line_that_the_server_is_away(
-        self, demo: Callable[..., Finished], tmp_path: Path
-    ) -> None:
-        """A failure is one line and an exit code, no stack trace."""
+    def test_says_that_the_server_is_away(self, demo: Callable[..., Finished], tmp_path: Path) -> None:
+        """A failure is a line, its hint and an exit code, no stack trace."""
         shown = demo("--dsn", f"postgresql://postgres@/postgres?host={tmp_path}")
         assert shown.returncode not in {0, 2}
-        assert len(shown.stderr.splitlines()) == 1
+        assert shown.stderr.splitlines()[1:] == ["  look at --dsn"]
 
 
 def test_without_the_extra_it_says_how_to_install_it(environment: dict[str, str]) -> None:
