@@ -15,8 +15,8 @@ help: ## show this help
 demo: venv $(if $(PLUGIN),postgres) ## walvec demo: embed a blog, follow its edits; KEEP=1 leaves it running; PLUGIN=wal2json
 ifdef PLUGIN
 	@$(LOCAL)/cluster.sh up demo
-	@$(BIN)/walvec demo --plugin $(PLUGIN) --dsn "$$($(LOCAL)/cluster.sh dsn demo)" $(if $(KEEP),--keep)
-	@$(if $(KEEP),,$(LOCAL)/cluster.sh down demo)
+	@code=0; $(BIN)/walvec demo --plugin $(PLUGIN) --dsn "$$($(LOCAL)/cluster.sh dsn demo)" $(if $(KEEP),--keep) || code=$$?; \
+	$(if $(KEEP),,$(LOCAL)/cluster.sh down demo;) exit $$code
 else
 	@$(BIN)/walvec demo $(if $(KEEP),--keep)
 endif

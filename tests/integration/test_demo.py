@@ -173,7 +173,7 @@ class TestOnItsOwnServer:
         self, environment: dict[str, str], temporary: Path
     ) -> None:
         """The server of a --keep does not end with its parent, so that the watchdog alone has to end it."""
-        words = [WALVEC, "demo", "--keep"]
+        words = [str(WALVEC), "demo", "--keep"]
         with subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL) as process:
             folder = only_folder(temporary)
             until((folder / watchdog.SIDECAR_PID).exists, "walvec runs")

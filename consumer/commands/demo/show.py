@@ -9,6 +9,7 @@ from shlex import quote
 from typing import Final
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from consumer.commands.demo import server
 from consumer.commands.demo.embedded import EmbeddedPostgres, find_programs
@@ -104,12 +105,14 @@ def _say_what_is_next(screen: Screen) -> None:
 def _explain(screen: Screen, sidecar: Sidecar, address: str, place: Workplace, foreign: str | None) -> None:
     """Say what is left running, how to use and stop it; `foreign`: the database on a given server."""
     walvec = f"{_short(sidecar.program)} -c {sidecar.config}"
+    given = {name: value for name, value in conninfo_to_dict(address).items() if name != "password"}
+    guard = place.keep()
     screen.chapter("Left running")
-    screen.fact("database", f"{_psql(foreign)} {quote(address)}")
+    screen.fact("database", f"{_psql(foreign)} {quote(make_conninfo('', **given))}")
     screen.fact("search", f'{walvec} search blog "how do I close a file"')
     screen.fact("status", f"{walvec} status --watch")
     screen.fact("its log", f"tail -f {sidecar.log}")
-    screen.fact("to stop", f"kill {place.keep()}   (ends all of it and removes {place.folder})")
+    screen.fact("to stop", f"kill {guard}   (ends all of it and removes {place.folder})")
     if foreign:
         screen.fact("then, on", "your server:")
         screen.line(f"           SELECT pg_drop_replication_slot('{foreign}'); DROP DATABASE \"{foreign}\";")
