@@ -4,7 +4,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from consumer.cli import COLLECTOR
+from walvec.cli.app import COLLECTOR
 
 
 @contextmanager

@@ -20,11 +20,11 @@ from bench import programs
 from bench.collector import as_walvec_has_it
 from bench.lab import Lab
 from bench.report import BenchFailed, Result, main, middle, rate, side_by_side
-from slots.changes import Change, StreamedColumn, StreamedTable
-from slots.lsn import Lsn
-from slots.plugin import WAL2JSON, Decoder
-from slots.protocol import Keepalive
-from slots.stream import ReplicationStream
+from walvec_slots.changes import Change, StreamedColumn, StreamedTable
+from walvec_slots.lsn import Lsn
+from walvec_slots.plugin import WAL2JSON, Decoder
+from walvec_slots.protocol import Keepalive
+from walvec_slots.stream import ReplicationStream
 
 TARGET = 0.9  # of pg_recvlogical's rows/s
 TRANSACTION = 1_000  # rows

@@ -18,61 +18,66 @@ _WAITING = "_worker (concurrent/futures/thread.py"
 _FRAME = re.compile(r"(?P<function>.*) \((?P<module>[^()]*?)\.py(?::\d+)?\)")
 
 STAGES: Mapping[str, Sequence[str]] = {
-    "read": ("slots/walsender", "slots/stream", "slots/protocol"),
-    "decode": ("slots/wal2json", "slots/pgoutput", "slots/lsn"),
+    "read": ("walvec_slots/walsender", "walvec_slots/stream", "walvec_slots/protocol"),
+    "decode": ("walvec_slots/wal2json", "walvec_slots/pgoutput", "walvec_slots/lsn"),
     "plan and order": (
-        "consumer/route",
-        "consumer/plan",
-        "consumer/actions",
-        "consumer/lane",
-        "consumer/budget",
-        "consumer/visibility",
-        "consumer/prepare",
-        "slots/ack",
+        "walvec/stages/route",
+        "walvec/stages/plan",
+        "walvec/stages/actions",
+        "walvec/stages/lane",
+        "walvec/stages/memory",
+        "walvec/stages/visibility",
+        "walvec/stages/prepare",
+        "walvec_slots/ack",
     ),
-    "chunk and hash": ("consumer/chunk",),
-    "embed": ("consumer/batch",),
-    "write": ("consumer/target", "consumer/write", "consumer/commit", "consumer/dead_letter"),
-    "backfill": ("consumer/backfill", "consumer/index"),
+    "chunk and hash": ("walvec/stages/chunk",),
+    "embed": ("walvec/embed/pack",),
+    "write": (
+        "walvec/vectorizer/target",
+        "walvec/stages/write",
+        "walvec/stages/commit",
+        "walvec/stages/parking",
+    ),
+    "backfill": ("walvec/stages/backfill", "walvec/vectorizer/vector_index"),
     START_UP: (
-        "consumer/attach",
-        "consumer/admission",
-        "consumer/continuity",
-        "consumer/landmark",
-        "consumer/bind",
-        "consumer/config",
-        "consumer/sections",
-        "consumer/metadata",
-        "consumer/logs",
-        "slots/relation",
-        "slots/publication",
-        "slots/choice",
-        "slots/probe",
+        "walvec/attach",
+        "walvec/vectorizer/admission",
+        "walvec/database/continuity",
+        "walvec/stages/landmark",
+        "walvec/vectorizer/bind",
+        "walvec/config/load",
+        "walvec/config/sections",
+        "walvec/database/registry",
+        "walvec/observe/logs",
+        "walvec_slots/relation",
+        "walvec_slots/publication",
+        "walvec_slots/choice",
+        "walvec_slots/probe",
     ),
 }
-PACKAGES: Mapping[str, str] = {"consumer/embed/": "embed"}
+PACKAGES: Mapping[str, str] = {"walvec/embed/": "embed"}
 
 # Where a module serves several stages: by the beginning of the function's qualified name.
 FUNCTIONS: Sequence[tuple[str, str, str]] = (
-    ("consumer/target", "TargetTable.existing", "look-up"),
-    ("consumer/evaluate", "Source.evaluate", "evaluate"),
-    ("consumer/evaluate", "Source.by_key", "evaluate"),
-    ("consumer/prepare", "Preparer._chunk", "chunk and hash"),
-    ("consumer/prepare", "Preparer._embed", "embed"),
+    ("walvec/vectorizer/target", "TargetTable.existing", "look-up"),
+    ("walvec/stages/evaluate", "Source.evaluate", "evaluate"),
+    ("walvec/stages/evaluate", "Source.by_key", "evaluate"),
+    ("walvec/stages/prepare", "Preparer._chunk", "chunk and hash"),
+    ("walvec/stages/prepare", "Preparer._embed", "embed"),
 )
 
 # Passed over: the stage is whoever calls them.
 SHARED: Sequence[str] = (
-    "consumer/cli",
-    "consumer/database",
-    "consumer/evaluate",
-    "consumer/failpoint",
-    "consumer/keys",
-    "consumer/options",
-    "consumer/pipeline",
-    "consumer/policy",
-    "consumer/session",
-    "consumer/supervise",
+    "walvec/cli/app",
+    "walvec/database/connect",
+    "walvec/stages/evaluate",
+    "walvec/failpoint",
+    "walvec/database/keys",
+    "walvec/cli/options",
+    "walvec/pipeline",
+    "walvec/policy",
+    "walvec/database/silence",
+    "walvec/supervise",
 )
 
 _STAGE_OF = {module: stage for stage, modules in STAGES.items() for module in modules}
@@ -116,7 +121,7 @@ def stage_of(frames: Sequence[str]) -> str:
 
 def _stage(frame: str) -> str | None:
     parts = _FRAME.fullmatch(frame)
-    if parts is None or not (module := parts["module"]).startswith(("consumer/", "slots/")):
+    if parts is None or not (module := parts["module"]).startswith(("walvec/", "walvec_slots/")):
         return None
     for place, function, stage in FUNCTIONS:
         if module == place and parts["function"].startswith(function):

@@ -21,21 +21,23 @@ from bench.collector import as_walvec_has_it
 from bench.lab import Lab
 from bench.report import Result, main, middle, rate
 from bench.sidecar import Sidecar
-from consumer import metadata
-from consumer.actions import Chunk, Key
-from consumer.bind import bind
-from consumer.chunk import input_hash
-from consumer.config import Config, load
-from consumer.database import Connection, connect_source, connect_target
-from consumer.embed import Vector
-from consumer.sections import Pipeline
-from consumer.target import TargetTable
-from consumer.write import Batch, Position, Writer
-from slots.lsn import Lsn
+from walvec.config.load import Config, load_config
+from walvec.config.sections import PipelineSettings
+from walvec.database.checkpoint import load_checkpoint, take_over
+from walvec.database.connect import connect_source, connect_target
+from walvec.database.keys import Key
+from walvec.database.registry import load_vectorizers
+from walvec.embed.protocol import Vector
+from walvec.stages.chunk import input_hash
+from walvec.stages.write import Batch, Position, Writer
+from walvec.vectorizer.bind import bind
+from walvec.vectorizer.target import Chunk, TargetTable
+from walvec_slots.lsn import Lsn
+from walvec_slots.settle import Connection
 
 TARGET = 0.6  # of the bare COPY's rows/s
 DIMENSIONS = 384
-BATCH = Pipeline().batch_rows
+BATCH = PipelineSettings().batch_rows
 
 _BARE = "CREATE TABLE bare (LIKE doc_embedding INCLUDING ALL)"
 _COPY = "COPY bare (id, chunk_seq, chunk, embedding, input_hash) FROM STDIN (FORMAT binary)"
@@ -67,7 +69,7 @@ async def _measure(
     bare: list[float] = []
     again: list[float] = []
     async with AsyncExitStack() as stack:
-        config = load(sidecar.config)
+        config = load_config(sidecar.config)
         through_writer = await _writer(stack, config)
         by_copy = await _copier(stack, config)
         for seed in range(rounds):
@@ -94,7 +96,7 @@ async def _timed(write: Write, count: int, seed: int) -> float:
 async def _writer(stack: AsyncExitStack, config: Config) -> Write:
     """Open the pipeline's own way into the target: each batch moves the checkpoint, as a stream's does."""
     connection = await _session(stack, config, "writer")
-    checkpoint = await metadata.load_checkpoint(connection, config.source.slot)
+    checkpoint = await load_checkpoint(connection, config.source.slot)
     assert checkpoint is not None
     [vectorizer] = config.vectorizers
     async with await connect_source(config, role="bench") as source:
@@ -102,8 +104,8 @@ async def _writer(stack: AsyncExitStack, config: Config) -> Write:
     table = TargetTable(vectorizer, binding.key, DIMENSIONS)
     await table.create_staging(connection)
     holder = uuid4()
-    await metadata.take_over(connection, config.source.slot, holder)
-    generation = (await metadata.load_vectorizers(connection))[vectorizer.name].generation
+    await take_over(connection, config.source.slot, holder)
+    generation = (await load_vectorizers(connection))[vectorizer.name].generation
     writer = Writer(connection, config.source.slot, checkpoint.lsn, holder, {vectorizer.name: generation})
     position = checkpoint.lsn
 

@@ -27,7 +27,7 @@ from typing import Any, Literal, Self
 import orjson
 import pytest
 
-from consumer.embed import Vector
+from walvec.embed.protocol import Vector
 
 # vLLM's words.
 _ONE_SIZE = 'Model "m" does not support matryoshka representation, changing output dimensions will not help'

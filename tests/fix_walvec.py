@@ -37,34 +37,34 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from structlog.testing import LogCapture
 
-from consumer import supervise
-from consumer.chunk import Chunker, input_hash
-from consumer.commands import backfill, setup
-from consumer.config import Config, TableName, load
-from consumer.embed import Vector
-from consumer.embed.vectors import MAX_VECTOR_DIMENSIONS
-from slots.errors import WalvecError
 from tests.fix_embedding_service import EmbeddingService, vector_of
 from tests.fix_postgres import databases
+from walvec import supervise
+from walvec.commands import backfill, setup
+from walvec.config.load import Config, TableName, load_config
+from walvec.embed.protocol import Vector
+from walvec.embed.vectors import MAX_VECTOR_DIMENSIONS
+from walvec.stages.chunk import Chunker, input_hash
+from walvec_slots.errors import WalvecError
 
 TIMEOUT = 30.0  # seconds after which what a test waits for will not come any more
 
 # What an idle sidecar puts off, in seconds that no test has to wait for.
 _IMPATIENCE = {
-    "consumer.commit.IDLE_INTERVAL": 0.05,
-    "consumer.commit.LOOK_INTERVAL": 0.02,
-    "consumer.evaluate._PATIENCE": 0.5,
-    "consumer.pipeline.LOOK_INTERVAL": 0.02,
-    "consumer.session.PATIENCE": 2.0,
-    "consumer.session.QUESTION_LIMIT": 2.0,
-    "consumer.watch.INTERVAL": 0.2,
+    "walvec.stages.commit.IDLE_INTERVAL": 0.05,
+    "walvec.stages.commit.LOOK_INTERVAL": 0.02,
+    "walvec.stages.evaluate._PATIENCE": 0.5,
+    "walvec.pipeline.LOOK_INTERVAL": 0.02,
+    "walvec.database.silence.PATIENCE": 2.0,
+    "walvec.database.silence.QUESTION_LIMIT": 2.0,
+    "walvec.watch.INTERVAL": 0.2,
 }
 _IMPATIENT = "\n".join(
     [
-        "import consumer.cli",
+        "import walvec.cli.app",
         *(f"import {name.rpartition('.')[0]}" for name in _IMPATIENCE),
         *(f"{name} = {seconds}" for name, seconds in _IMPATIENCE.items()),
-        "consumer.cli.main()",
+        "walvec.cli.app.main()",
     ]
 )
 
@@ -417,7 +417,7 @@ class Sidecar:
     @property
     def config(self) -> Config:
         """The settings as every command reads them."""
-        return load(self.path)
+        return load_config(self.path)
 
     # -- Commands, in this process ---------------------------------------------------------------------------
 
@@ -635,7 +635,7 @@ def new_sidecar(server: str, template: str, directory: Path) -> Iterator[Sidecar
 def slow_watch() -> Iterator[None]:
     """Let the watch look seldom: at dozens of tables five times a second, that would be most of the work."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("consumer.watch.INTERVAL", 2.0)
+        patch.setattr("walvec.watch.INTERVAL", 2.0)
         yield
 
 

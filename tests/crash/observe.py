@@ -7,8 +7,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from slots.lsn import Lsn
 from tests.fix_walvec import Sidecar, until
+from walvec_slots.lsn import Lsn
 
 # Waits at the very end of a transaction that moved the checkpoint: all its statements are done by then.
 _HOLD_COMMITS = """

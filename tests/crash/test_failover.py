@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
-from consumer.commands import resync
-from consumer.commands.search import search
-from consumer.continuity import require_one_server
-from consumer.preconditions import examine
-from slots.errors import ConnectionLost, SlotLost
 from tests.crash.observe import follow_blog, insert
 from tests.fix_postgres import Cluster, own_cluster
 from tests.fix_standby import Standby, either, standby_of
 from tests.fix_walvec import Sidecar, until
+from walvec.commands import resync
+from walvec.commands.search import search
+from walvec.database.continuity import require_one_server
+from walvec.vectorizer.preconditions import examine
+from walvec_slots.errors import ConnectionLost, SlotLost
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,6 @@ from typing import LiteralString
 import pytest
 from psycopg import sql
 
-from consumer import failpoint
-from slots.plugin import PLUGINS
-from slots.stream import ReplicationStream
 from tests.crash.observe import (
     checkpoint,
     checkpoint_hangs,
@@ -24,6 +21,9 @@ from tests.crash.observe import (
     wal_end,
 )
 from tests.fix_walvec import Sidecar, until
+from walvec import failpoint
+from walvec_slots.plugin import PLUGINS
+from walvec_slots.stream import ReplicationStream
 
 STREAM = [name for name in failpoint.NAMES if name.startswith(("before-", "after-"))]
 BACKFILL = [name for name in failpoint.NAMES if name.startswith("backfill-")]

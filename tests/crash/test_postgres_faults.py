@@ -13,10 +13,6 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from consumer import session
-from consumer.database import connect_source
-from slots.errors import ConnectionLost
-from slots.stream import ReplicationStream
 from tests.crash.observe import (
     checkpoint,
     committed_texts,
@@ -30,6 +26,10 @@ from tests.fix_embedding_service import Silent, Slow, Status
 from tests.fix_postgres import Cluster, StopMode
 from tests.fix_proxy import Proxy
 from tests.fix_walvec import Sidecar, until
+from walvec.database import silence as session
+from walvec.database.connect import connect_source
+from walvec_slots.errors import ConnectionLost
+from walvec_slots.stream import ReplicationStream
 
 SHUTDOWN_LIMIT = 20.0  # seconds that a fast shutdown may take beside walvec
 ROLES = ("stream", "evaluate", "backfill", "catalog", "writer", "lookup")  # of walvec's sessions
@@ -251,7 +251,7 @@ def test_checkpoint_is_saved_by_the_try_that_succeeds(
     sidecar.service.refuse, sidecar.service.poison = "held", Status(503)
     with sidecar.running() as run:
         sidecar.in_step()
-        monkeypatch.setattr("consumer.commit.IDLE_INTERVAL", 3600.0)
+        monkeypatch.setattr("walvec.stages.commit.IDLE_INTERVAL", 3600.0)
         sidecar.target.execute("""
             CREATE SEQUENCE tries;
             CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from slots.errors import SlotLost
 from tests.crash.observe import checkpoint, committed_texts, follow_blog, insert
 from tests.fix_postgres import Cluster
 from tests.fix_walvec import Process, Sidecar, until
+from walvec_slots.errors import SlotLost
 
 DROP = "SELECT pg_drop_replication_slot(%s)"
 RECREATE = "SELECT pg_create_logical_replication_slot(%s, 'wal2json')"

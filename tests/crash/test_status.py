@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
-from consumer.status.reading import Reader, Report
-from consumer.status.verdict import Verdict, judge
 from tests.crash.observe import follow_blog, insert
 from tests.fix_postgres import Cluster
 from tests.fix_walvec import Sidecar, until
+from walvec.commands.status.reading import Reader, Report
+from walvec.commands.status.verdict import Verdict, judge
 
 
 def verdict(sidecar: Sidecar) -> Verdict:
@@ -26,7 +26,7 @@ def test_a_commit_that_hangs_is_not_well(
     on_cluster: Callable[..., Sidecar], cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A session that waits for a synchronous standby saves nothing, so its server is asked."""
-    monkeypatch.setattr("consumer.status.reading.HELD_UP_AFTER", 0.5)
+    monkeypatch.setattr("walvec.commands.status.reading.HELD_UP_AFTER", 0.5)
     sidecar = on_cluster()
     follow_blog(sidecar)
     process = sidecar.start("run")
@@ -53,7 +53,7 @@ def insert_without_waiting(sidecar: Sidecar) -> None:
 
 def test_a_process_that_hangs_is_not_well(sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is stopped holds slot and lock, and says nothing: WAL that it should have saved tells."""
-    monkeypatch.setattr("consumer.status.verdict.SILENT_AFTER", 0.5)
+    monkeypatch.setattr("walvec.commands.status.verdict.PROCESS_SILENT_AFTER", 0.5)
     follow_blog(sidecar)
     process = sidecar.start("run")
     sidecar.in_step()

@@ -75,7 +75,7 @@ def test_progress_that_is_being_saved_is_saved_and_confirmed(
     blog: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stop in the midst of saving how far the idle stream is waits for it, and the slot hears of it."""
-    monkeypatch.setattr("consumer.pipeline.SAVE_LIMIT", STOP_LIMIT)
+    monkeypatch.setattr("walvec.pipeline.SAVE_LIMIT", STOP_LIMIT)
     with blog.running() as run:
         blog.in_step()
         with checkpoint_hangs(blog):
@@ -137,7 +137,7 @@ def test_hanging_service_does_not_hold_up_the_stop(blog: Sidecar) -> None:
 
 def test_what_cannot_be_finished_in_time_comes_again(blog: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same with less patience: the stop gives up on the service, and the slot keeps what it held up."""
-    monkeypatch.setattr("consumer.drain.DRAIN_LIMIT", 0.5)
+    monkeypatch.setattr("walvec.stages.drain.DRAIN_LIMIT", 0.5)
     with blog.running():
         blog.in_step()
         blog.service.always = Silent(120)

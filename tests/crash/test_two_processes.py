@@ -13,13 +13,13 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from slots.changes import StreamedTable
-from slots.errors import SlotActive
-from slots.plugin import WAL2JSON
-from slots.stream import ReplicationStream
 from tests.crash.observe import follow_blog, insert
 from tests.fix_proxy import Proxy
 from tests.fix_walvec import Process, Sidecar, until
+from walvec_slots.changes import StreamedTable
+from walvec_slots.errors import SlotActive
+from walvec_slots.plugin import WAL2JSON
+from walvec_slots.stream import ReplicationStream
 
 TAKEN_OVER = 10.0  # seconds within which the second goes on after the first's death
 PASSED_OVER = "a session without rights holds the lock, and is passed over"

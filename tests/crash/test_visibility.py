@@ -13,11 +13,11 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from slots.lsn import Lsn
 from tests.crash.observe import checkpoint, slot_lsn, wal_end
 from tests.fix_embedding_service import Status
 from tests.fix_postgres import Cluster
 from tests.fix_walvec import Process, Sidecar, until
+from walvec_slots.lsn import Lsn
 
 WAITING = "waiting for decoded transactions to become visible"
 LONG = "repeat(md5(id::text || 'salt'), 400)"  # TOASTed, and not compressed away

@@ -10,11 +10,11 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from consumer.status.reading import Reader
-from consumer.status.verdict import Verdict, judge
 from tests.crash.observe import follow_blog, insert
 from tests.fix_postgres import Cluster
 from tests.fix_walvec import Process, Sidecar, until
+from walvec.commands.status.reading import Reader
+from walvec.commands.status.verdict import Verdict, judge
 
 SOON = 5.0  # seconds within which it has to be said
 LOAD = 3.0  # times as long on a machine that is busy with other tests

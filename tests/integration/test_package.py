@@ -47,12 +47,14 @@ def run(*command: str | Path) -> str:
 
 
 def test_wheel_holds_both_packages_and_the_sql(wheel: Path) -> None:
-    """All of slots, consumer and sql is in the wheel, and nothing else of the checkout."""
+    """The wheel installs walvec and walvec_slots with the SQL inside, and nothing else of the checkout."""
     expected = {
-        str(path.relative_to(CHECKOUT))
-        for package, suffixes in {"slots": "py", "consumer": "py", "sql": "sql"}.items()
-        for path in (CHECKOUT / package).rglob(f"*.{suffixes}")
-    } | {"slots/py.typed", "consumer/py.typed"}
+        str(path.relative_to(CHECKOUT / root))
+        for root in ("consumer", "slots")
+        for path in (CHECKOUT / root).rglob("*.py")
+    }
+    expected |= {f"walvec_slots/{path.relative_to(CHECKOUT)}" for path in (CHECKOUT / "sql").rglob("*.sql")}
+    expected |= {"walvec_slots/py.typed", "walvec/py.typed"}
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert packed == expected
@@ -60,7 +62,10 @@ def test_wheel_holds_both_packages_and_the_sql(wheel: Path) -> None:
 
 def test_installed_wheel_finds_its_sql(installed: Path) -> None:
     """The SQL is read from beside the installed packages, without the checkout."""
-    program = "import slots, slots.queries as q; print(slots.__file__); print(len(q.load('slots.sql')) > 0)"
+    program = (
+        "import walvec_slots.queries as q; "
+        "print(q.FOLDER); print(bool(q.load('slots.sql')) and any(q.FOLDER.glob('migrations/*.sql')))"
+    )
     where, loaded = run(installed / "python", "-c", program).split()
     assert (Path(where).is_relative_to(installed.parent), loaded) == (True, "True")
 
@@ -79,6 +84,19 @@ def test_wheel_names_its_extras(wheel: Path) -> None:
     assert extras == {"demo", "local", "otel"}
 
 
+def test_packages_of_the_users_own_may_be_called_consumer_and_slots(installed: Path, tmp_path: Path) -> None:
+    """The wheel takes only its own two names: an application's `consumer` and `slots` stay importable."""
+    for name in ("consumer", "slots"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("OWN = True\n")
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
+        "import consumer, slots, walvec.pipeline, walvec.cli.app; print(consumer.OWN and slots.OWN)"
+    )
+    assert run(installed / "python", "-c", program).strip() == "True"
+
+
 def test_installed_command_runs(installed: Path) -> None:
-    """The walvec command starts from the wheel."""
+    """The walvec command starts from the wheel, as a script and as a module."""
+    assert "walvec" in run(installed / "python", "-m", "walvec", "--help")
     assert "walvec" in run(installed / "walvec", "--help")

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from slots.queries import load
+from walvec_slots.queries import load_sql
 
 SQL = Path(__file__).parents[2] / "sql"
 FILES = sorted(path.name for path in SQL.glob("*.sql"))
@@ -71,7 +71,7 @@ OWN_FUNCTION = (
 
 def statements(file: str) -> dict[str, str]:
     """Return a file's statements without comments and strings; placeholders stay."""
-    return {name: STRING.sub("''", COMMENT.sub("", text)) for name, text in load(file).items()}
+    return {name: STRING.sub("''", COMMENT.sub("", text)) for name, text in load_sql(file).items()}
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -7,9 +7,9 @@ from typing import Any, Final, cast
 import pytest
 import yaml
 
-from consumer.config import load
-from consumer.drain import DRAIN_LIMIT
-from consumer.sections import Http
+from walvec.config.load import load_config
+from walvec.config.sections import HttpSettings
+from walvec.stages.drain import DRAIN_LIMIT
 
 COMPOSE = Path(__file__).parents[2] / "compose"
 DOCKERFILE = (COMPOSE / "walvec/Dockerfile").read_text(encoding="utf-8").replace("\\\n", "")
@@ -25,7 +25,7 @@ def test_sample_configuration_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     """The walvec.toml of the pair passes every check of the settings, with the variables of its service."""
     for name, value in SERVICES["walvec"]["environment"].items():
         monkeypatch.setenv(name, value)
-    config = load(COMPOSE / "walvec/walvec.toml")
+    config = load_config(COMPOSE / "walvec/walvec.toml")
     assert [vectorizer.name for vectorizer in config.vectorizers] == ["blog"]
     assert config.http.address == ("0.0.0.0", 9187)
 
@@ -80,7 +80,7 @@ def test_image_runs_as_nobody_in_particular() -> None:
 
 def test_image_looks_after_its_health() -> None:
     """The check asks /livez, at the port that walvec listens on unless told otherwise."""
-    address = Http().address
+    address = HttpSettings().address
     assert address
     [check] = re.findall(r"^HEALTHCHECK .+ CMD (\[.+\])$", FINAL_STAGE, re.MULTILINE)
     program, option, script = yaml.safe_load(check)

@@ -13,14 +13,14 @@ import typer.main
 import yaml
 from typer import Typer
 
-from consumer.cli import app
-from consumer.config import Config, load
-from consumer.drain import DRAIN_LIMIT
-from consumer.errors import ConfigInvalid, TooManyDeadLetters, UsageInvalid
-from consumer.health import routes
-from consumer.sections import Pipeline
-from consumer.telemetry import Telemetry
-from slots.errors import ConnectionLost, MalformedMessage, PreconditionFailed, SlotActive, SlotLost
+from walvec.cli.app import app
+from walvec.config.load import Config, load_config
+from walvec.config.sections import PipelineSettings
+from walvec.errors import ConfigInvalid, TooManyDeadLetters, UsageInvalid
+from walvec.observe.health import routes
+from walvec.observe.telemetry import Telemetry
+from walvec.stages.drain import DRAIN_LIMIT
+from walvec_slots.errors import ConnectionLost, MalformedMessage, PreconditionFailed, SlotActive, SlotLost
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "compose/systemd/walvec.service"
@@ -113,7 +113,7 @@ class TestUnit:
 
     def test_memory_is_enough(self) -> None:
         """The bounds are above what walvec holds with its default settings."""
-        assert size(*of_unit("MemoryHigh")) > Pipeline().max_buffer_bytes + PROGRAM_BYTES
+        assert size(*of_unit("MemoryHigh")) > PipelineSettings().max_buffer_bytes + PROGRAM_BYTES
 
     def test_systemd_takes_it(self, tmp_path: Path) -> None:
         """No key that it does not know, no value that it does not understand."""
@@ -143,7 +143,7 @@ def deployed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Config:
         monkeypatch.setenv(name, value)
     path = tmp_path / "walvec.toml"
     path.write_text(manifest("configmap")["data"]["walvec.toml"], encoding="utf-8")
-    return load(path)
+    return load_config(path)
 
 
 class TestKubernetes:
@@ -244,7 +244,7 @@ class TestKubernetes:
 
     def test_memory_is_enough(self) -> None:
         """What is asked for covers the buffer and the program, the limit a good deal more."""
-        bound = Pipeline().max_buffer_bytes + PROGRAM_BYTES
+        bound = PipelineSettings().max_buffer_bytes + PROGRAM_BYTES
         resources = container("deployment")["resources"]
         assert size(resources["requests"]["memory"]) > bound
         assert size(resources["limits"]["memory"]) > 2 * bound

@@ -16,10 +16,10 @@ import pytest
 import typer
 import yaml
 
-from consumer.cli import app
-from consumer.config import Config
 from tests.documents import Block, Command, blocks, commands, inline_commands
 from tests.fix_postgres import CHECKOUT
+from walvec.cli.app import app
+from walvec.config.load import Config
 
 SHELL = ("sh", "bash", "console")
 LOOKED_AT = ("text",)  # pictures, output, layouts: nothing to type

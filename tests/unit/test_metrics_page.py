@@ -3,9 +3,9 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from consumer import telemetry
-from consumer.exposition import Exposition
-from consumer.telemetry import Metric, Telemetry
+from walvec.observe import telemetry
+from walvec.observe.prometheus import Exposition
+from walvec.observe.telemetry import Metric, Telemetry
 
 PAGE = (Path(__file__).parents[2] / "docs/metrics.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| `(walvec_\w+)` \| (\w+) \| (.+?) \| (.+?) \| (.+) \|$", re.MULTILINE)

@@ -15,17 +15,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from consumer.embed import open_embedder
-from consumer.embed.backoff import WAITS, backoff
-from consumer.embed.dispatch import PROBE, Dispatcher, Refused, Waiting
-from consumer.embed.errors import (
-    EmbeddingError,
-    Misconfigured,
-    RateLimited,
-    ServiceUnavailable,
-    Unauthorized,
-)
 from tests.fix_embedding_service import EmbeddingService, Fault, Reset, Silent, Slow, Spoiled, Status, Trickle
+from walvec.embed.backoff import WAITS, backoff
+from walvec.embed.dispatch import PROBE, Dispatcher, Refused, RetryWait
+from walvec.embed.errors import EmbeddingError, Misconfigured, RateLimited, ServiceUnavailable, Unauthorized
+from walvec.embed.protocol import open_embedder
 
 TEXTS = [f"text number {number}" for number in range(40)]
 
@@ -35,7 +29,7 @@ Open = Callable[..., Dispatcher]
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for hundredths of a second where a real process waits for seconds."""
-    monkeypatch.setattr("consumer.embed.backoff.WAITS", dict.fromkeys(WAITS, (0.01, 0.05)))
+    monkeypatch.setattr("walvec.embed.backoff.WAITS", dict.fromkeys(WAITS, (0.01, 0.05)))
 
 
 @pytest.fixture
@@ -44,7 +38,7 @@ async def connect(embedding_service: EmbeddingService) -> AsyncIterator[Open]:
     opened: list[Dispatcher] = []
 
     def open_it(
-        on_retry: Callable[[Waiting], None] | None = None,
+        on_retry: Callable[[RetryWait], None] | None = None,
         on_answer: Callable[[float, str, int], None] | None = None,
         **settings: Any,
     ) -> Dispatcher:
@@ -162,7 +156,7 @@ async def test_an_outage_ends_without_a_text_lost_or_blamed(
 ) -> None:
     """However long everything fails, and however: nothing is refused, and it goes on by itself."""
     embedding_service.always = fault
-    waits: list[Waiting] = []
+    waits: list[RetryWait] = []
     dispatcher = connect(waits.append)
     work = asyncio.create_task(dispatcher.embed(TEXTS))
     async with asyncio.timeout(10):
@@ -211,8 +205,8 @@ async def test_a_request_that_is_limited_again_and_again_starves_no_other(
     connect: Open, embedding_service: EmbeddingService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At a pace that was learned, turns are given in the order of asking."""
-    monkeypatch.setattr("consumer.embed.pace.PACE_FIRST", 0.05)
-    monkeypatch.setattr("consumer.embed.pace.PACE_MAX", 0.05)
+    monkeypatch.setattr("walvec.embed.pace.PACE_FIRST", 0.05)
+    monkeypatch.setattr("walvec.embed.pace.PACE_MAX", 0.05)
     embedding_service.refuse, embedding_service.poison = "POISON", Status(429)
     dispatcher = connect()
     limited = asyncio.gather(*(dispatcher.embed([f"POISON {number}"]) for number in range(3)))
@@ -320,7 +314,7 @@ async def test_a_failing_text_does_not_hold_up_the_others(
     connect: Open, embedding_service: EmbeddingService, monkeypatch: pytest.MonkeyPatch, poison: Fault
 ) -> None:
     """One of 300, with the waits of a real process: it is found within about a second."""
-    monkeypatch.setattr("consumer.embed.backoff.WAITS", WAITS)
+    monkeypatch.setattr("walvec.embed.backoff.WAITS", WAITS)
     embedding_service.refuse, embedding_service.poison = "POISON", poison
     texts = [*(f"text number {number}" for number in range(300)), "POISON"]
     dispatcher = connect(max_batch_inputs=128, max_batch_tokens=16_000, concurrency=8)
@@ -354,7 +348,7 @@ async def test_neither_overload_nor_a_lost_connection_is_held_against_a_text(
 ) -> None:
     """Though others are taken meanwhile, it is waited for."""
     embedding_service.refuse, embedding_service.poison = "POISON", poison
-    waits: list[Waiting] = []
+    waits: list[RetryWait] = []
     dispatcher = connect(waits.append)
     work = asyncio.create_task(dispatcher.embed(["POISON"]))
     async with asyncio.timeout(20):
@@ -371,7 +365,7 @@ async def test_a_service_that_refuses_everything_by_now_is_waited_for(
     connect: Open, embedding_service: EmbeddingService, refusal: Fault
 ) -> None:
     """That others were taken once proves nothing: a lone text is not refused while the probe is."""
-    waits: list[Waiting] = []
+    waits: list[RetryWait] = []
     dispatcher = connect(waits.append)
     await dispatcher.embed(TEXTS)
     embedding_service.always = refusal
@@ -425,7 +419,7 @@ async def test_while_nothing_is_answered_one_asks_for_all(
 ) -> None:
     """Eight requests wait, and one probe after the other is sent; the texts are not paid for meanwhile."""
     embedding_service.always = fault
-    waits: list[Waiting] = []
+    waits: list[RetryWait] = []
     dispatcher = connect(waits.append, concurrency=8, max_batch_inputs=5)
     work = asyncio.create_task(dispatcher.embed(TEXTS))
     async with asyncio.timeout(20):
@@ -443,7 +437,7 @@ async def test_while_nothing_is_answered_one_asks_for_all(
 
 def test_what_no_waiting_fixes_is_asked_about_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some hundred times a day, not thousands."""
-    monkeypatch.setattr("consumer.embed.backoff.WAITS", WAITS)
+    monkeypatch.setattr("walvec.embed.backoff.WAITS", WAITS)
     for kind in (Unauthorized, Misconfigured):
         asked, seconds = 0, 0.0
         while seconds < 24 * 3600:
@@ -510,7 +504,7 @@ async def test_a_learned_limit_is_tried_higher_again(
     connect: Open, embedding_service: EmbeddingService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A service that took less for a while gets full requests again."""
-    monkeypatch.setattr("consumer.batch.TRY_AFTER", 5)
+    monkeypatch.setattr("walvec.embed.pack.TRY_AFTER", 5)
     embedding_service.max_inputs = 2
     dispatcher = connect()
     await dispatcher.embed(TEXTS[:10])
@@ -640,7 +634,7 @@ async def test_waiting_is_said_once_in_a_while_and_without_texts(
 @pytest.mark.parametrize("attempt", [1, 2, 5, 50, 100_000])
 def test_waits_grow_and_stay_within_bounds(monkeypatch: pytest.MonkeyPatch, attempt: int) -> None:
     """Doubling from the first to the longest, at least half of it each time."""
-    monkeypatch.setattr("consumer.embed.backoff.WAITS", WAITS)
+    monkeypatch.setattr("walvec.embed.backoff.WAITS", WAITS)
     first, longest = WAITS[ServiceUnavailable]
     full = min(longest, first * 2 ** min(attempt - 1, 60))
     assert full / 2 <= backoff(ServiceUnavailable("down"), attempt) <= full

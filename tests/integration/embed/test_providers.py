@@ -8,20 +8,6 @@ from typing import Any, Literal, get_args
 
 import pytest
 
-from consumer.embed import Embedder, open_embedder
-from consumer.embed.dispatch import ask
-from consumer.embed.errors import (
-    BadAnswer,
-    BatchTooLarge,
-    EmbeddingError,
-    InputRefused,
-    Misconfigured,
-    RateLimited,
-    ServiceUnavailable,
-    Unauthorized,
-)
-from consumer.sections import EmbedderSettings
-from slots.errors import PreconditionFailed
 from tests.fix_embedding_service import (
     EmbeddingService,
     Reset,
@@ -31,6 +17,20 @@ from tests.fix_embedding_service import (
     Support,
     Trickle,
 )
+from walvec.config.sections import EmbedderSettings
+from walvec.embed.dispatch import ask
+from walvec.embed.errors import (
+    BadAnswer,
+    BatchTooLarge,
+    EmbeddingError,
+    InputRefused,
+    Misconfigured,
+    RateLimited,
+    ServiceUnavailable,
+    Unauthorized,
+)
+from walvec.embed.protocol import Embedder, open_embedder
+from walvec_slots.errors import PreconditionFailed
 
 SECRET = "sk-canary-key"
 CANARY = "canary text of a row"

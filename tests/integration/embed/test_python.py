@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from consumer.embed import Embedder, open_embedder
-from consumer.embed.dispatch import Dispatcher, Refused, ask
-from consumer.embed.errors import BadAnswer, EmbeddingError, InputRefused, ServiceUnavailable
-from slots.errors import PreconditionFailed
+from walvec.embed.dispatch import Dispatcher, Refused, ask
+from walvec.embed.errors import BadAnswer, EmbeddingError, InputRefused, ServiceUnavailable
+from walvec.embed.protocol import Embedder, open_embedder
+from walvec_slots.errors import PreconditionFailed
 
 MODULE = """
 import asyncio, threading
-from consumer.embed.errors import InputRefused
+from walvec.embed.errors import InputRefused
 
 def plain(texts):
     return [[float(len(text)), 1.0] for text in texts]

@@ -9,12 +9,12 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from slots import manage
-from slots.changes import Change, Commit, Event, StreamedColumn, StreamedTable, Table, Truncate
-from slots.plugin import PLUGINS, Decoder
-from slots.protocol import XLogData
-from slots.stream import ReplicationStream
-from slots.walsender import Notice
+from walvec_slots import manage
+from walvec_slots.changes import Change, Commit, Event, StreamedColumn, StreamedTable, Table, Truncate
+from walvec_slots.plugin import PLUGINS, Decoder
+from walvec_slots.protocol import XLogData
+from walvec_slots.stream import ReplicationStream
+from walvec_slots.walsender import Notice
 
 MARK = "tap_mark"  # a table of the tap's own, for plugins that send rows alone
 
@@ -121,7 +121,7 @@ async def tap(
         if PLUGINS[plugin].applies_publication:
             names = sql.SQL(", ").join(sql.Identifier(table.schema, table.name) for table in wanted)
             source.execute(sql.SQL("CREATE PUBLICATION {} FOR TABLE {}").format(sql.Identifier(name), names))
-        await manage.create(conn, name, plugin, time_limit=10)
+        await manage.create_slot(conn, name, plugin, time_limit=10)
         notices: list[Notice] = []
         stream = await ReplicationStream.connect(database, on_notice=notices.append)
         try:

@@ -4,17 +4,17 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from slots import manage
-from slots.errors import PreconditionFailed, SlotActive, SlotBlocked
-from slots.lsn import Lsn
-from slots.plugin import WAL2JSON
-from slots.stream import ReplicationStream
 from tests.fix_postgres import Cluster
+from walvec_slots import manage
+from walvec_slots.errors import PreconditionFailed, SlotActive, SlotBlocked
+from walvec_slots.lsn import Lsn
+from walvec_slots.plugin import WAL2JSON
+from walvec_slots.stream import ReplicationStream
 
 
 async def test_a_new_slot_is_listed(conn: psycopg.AsyncConnection, slot_name: str) -> None:
     """Creation gives where the stream begins; inspection agrees, and tells what the slot holds back."""
-    start = await manage.create(conn, slot_name, "wal2json", time_limit=10)
+    start = await manage.create_slot(conn, slot_name, "wal2json", time_limit=10)
     slot = await manage.inspect(conn, slot_name)
     assert slot is not None
     assert slot in await manage.list_slots(conn)
@@ -46,18 +46,18 @@ async def test_what_cannot_be_created_is_refused(
 ) -> None:
     """A name that is none, a plugin that is not there or not allowed: refused with the way out."""
     with pytest.raises(PreconditionFailed) as caught:
-        await manage.create(conn, name, plugin, time_limit=10)
+        await manage.create_slot(conn, name, plugin, time_limit=10)
     assert hint in (caught.value.hint or "")
 
 
 async def test_names_are_never_cut(conn: psycopg.AsyncConnection, slot_name: str) -> None:
     """A name one byte too long means no slot, not the one whose name it would be cut to."""
     name = slot_name.ljust(63, "x")
-    await manage.create(conn, name, "wal2json", time_limit=10)
+    await manage.create_slot(conn, name, "wal2json", time_limit=10)
     for managing in (
-        manage.create(conn, f"{name}x", "wal2json", time_limit=10),
-        manage.copy(conn, name, f"{name}x"),
-        manage.drop(conn, f"{name}x"),
+        manage.create_slot(conn, f"{name}x", "wal2json", time_limit=10),
+        manage.copy_slot(conn, name, f"{name}x"),
+        manage.drop_slot(conn, f"{name}x"),
     ):
         with pytest.raises(PreconditionFailed, match="longer than 63 bytes"):
             await managing
@@ -66,9 +66,9 @@ async def test_names_are_never_cut(conn: psycopg.AsyncConnection, slot_name: str
 
 async def test_a_name_is_given_once(conn: psycopg.AsyncConnection, slot_name: str) -> None:
     """Creating again is refused, and the first slot stays as it was."""
-    start = await manage.create(conn, slot_name, "wal2json", time_limit=10)
+    start = await manage.create_slot(conn, slot_name, "wal2json", time_limit=10)
     with pytest.raises(PreconditionFailed, match="already exists"):
-        await manage.create(conn, slot_name, "wal2json", time_limit=10)
+        await manage.create_slot(conn, slot_name, "wal2json", time_limit=10)
     slot = await manage.inspect(conn, slot_name)
     assert (slot and slot.confirmed_flush_lsn) == start
 
@@ -81,11 +81,11 @@ async def test_who_stands_in_the_way_is_named(
     with writer:
         writer.execute("CREATE TABLE t (id int)")
         with pytest.raises(SlotBlocked) as caught:
-            await manage.create(conn, slot_name, "wal2json", time_limit=0.3)
+            await manage.create_slot(conn, slot_name, "wal2json", time_limit=0.3)
         assert f'process {writer.info.backend_pid} ("the writer")' in caught.value.what
         assert f"SELECT pg_terminate_backend({writer.info.backend_pid})" in (caught.value.hint or "")
         assert await manage.inspect(conn, slot_name) is None
-    assert await manage.create(conn, slot_name, "wal2json", time_limit=10) > 0
+    assert await manage.create_slot(conn, slot_name, "wal2json", time_limit=10) > 0
 
 
 @pytest.mark.slow
@@ -97,11 +97,11 @@ async def test_prepared_transactions_are_named_and_limits_too(cluster: Cluster) 
     async with await psycopg.AsyncConnection.connect(cluster.dsn(), autocommit=True) as conn:
         await conn.execute("BEGIN; CREATE TABLE t (id int); PREPARE TRANSACTION 'it''s forgotten'")
         with pytest.raises(SlotBlocked) as caught:
-            await manage.create(conn, "s", "wal2json", time_limit=0.3)
+            await manage.create_slot(conn, "s", "wal2json", time_limit=0.3)
         await conn.execute("ROLLBACK PREPARED 'it''s forgotten'")
-        await manage.create(conn, "s", "wal2json", time_limit=10)
+        await manage.create_slot(conn, "s", "wal2json", time_limit=10)
         with pytest.raises(PreconditionFailed) as full:
-            await manage.create(conn, "t", "wal2json", time_limit=10)
+            await manage.create_slot(conn, "t", "wal2json", time_limit=10)
     assert "ROLLBACK PREPARED 'it''s forgotten'" in (caught.value.hint or "")
     assert "max_replication_slots" in (full.value.hint or "")
 
@@ -110,35 +110,35 @@ async def test_active_slots_are_left_alone(
     database: str, conn: psycopg.AsyncConnection, slot_name: str
 ) -> None:
     """Dropping or advancing a slot that a process reads is refused; copying is not."""
-    start = await manage.create(conn, slot_name, "wal2json", time_limit=10)
+    start = await manage.create_slot(conn, slot_name, "wal2json", time_limit=10)
     stream = await ReplicationStream.connect(database, on_notice=print)
     await stream.start(slot_name, WAL2JSON, "none", [])
     with pytest.raises(SlotActive):
-        await manage.drop(conn, slot_name)
+        await manage.drop_slot(conn, slot_name)
     with pytest.raises(SlotActive):
-        await manage.advance(conn, slot_name, start)
-    copied = await manage.copy(conn, slot_name, f"{slot_name}_copy")
+        await manage.advance_slot(conn, slot_name, start)
+    copied = await manage.copy_slot(conn, slot_name, f"{slot_name}_copy")
     await stream.close()
     assert copied == start
 
 
 async def test_advancing_goes_forward_within_the_wal(conn: psycopg.AsyncConnection, slot_name: str) -> None:
     """A slot moves to a later place; backwards and past the end it does not."""
-    start = await manage.create(conn, slot_name, "wal2json", time_limit=10)
+    start = await manage.create_slot(conn, slot_name, "wal2json", time_limit=10)
     await conn.execute("CREATE TABLE t (id int)")
     [[end]] = await (await conn.execute("SELECT pg_current_wal_flush_lsn()::text")).fetchall()
     for impossible in (Lsn(1), Lsn(2**63)):
         with pytest.raises(PreconditionFailed):
-            await manage.advance(conn, slot_name, impossible)
-    assert start < await manage.advance(conn, slot_name, Lsn.parse(end)) <= Lsn.parse(end)
+            await manage.advance_slot(conn, slot_name, impossible)
+    assert start < await manage.advance_slot(conn, slot_name, Lsn.parse(end)) <= Lsn.parse(end)
 
 
 async def test_what_is_not_there_is_not_managed(conn: psycopg.AsyncConnection) -> None:
     """Dropping, advancing or copying a slot that does not exist says so."""
     for managing in (
-        manage.drop(conn, "nowhere"),
-        manage.advance(conn, "nowhere", Lsn(1)),
-        manage.copy(conn, "nowhere", "elsewhere"),
+        manage.drop_slot(conn, "nowhere"),
+        manage.advance_slot(conn, "nowhere", Lsn(1)),
+        manage.copy_slot(conn, "nowhere", "elsewhere"),
     ):
         with pytest.raises(PreconditionFailed, match="does not exist"):
             await managing
@@ -147,6 +147,6 @@ async def test_what_is_not_there_is_not_managed(conn: psycopg.AsyncConnection) -
 
 async def test_dropped_slots_are_gone(conn: psycopg.AsyncConnection, slot_name: str) -> None:
     """After dropping, nothing of the slot is left."""
-    await manage.create(conn, slot_name, "wal2json", time_limit=10)
-    await manage.drop(conn, slot_name)
+    await manage.create_slot(conn, slot_name, "wal2json", time_limit=10)
+    await manage.drop_slot(conn, slot_name)
     assert await manage.inspect(conn, slot_name) is None

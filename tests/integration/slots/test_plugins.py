@@ -4,10 +4,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from slots.changes import Begin, Change, Commit, Truncate
-from slots.plugin import PLUGINS
 from tests.fix_postgres import Cluster
 from tests.integration.slots.conftest import ODD_NAMES, OpenTap, streamed
+from walvec_slots.changes import Begin, Change, Commit, Truncate
+from walvec_slots.plugin import PLUGINS
 
 
 @pytest.fixture(params=sorted(PLUGINS))

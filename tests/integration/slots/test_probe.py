@@ -7,9 +7,9 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from slots import manage
-from slots.probe import Finding, probe
 from tests.fix_postgres import Cluster
+from walvec_slots import manage
+from walvec_slots.probe import Finding, probe
 
 
 def by_subject(findings: list[Finding]) -> dict[str, Finding]:
@@ -21,7 +21,7 @@ def by_subject(findings: list[Finding]) -> dict[str, Finding]:
 async def test_a_source_in_order(conn: psycopg.AsyncConnection, slot_name: str) -> None:
     """Everything is ok, save that nothing limits the WAL a slot keeps; no trial slot is left behind."""
     await conn.execute("CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION pub FOR TABLE t")
-    await manage.create(conn, slot_name, "wal2json", time_limit=10)
+    await manage.create_slot(conn, slot_name, "wal2json", time_limit=10)
     before = await manage.list_slots(conn)
     findings = await probe(
         conn, slot=slot_name, plugin="wal2json", publication="pub", tables=[("public", "t")]

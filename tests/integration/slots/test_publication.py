@@ -4,12 +4,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from slots import catalog, publication
-from slots.errors import PreconditionFailed
-from slots.publication import Published, published
-from slots.relation import Relation, describe
+from walvec_slots import catalog, publication
+from walvec_slots.errors import PreconditionFailed
+from walvec_slots.publication import Published, published
+from walvec_slots.relation import Relation, describe
 
-ALL: frozenset[publication.Action] = frozenset({"insert", "update", "delete", "truncate"})
+ALL: frozenset[publication.PublishAction] = frozenset({"insert", "update", "delete", "truncate"})
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ async def parted(conn: psycopg.AsyncConnection) -> Relation:
 )
 async def test_forms(
     form: str,
-    expected: tuple[set[str] | None, str | None, set[publication.Action]],
+    expected: tuple[set[str] | None, str | None, set[publication.PublishAction]],
     conn: psycopg.AsyncConnection,
     table: Relation,
 ) -> None:
@@ -134,14 +134,14 @@ async def test_publications_are_made_and_dropped(
     conn: psycopg.AsyncConnection, table: Relation, parted: Relation
 ) -> None:
     """Creating takes tables, adding one more; dropping can be repeated."""
-    await publication.create(conn, "pub", [table])
+    await publication.create_publication(conn, "pub", [table])
     await publication.add_table(conn, "pub", parted)
     assert (await published(conn, "pub", parted)).leaves == parted.leaves
     with pytest.raises(PreconditionFailed, match="already exists"):
-        await publication.create(conn, "pub", [table])
-    await publication.drop(conn, "pub")
-    await publication.drop(conn, "pub")
-    assert await publication.find(conn, "pub") is None
+        await publication.create_publication(conn, "pub", [table])
+    await publication.drop_publication(conn, "pub")
+    await publication.drop_publication(conn, "pub")
+    assert await publication.find_publication(conn, "pub") is None
 
 
 async def test_who_may_not_publish_is_told_what_to_run(
@@ -150,7 +150,7 @@ async def test_who_may_not_publish_is_told_what_to_run(
     """The statement is given for somebody who may."""
     await conn.execute("SET ROLE pg_read_all_data")
     with pytest.raises(PreconditionFailed) as caught:
-        await publication.create(conn, "pub", [table])
+        await publication.create_publication(conn, "pub", [table])
     assert 'CREATE PUBLICATION "pub" FOR TABLE "app"."t"' in (caught.value.hint or "")
 
 

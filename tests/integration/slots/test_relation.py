@@ -3,8 +3,8 @@
 import psycopg
 import pytest
 
-from slots.errors import PreconditionFailed
-from slots.relation import describe
+from walvec_slots.errors import PreconditionFailed
+from walvec_slots.relation import describe
 
 
 async def test_columns_and_types(conn: psycopg.AsyncConnection) -> None:

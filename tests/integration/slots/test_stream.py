@@ -14,15 +14,15 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from slots import manage
-from slots.errors import ConnectionLost, PreconditionFailed, SlotActive, SlotLost
-from slots.lsn import Lsn
-from slots.protocol import Keepalive, StandbyStatus, XLogData
-from slots.stream import Frame, ReplicationStream, feedback
-from slots.wal2json import OPTIONAL, wal2json_options
-from slots.walsender import Notice
 from tests.fix_postgres import Cluster
 from tests.fix_proxy import Proxy
+from walvec_slots import manage
+from walvec_slots.errors import ConnectionLost, PreconditionFailed, SlotActive, SlotLost
+from walvec_slots.lsn import Lsn
+from walvec_slots.protocol import Keepalive, StandbyStatus, XLogData
+from walvec_slots.stream import Frame, ReplicationStream, feedback
+from walvec_slots.wal2json import OPTIONAL, wal2json_options
+from walvec_slots.walsender import Notice
 
 NOTHING = StandbyStatus(Lsn(0), Lsn(0), Lsn(0))
 OPTIONS = wal2json_options([("public", "t")])
@@ -69,7 +69,7 @@ async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10.0)
 async def slot(conn: psycopg.AsyncConnection, slot_name: str) -> str:
     """Give a table t and a slot that will tell of it."""
     await conn.execute("CREATE TABLE t (id int PRIMARY KEY, body text)")
-    await manage.create(conn, slot_name, "wal2json", time_limit=10)
+    await manage.create_slot(conn, slot_name, "wal2json", time_limit=10)
     return slot_name
 
 
@@ -126,7 +126,7 @@ async def test_closing_frees_the_slot(
     reading = asyncio.ensure_future(_read_on(stream))
     await asyncio.sleep(0.1)
     await stream.close()
-    await manage.drop(conn, slot)
+    await manage.drop_slot(conn, slot)
     with pytest.raises(ConnectionLost):
         await reading
 
@@ -305,7 +305,7 @@ async def test_a_shutdown_is_not_held_up_nor_stormed(cluster: Cluster) -> None:
     poke = asyncio.Event()
     async with await psycopg.AsyncConnection.connect(cluster.dsn(), autocommit=True) as conn:
         await conn.execute("CREATE TABLE t (id int PRIMARY KEY)")
-        await manage.create(conn, "s", "wal2json", time_limit=10)
+        await manage.create_slot(conn, "s", "wal2json", time_limit=10)
         await conn.execute("INSERT INTO t VALUES (1)")
     stream = await Counting.connect(cluster.dsn(), on_notice=print)
     await stream.start_with("s", "wal2json", OPTIONS, {})
@@ -327,7 +327,7 @@ async def test_what_the_server_takes_away(cluster: Cluster) -> None:
     """A plugin no longer allowed, an invalidated slot, a crash: each is what it is, with its remedy."""
     async with await psycopg.AsyncConnection.connect(cluster.dsn(), autocommit=True) as conn:
         await conn.execute("CREATE TABLE t (id int PRIMARY KEY)")
-        await manage.create(conn, "s", "wal2json", time_limit=10)
+        await manage.create_slot(conn, "s", "wal2json", time_limit=10)
         cluster.set("output_plugin_libraries", "pgoutput")
         refused = await connect(cluster.dsn())
         with pytest.raises(PreconditionFailed) as caught:
@@ -348,7 +348,7 @@ async def test_what_the_server_takes_away(cluster: Cluster) -> None:
             await lost.start_with("s", "wal2json", OPTIONS, {})
         await lost.close()
 
-        await manage.create(conn, "fresh", "wal2json", time_limit=10)
+        await manage.create_slot(conn, "fresh", "wal2json", time_limit=10)
     stream = await connect(cluster.dsn())
     await stream.start_with("fresh", "wal2json", OPTIONS, {})
     await asyncio.to_thread(cluster.stop, "immediate")

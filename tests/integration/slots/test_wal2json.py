@@ -4,8 +4,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from slots.changes import Begin, Change, Commit, Message
 from tests.integration.slots.conftest import ODD_NAMES, OpenTap
+from walvec_slots.changes import Begin, Change, Commit, Message
 
 
 async def test_transactions_have_borders(source: psycopg.Connection, tap: OpenTap) -> None:

@@ -3,7 +3,7 @@
 import gc
 
 from bench.collector import as_walvec_has_it
-from consumer.cli import COLLECTOR
+from walvec.cli.app import COLLECTOR
 
 
 def test_it_is_set_as_the_command_sets_it() -> None:

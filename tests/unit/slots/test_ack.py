@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slots.ack import Ledger
-from slots.lsn import Lsn
+from walvec_slots.ack import Ledger
+from walvec_slots.lsn import Lsn
 
 LANES = ("blog", "page")
 STEPS = st.lists(

@@ -1,8 +1,8 @@
 import pytest
 
-from slots import errors
-from slots.errors import WalvecError
-from slots.lsn import Lsn
+from walvec_slots import errors
+from walvec_slots.errors import WalvecError
+from walvec_slots.lsn import Lsn
 
 
 def test_text_is_what_happened_and_what_mends_it() -> None:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slots.lsn import Lsn
+from walvec_slots.lsn import Lsn
 
 positions = st.integers(min_value=0, max_value=2**64 - 1)
 

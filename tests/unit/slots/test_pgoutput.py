@@ -7,10 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slots.changes import LONG, Begin, Change, Commit, Event, StreamedColumn, StreamedTable, Text, Truncate
-from slots.errors import MalformedMessage
-from slots.lsn import Lsn
-from slots.pgoutput import PgoutputDecoder, pgoutput_options
+from walvec_slots.changes import (
+    LARGE_VALUE,
+    Begin,
+    Change,
+    Commit,
+    Event,
+    StreamedColumn,
+    StreamedTable,
+    Text,
+    Truncate,
+)
+from walvec_slots.errors import MalformedMessage
+from walvec_slots.lsn import Lsn
+from walvec_slots.pgoutput import PgoutputDecoder, pgoutput_options
 
 AT = Lsn(0x16B374D848)
 BLOG, OTHER = 16387, 16394
@@ -155,7 +165,7 @@ class TestWanted:
 
     def test_long_value(self) -> None:
         """A long value is left out as an unchanged one is, and the columns around it are whole."""
-        row = tuple_of([b"t1", b"t" + b"x" * (LONG + 1), b"tend"])
+        row = tuple_of([b"t1", b"t" + b"x" * (LARGE_VALUE + 1), b"tend"])
         change = after(RELATION).decode(memoryview(b"I" + struct.pack("!I", BLOG) + b"N" + row), AT)
         assert change == Change("insert", AT, "public", "blog", {"id": "1", "body": "end"}, {})
 

@@ -1,6 +1,6 @@
 import pytest
 
-from slots.probe import _libraries
+from walvec_slots.probe import _libraries
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slots.errors import MalformedMessage
-from slots.lsn import Lsn
-from slots.protocol import Keepalive, StandbyStatus, XLogData, decode_frame
+from walvec_slots.errors import MalformedMessage
+from walvec_slots.lsn import Lsn
+from walvec_slots.protocol import Keepalive, StandbyStatus, XLogData, decode_frame
 
 words = st.integers(min_value=0, max_value=2**64 - 1)
 clocks = st.integers(min_value=-(2**63), max_value=2**63 - 1)

@@ -2,14 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from slots import queries
+from walvec_slots import queries
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give an empty folder in place of sql/."""
-    monkeypatch.setattr(queries, "_FOLDER", tmp_path)
-    queries.load.cache_clear()
+    monkeypatch.setattr(queries, "FOLDER", tmp_path)
+    queries.load_sql.cache_clear()
     return tmp_path
 
 
@@ -19,7 +19,7 @@ def test_names_each_statement(folder: Path) -> None:
         "-- About the file.\n\n-- name: one\n-- 100 % {sure}.\nSELECT 1;\n\n"
         "-- name: two\n\nSELECT\n    -- inner\n    2\n"
     )
-    assert queries.load("two.sql") == {"one": "SELECT 1", "two": "SELECT\n    -- inner\n    2"}
+    assert queries.load_sql("two.sql") == {"one": "SELECT 1", "two": "SELECT\n    -- inner\n    2"}
 
 
 @pytest.mark.parametrize(
@@ -29,11 +29,11 @@ def test_refuses_a_file_that_says_too_much_or_nothing(folder: Path, text: str) -
     """A name that stands twice would hide a statement; a block without one is a slip."""
     (folder / "bad.sql").write_text(text)
     with pytest.raises(ValueError, match=r"sql/bad\.sql: a"):
-        queries.load("bad.sql")
+        queries.load_sql("bad.sql")
 
 
 def test_every_file_of_the_project_loads() -> None:
     """All SQL of the project is in form, and each statement is there to be found."""
-    queries.load.cache_clear()
-    files = [path.name for path in queries._FOLDER.glob("*.sql")]
-    assert all(queries.load(file) for file in files)
+    queries.load_sql.cache_clear()
+    files = [path.name for path in queries.FOLDER.glob("*.sql")]
+    assert all(queries.load_sql(file) for file in files)

@@ -1,8 +1,15 @@
 import pytest
 
-from slots.errors import ConnectionLost, PreconditionFailed, SlotActive, SlotLost, SlotWedged, WalvecError
-from slots.lsn import Lsn
-from slots.refusal import ended, managed, not_created, refused
+from walvec_slots.errors import (
+    ConnectionLost,
+    PreconditionFailed,
+    SlotActive,
+    SlotLost,
+    SlotWedged,
+    WalvecError,
+)
+from walvec_slots.lsn import Lsn
+from walvec_slots.refusal import ended, managed, not_created, refused
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
 
-from slots.relation import ReplicaIdentity, UniqueIndex, identity_columns
+from walvec_slots.relation import ReplicaIdentity, UniqueIndex, identity_columns
 
 PRIMARY = UniqueIndex("pk", True, False, True, True, ("id",))
 DEFERRABLE = UniqueIndex("pk", True, False, False, True, ("id",))

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 
-from slots.settle import startup
+from walvec_slots.settle import startup
 
 
 def options(conninfo: str, settings: dict[str, str]) -> str:

@@ -1,9 +1,9 @@
 import asyncio
 from contextlib import suppress
 
-from slots.lsn import Lsn
-from slots.protocol import StandbyStatus
-from slots.stream import ReplicationStream, feedback
+from walvec_slots.lsn import Lsn
+from walvec_slots.protocol import StandbyStatus
+from walvec_slots.stream import ReplicationStream, feedback
 
 NOTHING = StandbyStatus(Lsn(0), Lsn(0), Lsn(0))
 

@@ -5,22 +5,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slots.changes import (
-    LONG,
+from walvec_slots.changes import (
+    LARGE_VALUE,
     Begin,
     Change,
+    ChangeKind,
     Commit,
     Event,
-    Kind,
     Message,
     StreamedColumn,
     StreamedTable,
     Text,
     Truncate,
 )
-from slots.errors import MalformedMessage
-from slots.lsn import Lsn
-from slots.wal2json import Wal2jsonDecoder, wal2json_options
+from walvec_slots.errors import MalformedMessage
+from walvec_slots.lsn import Lsn
+from walvec_slots.wal2json import Wal2jsonDecoder, wal2json_options
 
 AT = Lsn(0x16B374D848)
 
@@ -87,7 +87,7 @@ def test_clock_outside_python_s_years_is_no_error(text: str) -> None:
 
 @given(st.sampled_from([("I", "insert"), ("U", "update"), ("D", "delete")]), names, names, images, images)
 def test_changes_round_trip(
-    kind: tuple[str, Kind], schema: str, table: str, new: dict[str, Text], old: dict[str, Text]
+    kind: tuple[str, ChangeKind], schema: str, table: str, new: dict[str, Text], old: dict[str, Text]
 ) -> None:
     """A change gives its row images as they were; an insert has no old one, a delete no new one."""
     payload = dump(action=kind[0], schema=schema, table=table, columns=columns(new), identity=columns(old))
@@ -134,7 +134,7 @@ def test_row_bytes_that_are_no_text_are_refused() -> None:
 @pytest.mark.parametrize("around", ["", '\\"value\\":\\"x\\"', "\\\\"], ids=["plain", "quotes", "backslash"])
 def test_long_value_is_left_out_as_unchanged_toast_is(around: str) -> None:
     """Whatever it holds, and only it: the columns around it are whole."""
-    long = around + "x" * LONG + around
+    long = around + "x" * LARGE_VALUE + around
     payload = (
         '{"action":"I","schema":"public","table":"blog","columns":[{"name":"id","value":1},'
         f'{{"name":"body","value":"{long}"}},{{"name":"title","value":"{around}"}}]}}'

@@ -1,0 +1,1 @@
+"""The words of each command become values; errors become exit codes."""

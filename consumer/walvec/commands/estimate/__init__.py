@@ -1,0 +1,1 @@
+"""`walvec check --estimate`: a sample of rows becomes requests, time and money."""

@@ -1,0 +1,1 @@
+"""`walvec init`: what it proposes and what it writes."""

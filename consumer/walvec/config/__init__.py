@@ -1,0 +1,1 @@
+"""The settings: `walvec.toml` and WALVEC_* variables, read, checked and shown."""

@@ -1,0 +1,1 @@
+"""Sessions with the two databases, and the tables that walvec keeps in the target."""

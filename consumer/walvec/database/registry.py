@@ -1,0 +1,128 @@
+"""The vectorizers that the target knows: whose they are, their epoch, and how far their backfill is.
+
+What must stand in one transaction with the vectors is written by `stages.write`; here is the rest.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from walvec.database.keys import Key
+from walvec_slots.lsn import Lsn
+from walvec_slots.queries import load_sql
+from walvec_slots.settle import Connection
+
+_QUERIES = load_sql("metadata.sql")
+
+Phase = Literal["rows", "sweep", "index", "done"]
+
+
+@dataclass(frozen=True, slots=True)
+class VectorizerState:
+    """What `walvec.vectorizer` says of one vectorizer."""
+
+    name: str
+    slot: str
+    source_table: str
+    target_table: str
+    fingerprint: dict[str, str]
+    identity: dict[str, Any]  # {}: no epoch has begun since it was set up, or was to be compared again
+    horizon: str
+    lsn: str | None
+    phase: Phase
+    generation: int
+    last_key: list[str] | None
+    rows_done: int
+    rows_estimated: int | None
+    started_at: datetime
+    finished_at: datetime | None
+    sweeps: bool
+    paused: str | None
+    waits_for_xid: int | None  # transactions of the source before it have to end before its rows are read
+
+    @property
+    def applied(self) -> Lsn:
+        """How far its changes are applied where that is past the checkpoint; 0 otherwise."""
+        return Lsn.parse(self.lsn) if self.lsn else Lsn(0)
+
+    @property
+    def horizon_lsn(self) -> Lsn:
+        """The source's WAL insert position when the epoch began: older changes are read by key."""
+        return Lsn.parse(self.horizon)
+
+    @property
+    def resume_after(self) -> Key | None:
+        """The last key of the phase that is done."""
+        return tuple(self.last_key) if self.last_key is not None else None
+
+
+async def load_vectorizers(connection: Connection) -> dict[str, VectorizerState]:
+    """Return every vectorizer the target knows, of whichever slot, by name."""
+    cursor = connection.cursor(row_factory=class_row(VectorizerState))
+    await cursor.execute(_QUERIES["load_vectorizers"])
+    return {state.name: state for state in await cursor.fetchall()}
+
+
+async def load_generations(connection: Connection, slot: str) -> dict[str, int]:
+    """Return the generation that each of the slot's vectorizers is in."""
+    cursor = await connection.execute(_QUERIES["load_generations"], {"slot": slot})
+    return dict(await cursor.fetchall())
+
+
+async def add_vectorizer(
+    connection: Connection, name: str, slot: str, fingerprint: Mapping[str, str]
+) -> None:
+    """Register a vectorizer; its first epoch begins when a process attaches."""
+    await connection.execute(
+        _QUERIES["add_vectorizer"],
+        {
+            "name": name,
+            "slot": slot,
+            "source_table": fingerprint["table"],
+            "target_table": fingerprint["target"],
+            "fingerprint": Jsonb(fingerprint),
+        },
+    )
+
+
+async def begin_epoch(
+    connection: Connection,
+    name: str,
+    slot: str,
+    fingerprint: Mapping[str, str],
+    *,
+    identity: Mapping[str, object] | None = None,
+    horizon: Lsn | None = None,
+    waits_for_xid: int | None = None,
+) -> None:
+    """Let a vectorizer compare every row again, and fence whatever is still written for the epoch before.
+
+    `identity` is what the process that attaches has found, `horizon` the source's WAL insert position after
+    that, and `waits_for_xid` what its transactions have to reach before the rows are read. A command gives
+    none: then the next attachment finds that the identity differs, and begins the epoch that the rows are
+    read in.
+    """
+    values = {
+        "name": name,
+        "slot": slot,
+        "source_table": fingerprint["table"],
+        "fingerprint": Jsonb(fingerprint),
+        "identity": Jsonb(identity or {}),
+        "horizon": str(horizon or Lsn(0)),
+        "waits_for_xid": waits_for_xid,
+    }
+    await connection.execute(_QUERIES["begin_epoch"], values)
+
+
+async def pause(connection: Connection, name: str, reason: str) -> None:
+    """Save why a vectorizer's changes are not applied; the next epoch ends it."""
+    await connection.execute(_QUERIES["pause"], {"name": name, "reason": reason})
+
+
+async def remove_vectorizer(connection: Connection, name: str) -> None:
+    """Forget a vectorizer and what was parked for it."""
+    await connection.execute(_QUERIES["remove_vectorizer"], {"name": name})

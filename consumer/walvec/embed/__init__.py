@@ -1,0 +1,1 @@
+"""Text becomes vectors: one dispatcher, and one module for each provider."""

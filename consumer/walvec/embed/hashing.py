@@ -1,0 +1,107 @@
+"""Feature hashing: words -> signed buckets of a vector. No model, no network, no key; for trying walvec
+out, and for tests.
+
+Deterministic, on every machine. Texts that share words come out near each other, rarer-looking words and
+pairs of neighbours weighing more; it knows nothing of meaning.
+(Weinberger et al., Feature Hashing for Large Scale Multitask Learning, https://arxiv.org/abs/0902.2206)
+"""
+
+import asyncio
+import re
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from itertools import pairwise
+from math import log, sqrt
+from time import perf_counter
+
+from walvec.embed.protocol import Answer, Vector
+
+SLICE = 0.002  # seconds of work between two breaths of the event loop
+SLICE_MAX = 20_000  # characters that fit in about one slice
+
+STEM = 5  # letters by which "decorate" and "decorators" are related
+STEM_WEIGHT = 0.6
+PAIR_WEIGHT = 0.4
+COMMON_WEIGHT = 0.1
+
+# A word of letters and digits, or one ideograph or kana: those are written without spaces.
+_IDEOGRAPHS = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_IDEOGRAPHS}]|[^\W_{_IDEOGRAPHS}]+")
+
+# Half of any English text, and nothing of what it is about.
+_COMMON_WORDS = """
+a about after all also am an and any are as at be been before but by can could did do does each
+either for from had has have he her his how however i if in into is it its may me might more most
+must my no nor not of on one only or other our out over own same see she should so some such than
+that the their them then there these they this those through thus to too two under until up use used
+using very was we were what when where whether which while who whose why will with within without
+would yes yet you your
+"""
+_COMMON = frozenset(_COMMON_WORDS.split())
+
+_MIX = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: spreads the hashes of pairs
+_MASK = (1 << 64) - 1
+
+
+class HashingEmbedder:
+    """Embeds texts of any language in vectors of unit length, of any number of dimensions from 1."""
+
+    name = "hashing"
+
+    def __init__(self, model: str, dimensions: int) -> None:
+        self.model = model
+        self.dimensions = dimensions
+
+    async def embed(self, texts: Sequence[str]) -> Answer:
+        """Embed in slices: threads would fight the event loop for the interpreter lock."""
+        vectors: list[Vector] = []
+        pause = perf_counter() + SLICE
+        for text in texts:
+            if len(text) > SLICE_MAX:
+                vectors.append(await asyncio.to_thread(embed_text, text, self.dimensions))
+                continue
+            vectors.append(embed_text(text, self.dimensions))
+            if perf_counter() > pause:
+                await asyncio.sleep(0)
+                pause = perf_counter() + SLICE
+        return Answer(vectors, None)
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+
+
+def embed_text(text: str, dimensions: int) -> Vector:
+    """The vector of one text, never zero: even a text without words points somewhere of its own."""
+    buckets = [0.0] * dimensions
+    words = [_word(word) for word in _WORD.findall(text.casefold())]
+    for (number, stem, rarity), count in Counter(words).items():
+        weight = rarity * (1 + log(count))
+        buckets[number % dimensions] += weight if number & _SIGN else -weight
+        if stem:
+            buckets[stem % dimensions] += weight * (STEM_WEIGHT if stem & _SIGN else -STEM_WEIGHT)
+    for (one, _, before), (two, _, after) in pairwise(words):
+        pair = (one * _MIX + two) & _MASK
+        weight = PAIR_WEIGHT * before * after
+        buckets[pair % dimensions] += weight if pair & _SIGN else -weight
+    norm = sqrt(sum(value * value for value in buckets))
+    if not norm:
+        buckets[_number(text) % dimensions] = norm = 1.0
+    return array("f", [value / norm for value in buckets])
+
+
+_SIGN = 1 << 63
+
+
+@lru_cache(maxsize=65_536)
+def _word(word: str) -> tuple[int, int, float]:
+    """A word's hash, its stem's (0: it has none), and its weight: longer words tend to be rarer ones."""
+    stem = _number(f"{word[:STEM]}*") if len(word) > STEM else 0
+    weight = COMMON_WEIGHT if word in _COMMON else min(1.0, 0.4 + len(word) / 10)
+    return _number(word), stem, weight
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")

@@ -1,0 +1,51 @@
+"""A provider that comes with an HTTP client: imported with the first request, beside everything else.
+
+To import the mistralai SDK takes longer than all the rest of a start, and aiohttp a fourth of it: the stream
+need not wait for either.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from walvec.embed.api_key import api_key
+from walvec.embed.protocol import Answer, Embedder, Settings
+
+
+class LateEmbedder:
+    """The provider that `settings` name, mistral or openai.
+
+    Raises PreconditionFailed at once if the key's variable is not set.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.name = settings.provider
+        self.model = settings.model
+        self.dimensions = settings.dimensions
+        self._settings = settings
+        self._embedder: Embedder | None = None
+        self._importing = asyncio.Lock()
+        api_key(settings)
+
+    async def embed(self, texts: Sequence[str]) -> Answer:
+        """Send one request; see `Embedder`."""
+        if self._embedder is None:
+            async with self._importing:
+                if self._embedder is None:
+                    provider = await asyncio.to_thread(_import, self.name)
+                    self._embedder = provider(self._settings)
+        return await self._embedder.embed(texts)
+
+    async def aclose(self) -> None:
+        """Close the connections, if there are any."""
+        if self._embedder is not None:
+            await self._embedder.aclose()
+
+
+def _import(name: str) -> Callable[[Settings], Embedder]:
+    if name == "mistral":
+        from walvec.embed.mistral import MistralEmbedder
+
+        return MistralEmbedder
+    from walvec.embed.openai import OpenAIEmbedder
+
+    return OpenAIEmbedder

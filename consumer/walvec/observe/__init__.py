@@ -1,0 +1,1 @@
+"""What a running process shows: logs, metrics, health, traces and progress."""

@@ -1,0 +1,140 @@
+"""OpenTelemetry: a span a committed batch, and one a stage of it, made of the record that its log line is of.
+
+On where the standard variables ask for it; otherwise nothing of OpenTelemetry is imported. The SDK and an
+exporter come with `walvec[otel]`. The provider is walvec's own, unless the process has one already
+(opentelemetry-instrument): a global one would also take what a provider's SDK puts into spans of its own.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic, time_ns
+from typing import TYPE_CHECKING, Final, cast
+
+import structlog
+
+from walvec.observe.telemetry import Trace
+from walvec.stages.committed import Committed
+
+if TYPE_CHECKING:  # imported for its name only: even the API takes 15 ms
+    from opentelemetry.sdk.trace.export import SpanExporter
+    from opentelemetry.trace import TracerProvider
+
+EXPORTER: Final = "OTEL_TRACES_EXPORTER"
+_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_FLUSH_LIMIT = 2.0  # seconds for the last spans: a collector that is away holds up no stop
+_NANOSECONDS = 1_000_000_000
+
+_log = structlog.get_logger(__name__)
+
+
+def is_asked_for() -> bool:
+    """Whether the environment names an exporter or where spans are to be sent."""
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return False
+    exporter = os.environ.get(EXPORTER, "").strip()
+    return exporter != "none" and any((exporter, *map(os.environ.get, _ENDPOINTS)))
+
+
+@contextmanager
+def tracing() -> Iterator[Trace]:
+    """Give what makes the spans of a batch, for the length of a block; at its end the last ones are sent.
+
+    That may take up to two seconds, so the block goes around the event loop, never within it.
+
+    Where tracing is asked for and cannot be had, that is a warning, and nothing is traced: the variables may
+    be set for every process of a cluster.
+    """
+    if not is_asked_for():
+        yield lambda _: None
+        return
+    trace, close = _begin()
+    try:
+        yield trace
+    finally:
+        # A daemon, which does not outlive the process.
+        closing = threading.Thread(target=close, name="tracing: last spans", daemon=True)
+        closing.start()
+        closing.join(_FLUSH_LIMIT)
+
+
+def spans_of(provider: "TracerProvider") -> Trace:
+    """Return what makes the spans of a batch, through `provider`."""
+    from opentelemetry.context import Context
+    from opentelemetry.trace import set_span_in_context
+
+    tracer = provider.get_tracer("walvec")
+
+    def trace(done: Committed) -> None:
+        stages = done.batch.stages
+        offset = time_ns() - int(monotonic() * _NANOSECONDS)  # stages have times, spans dates
+
+        def date(moment: float) -> int:
+            return int(moment * _NANOSECONDS) + offset
+
+        whose = {"walvec.vectorizer": done.vectorizer}
+        counts = {f"walvec.{name}": count for name, count in done.counts().items()}
+        whole = tracer.start_span(
+            "walvec.batch",
+            Context(),
+            attributes={**whose, "walvec.lsn": str(done.position.applied), **counts},
+            start_time=date(stages.began),
+        )
+        if whole.is_recording():
+            context = set_span_in_context(whole, Context())
+            for stage, began, ended in stages.spans():
+                name = f"walvec.{stage}"
+                tracer.start_span(name, context, attributes=whose, start_time=date(began)).end(date(ended))
+        whole.end(date(stages.ended))
+
+    return trace
+
+
+def _begin() -> tuple[Trace, Callable[[], None]]:
+    """Return what makes spans, and what sends the last ones."""
+    from opentelemetry.trace import ProxyTracerProvider, get_tracer_provider
+
+    present = get_tracer_provider()
+    if not isinstance(present, ProxyTracerProvider):
+        return spans_of(present), lambda: None  # its owner's to close
+    try:
+        provider, close = _own_provider()
+    except Exception as error:  # whatever a variable leads to; its words may quote a header's value
+        _log.warning(
+            "tracing is asked for and cannot be had",
+            what=f"{error.name} is not installed" if isinstance(error, ImportError) else type(error).__name__,
+            hint=f"pip install 'walvec[otel]', look at the variables OTEL_*, or set {EXPORTER}=none",
+        )
+        return lambda _: None, lambda: None
+    _log.info("batches are traced")
+    return spans_of(provider), close
+
+
+def _own_provider() -> tuple["TracerProvider", Callable[[], None]]:
+    """Make a provider as the standard variables have it. Raises ImportError where a package is missing."""
+    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    resource = Resource.create()
+    if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
+        resource = resource.merge(Resource({SERVICE_NAME: "walvec"}))
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    for name in (os.environ.get(EXPORTER) or "otlp").split(","):
+        provider.add_span_processor(BatchSpanProcessor(_exporter(name.strip())()))
+    return provider, provider.shutdown
+
+
+def _exporter(name: str) -> Callable[[], "SpanExporter"]:
+    """Find an exporter by its name in the variable. `otlp` is over HTTP unless gRPC is asked for."""
+    from importlib.metadata import entry_points
+
+    if name == "otlp":
+        protocol = next(filter(None, map(os.environ.get, _PROTOCOLS)), "http/protobuf")
+        name = f"otlp_proto_{protocol.partition('/')[0]}"
+    found = tuple(entry_points(group="opentelemetry_traces_exporter", name=name))
+    if not found:
+        raise ImportError(name=name)
+    return cast("Callable[[], SpanExporter]", found[0].load())

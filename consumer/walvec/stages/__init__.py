@@ -1,0 +1,1 @@
+"""The stages that a change passes, one module each."""

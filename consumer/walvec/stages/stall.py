@@ -1,0 +1,60 @@
+"""Since when the checkpoint waits for work in flight, and why, for `walvec status` to show. Pure.
+
+Work that takes its time has no reason. One is given where something is known to fail, or where nothing at all
+gets done.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+STALL_AFTER = 5.0  # seconds that the checkpoint waits for work in flight, from which `status` is told
+BATCH_SILENT_AFTER = 30.0  # seconds without a finished batch, from which that alone is a reason
+
+WaitsFor = Callable[[float], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What the target is to say: the seconds that the checkpoint has waited, and why. None: not."""
+
+    seconds: float | None
+    waits_for: str | None
+
+
+class Stall:
+    """Watches how the work goes. Times are seconds of one clock."""
+
+    def __init__(self, waits_for: WaitsFor) -> None:
+        """Begin without work; `waits_for` says what has kept it from getting done for at least so long."""
+        self._waits_for = waits_for
+        self._since: float | None = None  # the checkpoint has waited for work in flight
+        self._finished = 0.0  # a batch, or there was none in flight
+        self._saved: tuple[bool, str | None] = (False, None)
+
+    def moved(self) -> None:
+        """Note that a checkpoint was committed, which takes back what was saved."""
+        self._since, self._saved = None, (False, None)
+
+    def finished(self, now: float) -> None:
+        """Note that a batch was committed."""
+        self._finished = now
+
+    def look(self, now: float, *, idle: bool) -> Mark | None:
+        """Return what to save, None where the target says so already; `idle`: nothing is in flight."""
+        if idle:
+            self._since, self._finished = None, now
+        elif self._since is None:
+            self._since, self._finished = now, max(self._finished, now)
+        waited = now - self._since if self._since is not None else 0.0
+        mark = Mark(waited, self._reason(now)) if waited > STALL_AFTER else Mark(None, None)
+        wanted = (mark.seconds is not None, mark.waits_for)
+        if wanted == self._saved:
+            return None
+        self._saved = wanted
+        return mark
+
+    def _reason(self, now: float) -> str | None:
+        reason = self._waits_for(STALL_AFTER)
+        if reason is None and now - self._finished > BATCH_SILENT_AFTER:
+            return f"nothing has been finished for over {BATCH_SILENT_AFTER:.0f} s"
+        return reason

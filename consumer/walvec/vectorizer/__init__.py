@@ -1,0 +1,1 @@
+"""One table, its expressions and its target, checked against the catalog."""

@@ -1,0 +1,159 @@
+"""What is private stays out of everything that walvec writes: canaries are planted, and looked for."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from tests.fix_embedding_service import Reset, Spoiled, Status
+from tests.fix_walvec import Sidecar, until
+from tests.integration.commands.conftest import Outcome, Walvec, walvec  # noqa: F401  a fixture
+
+ROW, KEY, API, PASSWORD = "canary-in-a-row", "canary-in-a-key", "canary-in-the-api", "canary-in-the-dsn"
+SPOILED = [Spoiled(how) for how in get_args(Spoiled.__annotations__["how"])]
+
+# A failing cast quotes what it was given.
+TEXT = "CASE WHEN body LIKE '%!' THEN body::int::text ELSE body END"
+TOLD = "SELECT vectorizer, stage, error_class, error_message FROM walvec.dead_letter"
+
+
+@pytest.fixture
+def planted(sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> Sidecar:
+    """A canary in each place; the first rows are embedded. Everything is logged."""
+    monkeypatch.setenv("CANARY_API_KEY", API)
+    sidecar.settings["source"]["dsn"] = make_conninfo(sidecar.settings["source"]["dsn"], password=PASSWORD)
+    sidecar.settings["embedder"]["api_key_env"] = "CANARY_API_KEY"
+    sidecar.settings["log"]["level"] = "debug"
+    sidecar.source.execute("CREATE TABLE blog (slug text PRIMARY KEY, body text)")
+    sidecar.source.execute("INSERT INTO blog VALUES (%s, %s)", [f"{KEY}-1", f"{ROW} one"])
+    sidecar.follow("blog", key=("slug",), text=TEXT)
+    sidecar.setup()
+    sidecar.once()
+    sidecar.source.execute("INSERT INTO blog VALUES (%s, %s)", [f"{KEY}-2", f"{ROW} two"])
+    return sidecar
+
+
+def nothing(sidecar: Sidecar) -> None:
+    """All goes well."""
+
+
+def expression_fails(sidecar: Sidecar) -> None:
+    """PostgreSQL's message quotes the row."""
+    sidecar.source.execute("UPDATE blog SET body = body || '!'")
+
+
+def text_is_refused(sidecar: Sidecar) -> None:
+    """The service's message quotes the text."""
+    sidecar.service.refuse = "two"
+
+
+def service_is_unwell(sidecar: Sidecar) -> None:
+    """It resets, quotes the key and the text, and answers with whatever comes to its mind."""
+    sidecar.service.script(
+        Reset(),
+        Status(401, f"Incorrect API key provided: {API}"),
+        Status(500, f"cannot embed {ROW} two"),
+        Status(429, f"{ROW} two", retry_after="0"),
+    )
+
+
+def answer_is_malformed(how: Spoiled) -> Callable[[Sidecar], None]:
+    """One answer has something wrong in it."""
+
+    def spoil(sidecar: Sidecar) -> None:
+        sidecar.service.script(how)
+
+    spoil.__name__ = how.how.replace(" ", "_")
+    return spoil
+
+
+def target_refuses(sidecar: Sidecar) -> None:
+    """A constraint of the user's own, whose violation quotes the whole row."""
+    sidecar.target.execute("ALTER TABLE blog_embedding ADD CHECK (length(chunk) < 1) NOT VALID")
+
+
+def target_is_gone(sidecar: Sidecar) -> None:
+    """A table that was dropped."""
+    sidecar.target.execute("DROP TABLE blog_embedding")
+
+
+def password_is_wrong(sidecar: Sidecar) -> None:
+    """Over TCP the server asks for it."""
+    sidecar.settings["source"]["dsn"] = make_conninfo(sidecar.settings["source"]["dsn"], host="127.0.0.1")
+
+
+def dsn_is_wrong(sidecar: Sidecar) -> None:
+    """Nobody is there."""
+    dsn = make_conninfo(sidecar.settings["source"]["dsn"], host="127.0.0.1", port=1)
+    sidecar.settings["source"]["dsn"] = dsn
+
+
+def told(sidecar: Sidecar, *outcomes: Outcome) -> str:
+    """All that was told: on stdout, on stderr with the log, in the dead letters."""
+    printed = [text for outcome in outcomes for text in (outcome.stdout, outcome.stderr)]
+    return "\n".join([*printed, str(sidecar.target.execute(TOLD).fetchall())])
+
+
+def canaries(text: str) -> set[str]:
+    """Those that are in a text, whole or in part."""
+    return {canary for canary in (ROW, KEY, API, PASSWORD) if canary in text}
+
+
+def run(sidecar: Sidecar, walvec: Walvec, line: str) -> Outcome:  # noqa: F811
+    """Run a command with the settings as they are now, and nothing of the environment's."""
+    sidecar.path  # noqa: B018  written anew
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("WALVEC_SOURCE__DSN")
+        return walvec(*line.split())
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        nothing,
+        expression_fails,
+        text_is_refused,
+        service_is_unwell,
+        *map(answer_is_malformed, SPOILED),
+        target_refuses,
+        target_is_gone,
+        password_is_wrong,
+        dsn_is_wrong,
+    ],
+    ids=lambda fault: str(fault.__name__),
+)
+def test_run_tells_nothing(
+    planted: Sidecar,
+    walvec: Walvec,  # noqa: F811
+    fault: Callable[[Sidecar], None],
+) -> None:
+    """Whatever fails, and though the messages of others quote it."""
+    fault(planted)
+    outcome = run(planted, walvec, "run --once --give-up-after 0")
+    assert outcome.stderr.strip()
+    assert canaries(told(planted, outcome)) == set()
+
+
+def test_commands_tell_nothing(planted: Sidecar, walvec: Walvec) -> None:  # noqa: F811
+    """Nor do the others; only `search` shows chunks, and `dead-letter list` keys: they are asked for them."""
+    expression_fails(planted)
+    lines = ["check --json", "run --once", "status --json", "backfill blog", "resync --yes", "slots list"]
+    lines += ["status", "config show", "config show --json", "check --estimate", "check --estimate --json"]
+    lines += ["init --output - --yes"]
+    outcomes = [run(planted, walvec, line) for line in lines]
+    assert canaries(told(planted, *outcomes)) == set()
+    assert canaries(run(planted, walvec, "dead-letter list --json").stdout) == {KEY}
+
+
+def test_a_process_tells_nothing(planted: Sidecar) -> None:
+    """Neither what `ps` shows of it, nor its log, nor what Python itself has to say at its end."""
+    target_refuses(planted)
+    process = planted.start("run")
+    process.wait_for("streaming")
+    shown = Path(f"/proc/{process.pid}/cmdline").read_text()
+    until(lambda: planted.target.execute(TOLD).fetchall(), "the row that is refused")
+    ended = Outcome(process.stop(), process.output(), str(process.log))
+    assert ("run" in shown, ended.code) == (True, 0)
+    assert canaries(shown + told(planted, ended)) == set()

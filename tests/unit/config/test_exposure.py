@@ -1,0 +1,51 @@
+from pathlib import Path
+
+import pytest
+
+from walvec.config.exposure import exposed
+
+SECRETS = [
+    '[source]\ndsn = "postgresql://walvec:hunter2@db/app"',
+    "[target]\ndsn = \"host=db password='hunter2'\"",
+    '[source]\ndsn = "host=db sslkey=k sslpassword=hunter2"',
+    '[embedder]\nprovider = "openai"\nbase_url = "https://walvec:hunter2@api.example.org/v1"',
+]
+
+
+def written(directory: Path, text: str, mode: int) -> Path:
+    """A settings' file that these users may read."""
+    path = directory / "walvec.toml"
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+@pytest.mark.parametrize("text", SECRETS)
+def test_a_secret_that_everybody_can_read(tmp_path: Path, text: str) -> None:
+    """Said with what mends it, without the secret."""
+    path = written(tmp_path, text, 0o644)
+    finding = exposed(path)
+    assert finding is not None
+    assert (finding.level, finding.remedy and finding.remedy.split(";")[0]) == (
+        "warning",
+        f"chmod o-r {path}",
+    )
+    assert "hunter2" not in str(finding)
+
+
+@pytest.mark.parametrize("text", SECRETS)
+@pytest.mark.parametrize("mode", [0o600, 0o640])
+def test_a_secret_that_is_kept(tmp_path: Path, text: str, mode: int) -> None:
+    """Its owner reads it, and a group that somebody chose."""
+    assert exposed(written(tmp_path, text, mode)) is None
+
+
+@pytest.mark.parametrize("text", ["", '[source]\ndsn = "postgresql://walvec@db/app"'])
+def test_no_secret(tmp_path: Path, text: str) -> None:
+    """Then everybody may read."""
+    assert exposed(written(tmp_path, text, 0o644)) is None
+
+
+def test_no_file(tmp_path: Path) -> None:
+    """All settings may come from the environment."""
+    assert exposed(tmp_path / "walvec.toml") is None

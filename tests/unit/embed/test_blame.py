@@ -1,0 +1,108 @@
+"""The rules of `blame`, by number."""
+
+import pytest
+
+from walvec.embed.blame import STRIKES, STRIKES_OF_MANY, Trial, may_pass
+from walvec.embed.errors import (
+    BadAnswer,
+    BatchTooLarge,
+    EmbeddingError,
+    InputRefused,
+    Misconfigured,
+    RateLimited,
+    ServiceUnavailable,
+    Unauthorized,
+)
+
+CRASH = ServiceUnavailable("500", cause="crash")
+TIMEOUT = ServiceUnavailable("silent", cause="timeout")
+REFUSED = InputRefused("400")
+TOO_LARGE = BatchTooLarge("413", of="tokens")
+LONE, SEVERAL = ["one"], ["one", "two"]
+
+
+def trial(texts: list[str], *, suspected: bool = False, answered: int = 0) -> Trial:
+    """A request whose first attempt has just begun, after so many answers to anybody."""
+    begun = Trial(several=len(texts) > 1, suspected=suspected)
+    begun.begin(answered)
+    return begun
+
+
+@pytest.mark.parametrize("error", [REFUSED, TOO_LARGE])
+def test_a_refused_text_is_to_blame_only_for_an_answer_from_meanwhile(error: EmbeddingError) -> None:
+    """Rule 1: an answer from before the attempt is no proof, and the probe has to tell."""
+    assert trial(LONE, answered=5).fault(error, 5) == "unclear"
+    assert trial(LONE, answered=5).fault(error, 6) == "texts"
+
+
+def test_a_refused_request_is_split_if_anything_was_ever_answered() -> None:
+    """Rule 1: splitting is cheap; before the first answer it may be a setting."""
+    assert trial(SEVERAL, answered=5).fault(REFUSED, 5) == "texts"
+    assert trial(SEVERAL).fault(REFUSED, 0) == "unclear"
+
+
+def test_a_request_that_is_too_large_is_split_at_once() -> None:
+    """The service says itself what to do."""
+    assert trial(SEVERAL).fault(TOO_LARGE, 0) == "texts"
+
+
+@pytest.mark.parametrize("texts", [LONE, SEVERAL])
+@pytest.mark.parametrize(
+    "error",
+    [
+        RateLimited("429"),
+        ServiceUnavailable("reset", cause="network"),
+        ServiceUnavailable("503", cause="overload"),
+    ],
+)
+def test_overload_a_rate_and_the_network_are_never_a_text_s(texts: list[str], error: EmbeddingError) -> None:
+    """Rule 2: whoever else was answered."""
+    assert trial(texts).fault(error, 100) == "service"
+
+
+@pytest.mark.parametrize(
+    "error", [CRASH, TIMEOUT, BadAnswer("nan"), Unauthorized("403"), Misconfigured("404")]
+)
+def test_any_other_failure_is_unclear_until_the_probe_has_told(error: EmbeddingError) -> None:
+    """Rule 3: the service does not say whose it is."""
+    assert trial(LONE).fault(error, 100) == "unclear"
+
+
+@pytest.mark.parametrize(
+    ("texts", "suspected", "error", "strikes"),
+    [
+        (LONE, False, CRASH, STRIKES),
+        (LONE, True, CRASH, STRIKES),
+        (SEVERAL, False, CRASH, STRIKES_OF_MANY),
+        (SEVERAL, True, CRASH, 1),
+        (LONE, True, TIMEOUT, 1),
+        (SEVERAL, False, TIMEOUT, 1),
+        (LONE, False, REFUSED, 1),
+    ],
+)
+def test_strikes_that_it_takes(
+    texts: list[str],
+    suspected: bool,  # noqa: FBT001
+    error: EmbeddingError,
+    strikes: int,
+) -> None:
+    """Rule 3: more for what parks a row, one for what has cost a time-out already."""
+    begun = trial(texts, suspected=suspected)
+    assert [begun.struck(error) for _ in range(strikes)] == [*[False] * (strikes - 1), True]
+
+
+def test_strikes_are_in_a_row() -> None:
+    """Rule 3: an outage in between takes them back."""
+    begun = trial(LONE)
+    for _ in range(10):
+        assert not begun.struck(CRASH)
+        begun.acquit()
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [(REFUSED, False), (TOO_LARGE, False), (CRASH, True), (TIMEOUT, True), (BadAnswer(""), True)],
+)
+def test_a_refusal_does_not_pass_by_itself(error: EmbeddingError, passes: bool) -> None:  # noqa: FBT001
+    """Rule 4: the service would say the same to the same text."""
+    assert may_pass(error) is passes

@@ -1,0 +1,64 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from walvec.stages import lag
+from walvec.stages.lag import Awaited, age
+from walvec_slots.lsn import Lsn
+
+
+def test_nothing_is_awaited() -> None:
+    """Caught up is no lag, not an unknown one."""
+    assert Awaited().oldest(Lsn(100)) is None
+    assert age(None) == 0.0
+
+
+def test_the_oldest_past_the_checkpoint_counts() -> None:
+    """Each is awaited until the checkpoint is at its commit's end."""
+    awaited = Awaited()
+    for end, committed in ((110, 1), (120, 2)):
+        awaited.add(Lsn(end), committed, Lsn(100))
+    assert [awaited.oldest(Lsn(saved)) for saved in (100, 109, 110, 119, 120)] == [
+        1,
+        1,
+        2,
+        2,
+        None,
+    ]
+
+
+@pytest.mark.parametrize("count", [lag._LIMIT - 1, lag._LIMIT, 10 * lag._LIMIT + 3])
+def test_memory_is_bounded_and_no_age_is_understated(count: int) -> None:
+    """However many there are, what is told is never newer than the oldest, and none is forgotten early."""
+    awaited = Awaited()
+    for end in range(1, count + 1):
+        awaited.add(Lsn(end), end, Lsn(0))
+        assert len(awaited._entries) < lag._LIMIT
+    told = [awaited.oldest(Lsn(saved)) or 0 for saved in range(count)]
+    assert told[0] == 1
+    assert all(0 < oldest <= saved + 1 for saved, oldest in enumerate(told))
+    assert told == sorted(told)
+    assert awaited.oldest(Lsn(count)) is None
+
+
+def test_what_the_checkpoint_has_passed_takes_no_room() -> None:
+    """A stream that is kept up with holds nothing, whether anybody asks or not."""
+    awaited = Awaited()
+    for end in range(1, 100):
+        awaited.add(Lsn(end), 0, Lsn(end - 1))
+    assert len(awaited._entries) == 1
+
+
+def ago(span: timedelta) -> int:
+    """A time as the stream has it."""
+    return (datetime.now(UTC) - span - datetime(2000, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def test_age() -> None:
+    """The age is that by this machine's clock."""
+    assert age(ago(timedelta(hours=1))) == pytest.approx(3_600, abs=30)
+
+
+def test_clock_that_is_ahead_gives_no_negative_age() -> None:
+    """The source's clock is not walvec's."""
+    assert age(ago(-timedelta(hours=1))) == 0.0

@@ -1,0 +1,79 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from walvec.database.dead_letters import DeadLetter
+from walvec.stages.parking import Retries, Share
+
+ONE, TWO = DeadLetter("blog", ("1",), 1), DeadLetter("blog", ("2",), 1)
+
+
+class TestRetries:
+    """Each request is taken up once."""
+
+    def test_what_is_new_is_taken_up(self) -> None:
+        """In the order given."""
+        assert Retries().fresh([TWO, ONE]) == [TWO, ONE]
+
+    def test_what_is_at_work_is_left_alone(self) -> None:
+        """A row is asked for until its attempt has ended."""
+        retries = Retries()
+        retries.fresh([ONE])
+        assert retries.fresh([ONE, TWO]) == [TWO]
+
+    def test_a_row_may_be_asked_for_again_after_it_failed_again(self) -> None:
+        """Even if no look fell in between."""
+        retries = Retries()
+        retries.fresh([ONE])
+        again = DeadLetter("blog", ("1",), 2)
+        assert retries.fresh([again]) == [again]
+
+    def test_a_row_may_be_asked_for_again_after_it_was_well(self) -> None:
+        """It is parked anew then, with one attempt."""
+        retries = Retries()
+        retries.fresh([ONE])
+        retries.fresh([])
+        assert retries.fresh([ONE]) == [ONE]
+
+    def test_knows_whether_anything_is_at_work(self) -> None:
+        """`run --once` waits for it."""
+        retries = Retries()
+        looks = [(retries.fresh(asked), retries.at_work)[1] for asked in ([], [ONE], [])]
+        assert looks == [False, True, False]
+
+
+class TestShare:
+    """The share of parked rows in the last ones."""
+
+    def test_few_rows_prove_nothing(self) -> None:
+        """All of fewer rows than the window may be parked."""
+        assert not Share(1000).after(999, 999).over_half
+
+    def test_half_is_not_over_half(self) -> None:
+        """One more is."""
+        assert not Share(1000).after(1000, 500).over_half
+        assert Share(1000).after(1000, 501).over_half
+
+    def test_old_rows_do_not_count(self) -> None:
+        """A million good rows before don't hide that nothing works any more."""
+        share = Share(1000)
+        for _ in range(1000):
+            share = share.after(1000, 0)
+        for _ in range(501):
+            assert not share.over_half
+            share = share.after(1, 1)
+        for _ in range(499):
+            share = share.after(1, 1)
+        assert share.over_half
+
+    @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1), st.integers(1, 50))
+    def test_looks_at_the_window_and_no_batch_more_than_it_takes(
+        self, batches: list[tuple[int, int]], window: int
+    ) -> None:
+        """All that is kept is needed to fill the window."""
+        share = Share(window)
+        for rows, parked in batches:
+            share = share.after(rows, min(rows, parked))
+        kept = [rows for rows, _ in share.batches]
+        assert 0 not in kept
+        assert sum(kept[1:]) < window
+        assert sum(kept) >= min(window, sum(rows for rows, _ in batches))
