@@ -1,4 +1,4 @@
-"""`walvec demo` on a PostgreSQL of its own and on the tests' server, and what is left of it: nothing."""
+"""`walvec demo` on its private PostgreSQL and on the tests' server."""
 
 import contextlib
 import os
@@ -56,7 +56,7 @@ def temporary() -> Iterator[Path]:
 
 @pytest.fixture
 def environment(temporary: Path) -> dict[str, str]:
-    """Give the variables of a demo: no key of a service, temporary files apart from those of others."""
+    """Give a demo's variables: no key, and temporary files in a separate folder."""
     inherited = {name: value for name, value in os.environ.items() if name != "MISTRAL_API_KEY"}
     return {**inherited, "TMPDIR": str(temporary), "WALVEC_SOURCE__DSN": "host=nowhere.invalid"}
 
@@ -80,7 +80,7 @@ def demo(environment: dict[str, str]) -> Callable[..., Finished]:
 
 @pytest.fixture
 def begun(environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Begin a demo in a session of its own, and end it where the test does not."""
+    """Begin a demo in a new session, and end it where the test does not."""
     process = subprocess.Popen(
         [WALVEC, "demo"],
         env=environment,
@@ -95,7 +95,10 @@ def begun(environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
 
 @pytest.fixture
 def given(server: str) -> Iterator[list[str]]:
-    """Give the options for the tests' own server; a database that is left there is dropped."""
+    """Give the options for the tests' server.
+
+    A database that is left there is dropped.
+    """
     yield ["--dsn", server, "--database", NAME]
     with psycopg.connect(server, autocommit=True) as admin:
         if admin.execute(_LEFT, {"name": NAME}).fetchall():
@@ -141,7 +144,7 @@ class TestOnItsOwnServer:
         assert (list(temporary.iterdir()), processes(temporary)) == ([], [])
 
     def test_keeps_all_of_it_running_when_asked(self, demo: Callable[..., Finished], temporary: Path) -> None:
-        """The database answers as printed, walvec follows it, and the printed kill removes everything."""
+        """The printed database answers, walvec follows it, the printed kill ends both."""
         shown = demo("--keep")
         assert (shown.returncode, shown.stderr) == (0, "")
         (address,) = re.findall(r"^   database +\S*psql '(.+)'$", shown.stdout, re.MULTILINE)
@@ -162,7 +165,7 @@ class TestOnItsOwnServer:
     def test_leaves_nothing_when_it_is_killed(
         self, begun: subprocess.Popen[bytes], temporary: Path, sent: signal.Signals
     ) -> None:
-        """PostgreSQL and walvec end with the demo, whatever ended that, and the folder goes."""
+        """PostgreSQL and walvec end with the demo, and their folder is removed."""
         folder = only_folder(temporary)
         until((folder / watchdog.SIDECAR_PID).exists, "walvec runs")
         begun.send_signal(sent)
@@ -172,7 +175,7 @@ class TestOnItsOwnServer:
     def test_leaves_nothing_when_it_was_to_be_kept_and_is_killed(
         self, environment: dict[str, str], temporary: Path
     ) -> None:
-        """The server of a --keep does not end with its parent, so that the watchdog alone has to end it."""
+        """The watchdog alone ends the server of a demo with --keep."""
         words = [str(WALVEC), "demo", "--keep"]
         with subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL) as process:
             folder = only_folder(temporary)
@@ -194,7 +197,7 @@ class TestOnItsOwnServer:
     def test_the_next_demo_clears_what_a_killed_watchdog_left(
         self, begun: subprocess.Popen[bytes], temporary: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """With the watchdog killed too, the kernel ends the processes; the next demo removes the folder."""
+        """The kernel ends the processes, and the next demo removes the folder."""
         folder = only_folder(temporary)
         until((folder / watchdog.SIDECAR_PID).exists, "walvec runs")
         (guard,) = (
@@ -212,7 +215,7 @@ class TestOnItsOwnServer:
         assert list(temporary.iterdir()) == []
 
     def test_ctrl_c_ends_it_in_order(self, begun: subprocess.Popen[bytes], temporary: Path) -> None:
-        """The terminal's SIGINT reaches the demo and its command; exit code 130, and nothing stays."""
+        """The terminal's SIGINT gives exit code 130, and nothing stays."""
         folder = only_folder(temporary)
         until((folder / watchdog.SIDECAR_PID).exists, "walvec runs")
         os.killpg(begun.pid, signal.SIGINT)
@@ -232,7 +235,7 @@ class TestAsRoot:
     """PostgreSQL refuses to run as root, so the server gets a plain user."""
 
     def test_the_server_is_the_plain_user_s(self, begun: subprocess.Popen[bytes], temporary: Path) -> None:
-        """The server is nobody's, the demo's own files are closed to it, and the user is not a new one."""
+        """The server runs as nobody, who cannot read the demo's files; no user is made."""
         users = Path("/etc/passwd").read_text(encoding="utf-8")
         folder = only_folder(temporary)
         until((folder / watchdog.SIDECAR_PID).exists, "walvec runs")
@@ -265,7 +268,7 @@ class TestAsRoot:
 
 @pytest.mark.usefixtures("server")
 def test_any_programs_will_do_and_wal2json_is_used_where_they_have_it(temporary: Path) -> None:
-    """The private copy of the system's PostgreSQL makes a server as the package's programs do."""
+    """The tests' copy of the system's PostgreSQL serves as well as the package."""
     trees = (CHECKOUT / ".local/postgres/usr/lib/postgresql").glob("*/bin")
     programs = next((each for each in trees if (each.parent / "lib/wal2json.so").exists()), None)
     if programs is None or subprocess.run([programs / "initdb", "--version"], check=False).returncode:
@@ -296,7 +299,7 @@ class TestOnAGivenServer:
         assert list(temporary.iterdir()) == []
 
     def test_replaces_a_database_that_a_demo_left(self, given: list[str], server: str) -> None:
-        """A demo that was killed leaves a marked database; the next one drops it with its slot."""
+        """A database that a killed demo left is dropped with its slot."""
         with psycopg.connect(create_database(server, NAME), autocommit=True) as left:
             left.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [NAME])
             left.execute("CREATE TABLE public.blog ()")

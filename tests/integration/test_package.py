@@ -64,7 +64,7 @@ def test_installed_wheel_finds_its_sql(installed: Path) -> None:
     """The SQL is read from beside the installed packages, without the checkout."""
     program = (
         "import walvec_slots.queries as q; "
-        "print(q.FOLDER); print(bool(q.load('slots.sql')) and any(q.FOLDER.glob('migrations/*.sql')))"
+        "print(q.FOLDER); print(bool(q.load_sql('slots.sql')) and any(q.FOLDER.glob('migrations/*.sql')))"
     )
     where, loaded = run(installed / "python", "-c", program).split()
     assert (Path(where).is_relative_to(installed.parent), loaded) == (True, "True")

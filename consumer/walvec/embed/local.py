@@ -1,4 +1,6 @@
-"""WordLlama's token vectors, read from its files: meaning, with no network and no key. English only.
+"""Embeds by meaning with WordLlama's token vectors, read from its files.
+
+No network, no key; English only.
 
     text -> tokens -> the mean of their vectors -> unit length
 
@@ -36,8 +38,10 @@ _SHA256: Final = {
     TOKENIZER: "93248f2a9ec36c7b35f700a033d5f36228aae48db61aee31007fa49062cdeb68",
     WEIGHTS: "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5",
 }
-_SLICE: Final = 4_096  # tokens whose vectors are gathered at once: 4 MB
-_UNKNOWN: Final = 0  # the token that stands for a text without any: no vector may be zero
+# Tokens whose vectors are gathered at once: 4 MB.
+_SLICE: Final = 4_096
+# The token that stands for a text without any: no vector may be zero.
+_UNKNOWN: Final = 0
 
 
 class Model(NamedTuple):
@@ -48,7 +52,7 @@ class Model(NamedTuple):
 
 
 class LocalEmbedder:
-    """Embeds texts in this process, in a thread: the tokenizer lets go of the interpreter's lock.
+    """Embeds texts in a thread; the tokenizer releases the interpreter's lock.
 
     Raises PreconditionFailed where the extra is not installed, or its files are not the known ones.
     """
@@ -115,7 +119,10 @@ def embed_locally(model: Model, texts: Sequence[str]) -> Answer:
 
 
 def _mean(vectors: "NDArray[float32]", tokens: Sequence[int]) -> Vector:
-    """Return the direction of the tokens' mean. The order of adding is fixed, and so is every bit."""
+    """Return the direction of the tokens' mean.
+
+    The order of adding is fixed, and so is every bit.
+    """
     total = vectors[tokens[:_SLICE]].sum(axis=0)
     for start in range(_SLICE, len(tokens), _SLICE):
         total += vectors[tokens[start : start + _SLICE]].sum(axis=0)

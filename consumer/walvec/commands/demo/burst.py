@@ -1,4 +1,4 @@
-"""A burst of edits, in the middle of which walvec is killed, and later on started again."""
+"""A burst of edits, during which walvec is killed and started again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,9 +25,12 @@ class Outcome:
 
     killed: int  # the process
     started: int  # the one after it
-    behind: int  # edits that were committed and not yet embedded when it was killed
-    burst_seconds: float  # from the first commit to the last
-    level_seconds: float  # from the start of the second process until the last edit was searchable
+    # Edits that were committed and not yet embedded when it was killed.
+    behind: int
+    # From the first commit to the last.
+    burst_seconds: float
+    # From the start of the second process until the last edit was searchable.
+    level_seconds: float
 
 
 class Burst:
@@ -41,7 +44,7 @@ class Burst:
         self._ids = [post for (post,) in application.execute(STATEMENTS["post_ids"])]
 
     def run(self, editor: Editor, posts: Sequence[Post]) -> Outcome:
-        """Edit on, whatever becomes of walvec; end when the last edit, a new post, is searchable."""
+        """Edit, kill and restart walvec, and go on until the last edit is searchable."""
         killed = started = behind = 0
         began = restarted = perf_counter()
         places: list[Lsn] = []
@@ -77,7 +80,7 @@ class Burst:
             self._ids.remove(post)
 
     def _count_behind(self, places: Sequence[Lsn]) -> int:
-        """Count the edits that begin past the checkpoint, once nothing of walvec is left to move it."""
+        """Count the edits past the checkpoint, once no session can move it."""
         self._sidecar.until(
             lambda: self._reader.execute(STATEMENTS["walvec_sessions"], {}).fetchone() == (0,),
             "the killed walvec's sessions end",

@@ -1,4 +1,4 @@
-"""Live edits: each committed by the application, then watched until a search would find what it did."""
+"""Edits the blog live, each edit watched until a search would find it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +15,10 @@ from walvec.commands.demo.sidecar import LogTally, Sidecar
 class Seen:
     """What became of one edit."""
 
-    seconds: float  # from the return of its commit until a search would see it
-    chunks: int  # of the post, or of all posts, afterwards
+    # From the return of its commit until a search would see it.
+    seconds: float
+    # Of the post, or of all posts, afterwards.
+    chunks: int
     texts: int  # sent to the embedder
 
 
@@ -43,7 +45,10 @@ class Editor:
         return self._watch(edit)
 
     def change_all(self, statement: str) -> Seen:
-        """Change all posts in a way that shows in no vector: watched until walvec is done with them."""
+        """Change all posts in a way that shows in no vector.
+
+        Watched until walvec is done with them.
+        """
         before = self._sidecar.tally()
         rows = self._application.execute(STATEMENTS[statement]).rowcount
         committed = perf_counter()
@@ -62,7 +67,7 @@ class Editor:
         return Seen(perf_counter() - committed, len(wanted), self._texts_since(before, rows=1))
 
     def _texts_since(self, before: LogTally, rows: int) -> int:
-        """Wait until walvec's log accounts for so many rows; return how many texts they took."""
+        """Wait until walvec's log has the rows; return how many texts they took."""
         self._sidecar.until(
             lambda: self._sidecar.tally().rows - before.rows >= rows, "the batch is to be in walvec's log"
         )

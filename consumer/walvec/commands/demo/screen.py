@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from walvec_slots.errors import WalvecError
 
 SCREEN_WIDTH = 100
-PIPE_INTERVAL = 1.0  # seconds between two lines of progress where there is no terminal
+# Seconds between two lines of progress where there is no terminal.
+PIPE_INTERVAL = 1.0
 
 
 class DemoFailed(WalvecError):
@@ -28,7 +29,10 @@ class ReportDone(Protocol):
 
 
 class Screen:
-    """Prints the demo's lines; nothing is held back while a command writes to the same place."""
+    """Prints the demo's lines.
+
+    Each is flushed at once, because commands write to the same place.
+    """
 
     def __init__(self) -> None:
         terminal = sys.stdout.isatty()
@@ -66,7 +70,10 @@ class Screen:
 
     @contextmanager
     def progress(self, words: str, total: int) -> Iterator[ReportDone]:
-        """Show a bar on a terminal, a line a second elsewhere, while the body reports how much is done."""
+        """Show how much is done, as the body reports it.
+
+        A bar on a terminal, a line a second elsewhere.
+        """
         if not self._console.is_terminal:
             yield self._lines(words, total)
             return

@@ -13,7 +13,8 @@ from walvec_slots.errors import PreconditionFailed
 from walvec_slots.queries import load_sql
 
 MARK: Final = "made by walvec demo, which replaces and drops it"
-RELEASE_LIMIT: Final = 10.0  # seconds that a walsender may take to let go of its slot
+# Seconds that a walsender may take to let go of its slot.
+RELEASE_LIMIT: Final = 10.0
 RELEASE_INTERVAL: Final = 0.02  # seconds between two tries
 
 Client = psycopg.Connection[Any]
@@ -22,7 +23,9 @@ STATEMENTS: Final = load_sql("demo.sql")
 
 
 def create_database(server: str, name: str) -> str:
-    """Make an empty database, in place of one that a demo made, and return its connection string.
+    """Make an empty database and return its connection string.
+
+    One that an earlier demo made is replaced.
 
     Raises PreconditionFailed where somebody else's database has the name.
     """
@@ -59,8 +62,7 @@ def _connect(server: str) -> Client:
         return psycopg.connect(server, autocommit=True)
     except psycopg.OperationalError as error:
         explained = connection_error("given", error, "source")
-        explained.hint = "look at --dsn"
-        raise explained from error
+        raise type(explained)(explained.what, hint="look at --dsn") from error
 
 
 def _compose(statement: str, name: str) -> sql.Composed:
@@ -68,7 +70,7 @@ def _compose(statement: str, name: str) -> sql.Composed:
 
 
 def _drop_slots(admin: Client, database: str) -> bool:
-    """Drop the database's slots, as far as nobody uses them, and return whether all are gone."""
+    """Drop the database's idle slots, and return whether none is left."""
     try:
         for (slot,) in admin.execute(STATEMENTS["idle_slots"], {"name": database}).fetchall():
             admin.execute(STATEMENTS["drop_slot"], {"slot": slot})

@@ -29,7 +29,7 @@ _HEEDED: Final = ("WALVEC_EMBEDDER__", "WALVEC_TRACEBACK")
 
 
 def run_demo(*, keep: bool, dsn: str | None, database: str, plugin: PluginSetting) -> None:
-    """Tell the whole story on a PostgreSQL of the demo's own, or on the server of `dsn`.
+    """Tell the whole story, on a private PostgreSQL or on the server of `dsn`.
 
     Raises PreconditionFailed where there is no such server, DemoFailed where the story ends badly. Nothing is
     left of it unless `keep`.
@@ -69,7 +69,10 @@ def _quietly(clean_up: Callable[[], None]) -> None:
 
 
 def _require_meant(dsn: str) -> None:
-    """Refuse a connection string that cannot be meant, before a part of it is looked up as a host."""
+    """Refuse a connection string that cannot be meant.
+
+    A part of its password could otherwise be looked up as a host.
+    """
     try:
         odd = misread_dsn(dsn)
     except psycopg.ProgrammingError:  # whose message quotes the string
@@ -103,7 +106,10 @@ def _say_what_is_next(screen: Screen) -> None:
 
 
 def _explain(screen: Screen, sidecar: Sidecar, address: str, place: Workplace, foreign: str | None) -> None:
-    """Say what is left running, how to use and stop it; `foreign`: the database on a given server."""
+    """Say what is left running, and how to use and stop it.
+
+    `foreign` is the database's name on a given server.
+    """
     walvec = f"{_short(sidecar.program)} -c {sidecar.config}"
     given = {name: value for name, value in conninfo_to_dict(address).items() if name != "password"}
     guard = place.keep()
@@ -119,7 +125,7 @@ def _explain(screen: Screen, sidecar: Sidecar, address: str, place: Workplace, f
 
 
 def _psql(foreign: str | None) -> str:
-    """Return the client to type: the system's, or the one that came with the demo's own server."""
+    """Return the psql to type: the system's, or the private server's."""
     own = None if foreign or shutil.which("psql") else find_programs() / "psql"
     return _short(own) if own and own.is_file() else "psql"
 

@@ -19,7 +19,8 @@ from walvec_slots.lsn import Lsn
 from walvec_slots.plugin import PluginSetting
 
 POLL_INTERVAL = 0.001  # seconds
-STOP_LIMIT = 35.0  # seconds; walvec takes at most 30 to finish what is in flight
+# Seconds; walvec takes at most 30 to finish what is in flight.
+STOP_LIMIT = 35.0
 
 _CONFIG = """\
 # Written by `walvec demo`.
@@ -56,8 +57,10 @@ chunk = {{ size = 2000, overlap = 200 }}
 class LogTally:
     """What walvec's log says of the batches it committed."""
 
-    rows: int  # that it compared with the target
-    texts: int  # that it sent to the embedder
+    # That it compared with the target.
+    rows: int
+    # That it sent to the embedder.
+    texts: int
 
 
 class Sidecar:
@@ -149,7 +152,10 @@ class Sidecar:
             return process.wait()
 
     def until(self, so: Callable[[], bool], what: str, limit: float = 30.0) -> None:
-        """Ask once a millisecond until it is so; fail where walvec ends first, or after `limit` seconds."""
+        """Ask once a millisecond until it is so.
+
+        Raises DemoFailed where walvec ends first, or after `limit` seconds.
+        """
         deadline = time.monotonic() + limit
         while not so():
             if self._process is not None and (code := self._process.poll()) is not None:
@@ -204,7 +210,7 @@ def saved_position(reader: Client) -> Lsn:
 
 
 def find_walvec() -> Path:
-    """Return the program that this process was started as, or the one of its environment."""
+    """Return the program walvec that this process is, or that is beside it."""
     candidates = (sys.argv[0], str(Path(sys.executable).with_name("walvec")), shutil.which("walvec"))
     for path in (Path(each) for each in candidates if each):
         if path.name == "walvec" and path.is_file():

@@ -1,4 +1,7 @@
-"""What is shown, in order. Every number comes from a clock, from walvec's log or from the databases."""
+"""What is shown, in order.
+
+Every number comes from a clock, from walvec's log or from the databases.
+"""
 
 from contextlib import ExitStack
 from time import perf_counter
@@ -126,7 +129,10 @@ class Story:
         self._sidecar.command("status")
 
     def _show_results(self, application: Client, results: list[dict[str, Any]]) -> None:
-        """Show the nearest chunks with the titles of their posts, as an application would look them up."""
+        """Show the nearest chunks with the titles of their posts.
+
+        An application would look these up in the same way.
+        """
         ids = [result["key"]["id"] for result in results]
         titles = dict(application.execute(STATEMENTS["titles"], {"ids": ids}).fetchall())
         header = _RESULT_COLUMNS.format("distance", "title", "text")

@@ -22,7 +22,8 @@ KEEP = b"keep"
 SIDECAR_PID = "walvec.pid"
 POSTMASTER_PID = "postgres/data/postmaster.pid"
 
-_PATIENCE = 10.0  # seconds for a process to heed a signal
+# Seconds for a process to heed a signal.
+_PATIENCE = 10.0
 _INTERVAL = 0.01  # seconds between two looks
 
 # The gentlest first; PostgreSQL's are its fast and its immediate shutdown.
@@ -33,7 +34,10 @@ _SIGNALS = {
 
 
 def watch_over(folder: Path) -> None:
-    """Wait until the demo is gone, or its end is asked for where it is kept; then clear the folder."""
+    """Wait until the demo is gone, and clear the folder.
+
+    A demo that is kept is gone when this process gets SIGTERM.
+    """
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

@@ -1,4 +1,4 @@
-"""The folder in which a demo has its processes, and the watchdog that clears it away after the demo.
+"""The folder of a demo's processes, and the watchdog that clears it away.
 
 The watchdog holds the folder's lock as well: a folder whose lock is free has lost both, as after a power
 failure, and the next demo clears it.
@@ -20,7 +20,8 @@ from walvec.commands.demo import watchdog
 
 FOLDER_PREFIX: Final = "walvec-demo-"
 LOCK: Final = "lock"
-LONGEST: Final = 60  # bytes of a path, below which a socket's path stays within the 104 that systems allow
+# Bytes of a path, below which a socket's path stays within the 104 that systems allow.
+LONGEST: Final = 60
 
 _PR_SET_PDEATHSIG: Final = 1  # <sys/prctl.h>
 
@@ -33,7 +34,10 @@ class Workplace:
         self._guard = guard
 
     def keep(self) -> int:
-        """Let all of it stay; return the id of the process that clears it away when it gets SIGTERM."""
+        """Let all of it stay, and return the watchdog's process id.
+
+        On SIGTERM the watchdog clears it away.
+        """
         assert self._guard.stdin is not None
         self._guard.stdin.write(watchdog.KEEP)
         self._guard.stdin.close()
@@ -49,7 +53,10 @@ class Workplace:
 
 @contextmanager
 def open_workplace() -> Iterator[Workplace]:
-    """Make a folder that only its owner can list; it is cleared at the end, whatever ends this process."""
+    """Make a folder that is cleared at the end, whatever ends this process.
+
+    Only its owner can list it.
+    """
     above = _temporary()
     _clear_abandoned(above)
     folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=above))
@@ -87,7 +94,10 @@ def _temporary() -> Path:
 
 
 def _clear_abandoned(above: Path) -> None:
-    """Clear what earlier demos of this user left, where neither they nor their watchdogs are alive."""
+    """Clear what this user's earlier demos left.
+
+    Only where neither they nor their watchdogs are alive.
+    """
     for folder in above.glob(f"{FOLDER_PREFIX}*/"):
         try:
             if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
@@ -100,7 +110,9 @@ def _clear_abandoned(above: Path) -> None:
 
 
 def die_with_this(sent: signal.Signals) -> Callable[[], None] | None:
-    """Return what a child calls before it becomes another program, to get this signal when its parent dies.
+    """Return what makes a child get this signal when its parent dies.
+
+    The child calls it before it becomes another program.
 
     Linux alone has that; None elsewhere, where the watchdog has to do.
     """
