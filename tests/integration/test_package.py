@@ -70,6 +70,20 @@ def test_installed_wheel_finds_its_sql(installed: Path) -> None:
     assert (Path(where).is_relative_to(installed.parent), loaded) == (True, "True")
 
 
+def test_installed_demo_tells_its_story(installed: Path) -> None:
+    """The demo needs no file of the checkout: its SQL, its watchdog and its walvec are the installed ones."""
+    assert "0 missing, 0 stale, 0 orphaned" in run(installed / "walvec", "demo")
+
+
+def test_wheel_names_its_extras(wheel: Path) -> None:
+    """What `pip install 'walvec[demo,local]'` brings is in the wheel's metadata."""
+    with zipfile.ZipFile(wheel) as archive:
+        (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        lines = archive.read(metadata).decode().splitlines()
+    extras = {line.partition(": ")[2] for line in lines if line.startswith("Provides-Extra: ")}
+    assert extras == {"demo", "local", "otel"}
+
+
 def test_packages_of_the_users_own_may_be_called_consumer_and_slots(installed: Path, tmp_path: Path) -> None:
     """The wheel takes only its own two names: an application's `consumer` and `slots` stay importable."""
     for name in ("consumer", "slots"):
