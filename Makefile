@@ -30,7 +30,7 @@ torture: venv $(if $(WALVEC_TEST_DSN),,postgres) ## the crash tests at full leng
 	@WALVEC_TORTURE=1 WALVEC_KILLS=$(or $(KILLS),100) $(if $(SEED),WALVEC_SEED=$(SEED)) $(BIN)/pytest tests/crash $(ARGS)
 
 .PHONY: mutants
-mutants: venv postgres ## try mistakes that break a guarantee, and see that the tests see them; ONLY=part-of-a-name
+mutants: venv postgres ## try mistakes that break a guarantee, and count those that a test sees; ONLY=a room or names' beginnings
 	@$(BIN)/python -m tests.mutants $(ONLY)
 
 .PHONY: bench

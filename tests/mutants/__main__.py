@@ -1,7 +1,7 @@
 """Apply each mutant to a copy of the tree, run its tests, and count what they see: `make mutants`.
 
     python -m tests.mutants             all of them
-    python -m tests.mutants ack slots   those whose name or room contains one of the words
+    python -m tests.mutants ack slots   those of a room, or with a name that begins so
     python -m tests.mutants --page      write the table of docs/architecture.md
 
 Nothing of the checkout changes. The tests are first run on the copy as it is: a failure there proves nothing.
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.fix_postgres import CHECKOUT, Cluster
-from tests.mutants.catalogue import GUARANTEES, Mutant, load_mutants
+from tests.mutants.catalogue import GUARANTEES, Misplaced, Mutant, load_mutants
 from tests.mutants.page import write_table
 
 TIME_LIMIT = 240.0  # seconds for one mutant's tests
@@ -91,8 +91,13 @@ class Copy:
     def try_out(self, mutant: Mutant) -> Verdict:
         """Apply a mutant, run its tests, and take it back."""
         path = self._folder / mutant.file
-        original = path.read_text(encoding="utf-8")
-        self._write(path, mutant.apply(original))
+        try:
+            original = path.read_text(encoding="utf-8")
+            changed = mutant.apply(original)
+        except (FileNotFoundError, Misplaced) as error:
+            print(error)
+            return "BROKEN"
+        self._write(path, changed)
         try:
             code, said = self.run(mutant.tests, limit=TIME_LIMIT, stop_early=True)
         finally:
@@ -169,7 +174,7 @@ def main(words: Sequence[str]) -> int:
     mutants = [
         mutant
         for mutant in load_mutants()
-        if not words or any(word in f"{mutant.room} {mutant.name}" for word in words)
+        if not words or any(word == mutant.room or mutant.name.startswith(word) for word in words)
     ]
     verdicts: list[tuple[Mutant, Verdict]] = []
     with copied() as copy:

@@ -21,7 +21,7 @@ def text_of(file: str) -> str:
 
 
 @cache
-def tests_in(file: str) -> frozenset[str]:
+def node_ids(file: str) -> frozenset[str]:
     """Return the tests of a file, and its classes of tests, as the end of a node id has them."""
     found = {""}
     for statement in ast.parse(text_of(file)).body:
@@ -63,14 +63,14 @@ def test_each_mutant_changes_code() -> None:
         mutant.name
         for mutant in MUTANTS
         for line in mutant.old.splitlines()
-        if '"""' in line or line.strip().startswith(("#", "-- "))
+        if '"""' in line or line.strip().startswith(("# ", "-- "))
     ] == []
 
 
 def test_each_mutant_has_tests_that_exist() -> None:
     """A test that was renamed or moved would leave nothing to see the mistake."""
     named = [(mutant.name, *test.partition("::")[::2]) for mutant in MUTANTS for test in mutant.tests]
-    assert [row for row in named if not (ROOT / row[1]).is_file() or row[2] not in tests_in(row[1])] == []
+    assert [row for row in named if not (ROOT / row[1]).is_file() or row[2] not in node_ids(row[1])] == []
     assert [mutant.name for mutant in MUTANTS if not mutant.tests] == []
 
 
