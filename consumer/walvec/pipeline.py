@@ -22,16 +22,17 @@ from walvec.embed.dispatch import Dispatcher
 from walvec.failpoint import failpoint
 from walvec.observe.logs import masked
 from walvec.stages.backfill import Backfill
+from walvec.stages.batch import Committed
 from walvec.stages.chunk import InputHasher
 from walvec.stages.commit import Committer
-from walvec.stages.committed import Committed
 from walvec.stages.drain import drain
 from walvec.stages.evaluate import SourceReader
 from walvec.stages.landmark import Replay
-from walvec.stages.lane import Lane, SegmentLimits
+from walvec.stages.lane import Lane
 from walvec.stages.memory import ByteBudget
 from walvec.stages.prepare import Preparer
 from walvec.stages.route import NEVER, Router
+from walvec.stages.segment import SegmentLimits
 from walvec.stages.visibility import Unseen
 from walvec.stages.vitals import LastLook, Standing, Vitals
 from walvec.stages.write import Writer

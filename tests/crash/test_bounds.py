@@ -18,7 +18,7 @@ from psycopg import sql
 from tests.crash.observe import follow_blog, insert
 from tests.fix_embedding_service import Silent, Status
 from tests.fix_walvec import Process, Sidecar, until
-from walvec.stages.lane import Segment
+from walvec.stages.segment import Segment
 
 FULL = bool(os.environ.get("WALVEC_TORTURE"))
 BUFFER = 32 * 2**20  # bytes, max_buffer_bytes of these tests

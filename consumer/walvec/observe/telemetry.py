@@ -14,7 +14,7 @@ from itertools import accumulate
 from typing import Final, Literal
 
 from walvec.embed.dispatch import Dispatcher, RetryWait
-from walvec.stages.committed import Committed
+from walvec.stages.batch import Committed
 from walvec.stages.timing import STAGES
 from walvec.stages.vitals import Vitals
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 import structlog
 
 from walvec.observe.telemetry import Trace
-from walvec.stages.committed import Committed
+from walvec.stages.batch import Committed
 
 if TYPE_CHECKING:  # imported for its name only: even the API takes 15 ms
     from opentelemetry.sdk.trace.export import SpanExporter

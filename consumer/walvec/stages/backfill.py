@@ -22,11 +22,13 @@ from walvec.errors import EvaluationFailed
 from walvec.failpoint import failpoint
 from walvec.policy import in_place
 from walvec.stages.actions import DELETE, REFETCH, Action, Found
+from walvec.stages.batch import Progress
 from walvec.stages.evaluate import SourceReader
-from walvec.stages.lane import Lane, Segment
+from walvec.stages.lane import Lane
 from walvec.stages.memory import ByteBudget
+from walvec.stages.segment import Segment
 from walvec.stages.vitals import BackfillStanding
-from walvec.stages.write import Progress, Writer
+from walvec.stages.write import Writer
 from walvec.vectorizer.target import TargetTable
 from walvec.vectorizer.vector_index import build_index, stands
 from walvec_slots.settle import Connection

@@ -14,13 +14,13 @@ import structlog
 from walvec.database.waiting import held_up
 from walvec.failpoint import failpoint
 from walvec.policy import in_place, is_refusal
-from walvec.stages.committed import Committed
+from walvec.stages.batch import Batch, Committed, Position
 from walvec.stages.evaluate import SourceReader
 from walvec.stages.lane import Lane
 from walvec.stages.route import Router
 from walvec.stages.stall import Stall, WaitsFor
 from walvec.stages.visibility import Unseen
-from walvec.stages.write import Batch, Position, Writer
+from walvec.stages.write import Writer
 from walvec.vectorizer.target import TargetTable
 from walvec_slots.ack import Ledger
 from walvec_slots.lsn import Lsn

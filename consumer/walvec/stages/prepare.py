@@ -21,13 +21,14 @@ from walvec.embed.dispatch import Dispatcher, Refused
 from walvec.embed.protocol import Vector
 from walvec.failpoint import failpoint
 from walvec.policy import in_place, is_refusal
+from walvec.stages.batch import Batch, Parked
 from walvec.stages.chunk import Chunker, InputHasher
 from walvec.stages.evaluate import RowText, SourceReader
 from walvec.stages.isolate import isolate
-from walvec.stages.lane import Claim, Segment
+from walvec.stages.lane import Claim
+from walvec.stages.segment import Segment
 from walvec.stages.texts import Slice, Texts, Weigher
 from walvec.stages.timing import Stages
-from walvec.stages.write import Batch, Parked
 from walvec.vectorizer.bind import Binding
 from walvec.vectorizer.target import Chunk, TargetTable
 from walvec_slots.settle import Connection

@@ -8,7 +8,6 @@ was prepared in is still the present one.
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any, cast
 from uuid import UUID
@@ -18,15 +17,14 @@ from psycopg.types.json import Jsonb
 
 from walvec.database.checkpoint import Landmark
 from walvec.database.keys import Key
-from walvec.database.registry import Phase, VectorizerState
-from walvec.embed.protocol import Vector
+from walvec.database.registry import VectorizerState
 from walvec.errors import CatalogChanged, EpochEnded, TooManyDeadLetters
-from walvec.policy import is_of_another_type, is_refusal, refusal_of
+from walvec.policy import is_refusal
+from walvec.stages.batch import Batch, Position, Progress
 from walvec.stages.isolate import isolate
 from walvec.stages.parking import SHARE_WINDOW, Share
 from walvec.stages.stall import Mark
-from walvec.stages.timing import Stages
-from walvec.vectorizer.target import Chunk, TargetTable
+from walvec.vectorizer.target import TargetTable
 from walvec_slots.lsn import Lsn
 from walvec_slots.queries import load_sql
 from walvec_slots.settle import Connection
@@ -34,95 +32,6 @@ from walvec_slots.settle import Connection
 Cursor = psycopg.AsyncCursor[Any]
 
 _QUERIES = load_sql("metadata.sql")
-
-
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """A row that cannot be embedded, for the dead letters. Says nothing of the row's content.
-
-    `passes`: its cause may pass, so it is tried again by itself.
-    """
-
-    key: Key
-    stage: str
-    error_class: str
-    error_message: str
-    passes: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a backfill is, once the rows it comes with are written."""
-
-    phase: Phase
-    last_key: Key | None
-    rows: int  # read since the last progress
-
-
-@dataclass(slots=True)
-class Batch:
-    """All that one transaction changes for one vectorizer: a segment, or a slice of one."""
-
-    is_last: bool = True  # of its segment: the segment is done with it
-    truncate: bool = False
-    gone: list[Key] = field(default_factory=list)  # rows without an embedding
-    surplus: list[tuple[Key, int]] = field(
-        default_factory=list
-    )  # rows of fewer chunks than before, and how many now
-    chunks: list[tuple[Key, int, Chunk, Vector | None]] = field(
-        default_factory=list
-    )  # as TargetTable.upsert takes
-    parked: list[Parked] = field(default_factory=list)
-    settled: list[Key] = field(default_factory=list)  # rows whose dead letters are superseded
-    progress: Progress | None = None
-    embedded: int = 0  # texts that were sent to be embedded
-    refused: int = 0  # of these
-    texts: int = 0  # chunks of all its rows, those that the target holds already included
-    sweep: bool = False  # look the target's keys up in the source from now on
-    weight: int = 0  # bytes of memory that its chunks and vectors are counted as
-    stages: Stages = field(default_factory=Stages)  # what its time goes into
-    keep_parked: bool = False  # a row that is parked keeps the vectors of its last good text
-
-    def keys(self) -> list[Key]:
-        """Return the rows that it changes in the target."""
-        chunks = (row[0] for row in self.chunks)
-        return list(dict.fromkeys([*self.gone, *(key for key, _ in self.surplus), *chunks]))
-
-    def part(self, keys: Collection[Key]) -> "Batch":
-        """Return what it changes of these rows alone."""
-        wanted = set(keys)
-        return Batch(
-            gone=[key for key in self.gone if key in wanted],
-            surplus=[row for row in self.surplus if row[0] in wanted],
-            chunks=[row for row in self.chunks if row[0] in wanted],
-        )
-
-    def refuse(self, errors: Mapping[Key, psycopg.Error]) -> None:
-        """Take the rows that the target refuses out of what is written, and park them instead.
-
-        Not one that is to be deleted and that the target's types cannot even express: it is not there.
-        """
-        deletions, before = set(self.gone), {row.key for row in self.parked}
-        absent = {key for key, error in errors.items() if key in deletions and is_of_another_type(error)}
-        self.chunks = [row for row in self.chunks if row[0] not in errors]
-        self.surplus = [row for row in self.surplus if row[0] not in errors]
-        self.gone = [key for key in self.gone if key not in errors]
-        out = errors.keys() - absent - before
-        self.settled = [key for key in self.settled if key not in out]
-        if not self.keep_parked:
-            self.gone += out - deletions
-        self.parked += [Parked(key, "write", *refusal_of(errors[key])) for key in errors if key in out]
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """How far the stream is applied once a batch is committed."""
-
-    applied: Lsn  # by this vectorizer
-    checkpoint: Lsn  # by all of them
-    unseen_xids: Collection[int]
-    landmark: Landmark | None = None  # the last commit that the checkpoint covers
-    transactions: int = 0  # that asked for something, and are complete with the batch
 
 
 class Writer:

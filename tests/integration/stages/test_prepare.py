@@ -13,13 +13,13 @@ from walvec.database.keys import Key
 from walvec.embed.dispatch import Dispatcher
 from walvec.embed.protocol import open_embedder
 from walvec.stages.actions import DELETE, REFETCH, Action, Found, Upsert
+from walvec.stages.batch import Batch, Progress
 from walvec.stages.chunk import InputHasher
 from walvec.stages.evaluate import SourceReader
-from walvec.stages.lane import Segment
 from walvec.stages.prepare import NEW, Preparer
+from walvec.stages.segment import Segment
 from walvec.stages.texts import Slice, Texts, Weigher
 from walvec.stages.visibility import Unseen
-from walvec.stages.write import Batch, Progress
 from walvec.vectorizer.bind import Binding, bind
 from walvec.vectorizer.target import TargetTable
 from walvec_slots.ack import Span

@@ -13,7 +13,8 @@ from walvec.config.load import Config
 from walvec.database.connect import connect_target
 from walvec.database.registry import begin_epoch
 from walvec.errors import CatalogChanged, EpochEnded
-from walvec.stages.write import Batch, Position, Progress, Writer
+from walvec.stages.batch import Batch, Position, Progress
+from walvec.stages.write import Writer
 from walvec.vectorizer.target import Chunk, find_target
 from walvec_slots.errors import WalvecError
 from walvec_slots.lsn import Lsn

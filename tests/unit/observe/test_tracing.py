@@ -15,9 +15,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from walvec.observe import tracing
-from walvec.stages.committed import Committed
+from walvec.stages.batch import Batch, Committed, Parked, Position
 from walvec.stages.timing import STAGES, Stages
-from walvec.stages.write import Batch, Parked, Position
 from walvec_slots.lsn import Lsn
 
 PAGE = (Path(__file__).parents[3] / "docs/operations.md").read_text(encoding="utf-8")

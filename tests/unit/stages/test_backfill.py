@@ -8,10 +8,11 @@ from walvec.database.keys import Key
 from walvec.database.registry import VectorizerState
 from walvec.stages.actions import DELETE
 from walvec.stages.backfill import Backfill
+from walvec.stages.batch import Batch
 from walvec.stages.evaluate import SourceReader
-from walvec.stages.lane import Claim, Lane, Segment, SegmentLimits
+from walvec.stages.lane import Claim, Lane
 from walvec.stages.memory import ByteBudget
-from walvec.stages.write import Batch
+from walvec.stages.segment import Segment, SegmentLimits
 from walvec.vectorizer.bind import Binding
 from walvec.vectorizer.target import TargetTable
 from walvec_slots.ack import Ledger

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from walvec.database.keys import Key
 from walvec.stages.actions import DELETE, Action, Found, Upsert
-from walvec.stages.lane import Claim, Lane, Segment, SegmentLimits
+from walvec.stages.batch import Batch, Progress
+from walvec.stages.lane import Claim, Lane
 from walvec.stages.memory import ByteBudget
-from walvec.stages.write import Batch, Progress
+from walvec.stages.segment import Segment, SegmentLimits
 from walvec.vectorizer.bind import Binding
 from walvec_slots.ack import Ledger
 from walvec_slots.lsn import Lsn
