@@ -25,8 +25,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, LiteralString, Self, TypeVar, cast
 
@@ -42,31 +41,28 @@ from tests.fix_postgres import databases
 from walvec import supervise
 from walvec.commands import backfill, setup
 from walvec.config.load import Config, TableName, load_config
+from walvec.database.silence import Patience
 from walvec.embed.protocol import Vector
 from walvec.embed.vectors import MAX_VECTOR_DIMENSIONS
 from walvec.stages.chunk import Chunker, input_hash
+from walvec.stages.timing import Timing
 from walvec_slots.errors import WalvecError
 
 TIMEOUT = 30.0  # seconds after which what a test waits for will not come any more
 
-# What an idle sidecar puts off, in seconds that no test has to wait for.
-_IMPATIENCE = {
-    "walvec.stages.commit.IDLE_INTERVAL": 0.05,
-    "walvec.stages.commit.LOOK_INTERVAL": 0.02,
-    "walvec.stages.evaluate._PATIENCE": 0.5,
-    "walvec.pipeline.LOOK_INTERVAL": 0.02,
-    "walvec.database.silence.PATIENCE": 2.0,
-    "walvec.database.silence.QUESTION_LIMIT": 2.0,
-    "walvec.watch.INTERVAL": 0.2,
-}
-_IMPATIENT = "\n".join(
-    [
-        "import walvec.cli.app",
-        *(f"import {name.rpartition('.')[0]}" for name in _IMPATIENCE),
-        *(f"{name} = {seconds}" for name, seconds in _IMPATIENCE.items()),
-        "walvec.cli.app.main()",
-    ]
+# What an idle process puts off takes no time that a test has to wait for.
+IMPATIENT = Timing(
+    look_interval=0.02,
+    idle_interval=0.05,
+    watch_interval=0.2,
+    warn_after=0.5,
+    patience=Patience(answer=2.0, question=2.0),
 )
+
+# At dozens of tables, looking five times a second would be most of the work.
+SELDOM_LOOKING = replace(IMPATIENT, watch_interval=2.0)
+
+_ENTRY = Path(__file__).with_name("entry.py")
 
 # Values print on the test's own sessions as they do on walvec's, so that f gives the same text.
 _PRINTING = (
@@ -150,11 +146,11 @@ def _columns(key: Sequence[str]) -> sql.Composed:
 class Process:
     """A walvec in a process of its own. Its log is a file of JSON lines."""
 
-    def __init__(self, words: Sequence[str], directory: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, words: Sequence[str], directory: Path, env: Mapping[str, str], timing: Timing) -> None:
         self._log = directory / f"walvec-{next(_numbers)}.log"
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _IMPATIENT, *words],
+                [sys.executable, _ENTRY, json.dumps(asdict(timing)), *words],
                 cwd=directory,
                 env=env,
                 stdin=subprocess.DEVNULL,
@@ -255,8 +251,9 @@ def _parse(line: str) -> dict[str, Any]:
 class Run:
     """A `walvec run` in a thread of this process."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, timing: Timing) -> None:
         self._config = config
+        self._timing = timing
         self._thread = threading.Thread(target=self._main, name="walvec run", daemon=True)
         self._started = threading.Event()
         self._error: Exception | None = None
@@ -309,26 +306,20 @@ class Run:
 
     async def _run(self) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-        _take_stop.set(self._begin)
-        await supervise.supervise(self._config, once=False, wait=True, give_up_after=TIMEOUT)
-
-    def _begin(self, stop: asyncio.Event) -> None:
-        self._stop = stop
+        self._stop = asyncio.Event()
         self._started.set()
-
-
-_take_stop: ContextVar[Callable[[asyncio.Event], None]] = ContextVar("take_stop", default=lambda _: None)
-
-
-@contextmanager
-def _without_signals(stop: asyncio.Event) -> Iterator[None]:
-    """Take the place of `supervise._signals`, which only a main thread may use: a Run sets `stop` itself."""
-    _take_stop.get()(stop)
-    yield
+        await supervise.supervise(
+            self._config,
+            once=False,
+            wait=True,
+            give_up_after=TIMEOUT,
+            stop=self._stop,
+            timing=self._timing,
+        )
 
 
 class Sidecar:
-    """One walvec.toml, and what is done with it. `settings` may be altered before any run."""
+    """One walvec.toml, and what is done with it. `settings` and `timing` may be altered before any run."""
 
     def __init__(
         self, source: str, target: str, directory: Path, service: EmbeddingService, log: list[dict[str, Any]]
@@ -337,6 +328,7 @@ class Sidecar:
         self.log = log  # of the runs in this process
         self.directory = directory
         self.followed: dict[str, Followed] = {}
+        self.timing = IMPATIENT
         self.slot = f"walvec_{os.getpid()}_{next(_numbers)}"
         self.settings: dict[str, dict[str, Any]] = {
             "source": {"dsn": source, "slot": self.slot},
@@ -431,7 +423,9 @@ class Sidecar:
 
     def once(self, timeout: float = TIMEOUT) -> None:
         """`walvec run --once`."""
-        run = supervise.supervise(self.config, once=True, wait=True, give_up_after=0)
+        run = supervise.supervise(
+            self.config, once=True, wait=True, give_up_after=0, stop=asyncio.Event(), timing=self.timing
+        )
         asyncio.run(asyncio.wait_for(run, timeout))
 
     def refusal(self, command: Callable[[], None]) -> WalvecError:
@@ -443,7 +437,7 @@ class Sidecar:
     @contextmanager
     def running(self) -> Iterator[Run]:
         """`walvec run`, for the length of a block: at its end it is stopped in order."""
-        run = Run(self.config).start()
+        run = Run(self.config, self.timing).start()
         self._alive = lambda: run.alive
         try:
             yield run
@@ -456,7 +450,7 @@ class Sidecar:
     def start(self, *words: str, env: Mapping[str, str] | None = None) -> Process:
         """Start `walvec` with these words and these variables besides. Killed at the test's end."""
         self.path  # noqa: B018  written anew
-        process = Process(words, self.directory, os.environ | (env or {}))
+        process = Process(words, self.directory, os.environ | (env or {}), self.timing)
         self._processes.append(process)
         return process
 
@@ -572,16 +566,6 @@ def logging() -> Iterator[list[dict[str, Any]]]:
     structlog.reset_defaults()
 
 
-@contextmanager
-def impatience() -> Iterator[None]:
-    """Let nothing that an idle sidecar puts off take seconds, and let it run in threads."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(supervise, "_signals", _without_signals)
-        for name, seconds in _IMPATIENCE.items():
-            patch.setattr(name, seconds)
-        yield
-
-
 @pytest.fixture
 def log() -> Iterator[list[dict[str, Any]]]:
     """What the test's runs in this process log."""
@@ -590,19 +574,11 @@ def log() -> Iterator[list[dict[str, Any]]]:
 
 
 @pytest.fixture
-def impatient() -> Iterator[None]:
-    """Runs in this process do not put things off."""
-    with impatience():
-        yield
-
-
-@pytest.fixture
 def sidecar(
     database: str,
     tmp_path: Path,
     embedding_service: EmbeddingService,
     log: list[dict[str, Any]],
-    impatient: None,
 ) -> Iterator[Sidecar]:
     """One database of walvec that is source and target, and an embedding service over HTTP."""
     with closing(Sidecar(database, database, tmp_path, embedding_service, log)) as own:
@@ -615,7 +591,6 @@ def distant_sidecar(
     tmp_path: Path,
     embedding_service: EmbeddingService,
     log: list[dict[str, Any]],
-    impatient: None,
 ) -> Iterator[Sidecar]:
     """The same, with the target in another database."""
     with closing(Sidecar(create_database(), create_database(), tmp_path, embedding_service, log)) as own:
@@ -627,21 +602,14 @@ def new_sidecar(server: str, template: str, directory: Path) -> Iterator[Sidecar
     """Give one with a database of its own, for fixtures that outlive a test."""
     with databases(server, template) as create, EmbeddingService() as service, logging() as entries:
         database = create()
-        with impatience(), closing(Sidecar(database, database, directory, service, entries)) as own:
+        with closing(Sidecar(database, database, directory, service, entries)) as own:
             yield own
-
-
-@contextmanager
-def slow_watch() -> Iterator[None]:
-    """Let the watch look seldom: at dozens of tables five times a second, that would be most of the work."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("walvec.watch.INTERVAL", 2.0)
-        yield
 
 
 @pytest.fixture(scope="module")
 def shared_sidecar(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
     """One for all tests of a module, which follow each other on its tables: much quicker."""
     directory = tmp_path_factory.mktemp("sidecar")
-    with new_sidecar(server, template, directory) as own, slow_watch():
+    with new_sidecar(server, template, directory) as own:
+        own.timing = SELDOM_LOOKING
         yield own

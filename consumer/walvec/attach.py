@@ -22,6 +22,7 @@ from walvec.database.fence import OwnSessions
 from walvec.database.migrate import require_schema
 from walvec.database.ownership import require_own_schema
 from walvec.database.pgvector import require_vectors
+from walvec.database.silence import Patience
 from walvec.vectorizer.admission import Vectorizers, admit_vectorizers
 from walvec.vectorizer.bind import Binding
 from walvec.vectorizer.preconditions import require_to_run
@@ -45,7 +46,7 @@ _log = structlog.get_logger(__name__)
 class Connect(Protocol):
     """Opens a session in a role of its own."""
 
-    async def __call__(self, config: Config, *, role: str) -> Connection:
+    async def __call__(self, config: Config, *, role: str, patience: Patience) -> Connection:
         """Connect; see `database`."""
 
 
@@ -72,7 +73,13 @@ class Attachment:
 
 
 async def attach(
-    config: Config, stack: AsyncExitStack, own: OwnSessions, *, wait: bool, starting: bool
+    config: Config,
+    stack: AsyncExitStack,
+    own: OwnSessions,
+    *,
+    wait: bool,
+    starting: bool,
+    patience: Patience,
 ) -> Attachment:
     """Connect, become the one writer, and start the stream at the checkpoint. `stack` closes what was opened.
 
@@ -81,7 +88,7 @@ async def attach(
     process begins, so a vectorizer that cannot follow its table is an error; later it is paused.
     Raises PreconditionFailed, ConfigInvalid, SlotLost, ConnectionLost.
     """
-    writer = await _open(stack, connect_target, config, "writer")
+    writer = await _open(stack, connect_target, config, "writer", patience)
     require_utf8(writer, "target")
     await require_own_schema(writer)
     await require_schema(writer)
@@ -90,14 +97,14 @@ async def attach(
     async with asyncio.TaskGroup() as opening:  # a session takes longer to open than anything that is asked
 
         def open_beside(connect: Connect, role: str) -> asyncio.Task[Connection]:
-            return opening.create_task(_open(stack, connect, config, role))
+            return opening.create_task(_open(stack, connect, config, role, patience))
 
         images = open_beside(connect_source, "evaluate")
         rows = open_beside(connect_source, "backfill")
         lookups = open_beside(connect_target, "lookup")
         backfill = open_beside(connect_target, "backfill")
         connecting = opening.create_task(_connect_stream(config, stack))
-        catalog = await _open(stack, connect_source, config, "catalog")
+        catalog = await _open(stack, connect_source, config, "catalog", patience)
         await require_one_server("target", (writer, await lookups, await backfill))
         stream, changes_lost = await connecting
         await require_one_server("source", (catalog, await images, await rows, stream.session))
@@ -164,9 +171,11 @@ async def _connect_stream(config: Config, stack: AsyncExitStack) -> tuple[Replic
     return stream, changes_lost
 
 
-async def _open(stack: AsyncExitStack, connect: Connect, config: Config, role: str) -> Connection:
+async def _open(
+    stack: AsyncExitStack, connect: Connect, config: Config, role: str, patience: Patience
+) -> Connection:
     """Open a session; made here, so that none is left unawaited where this never begins."""
-    connection = await connect(config, role=role)
+    connection = await connect(config, role=role, patience=patience)
     stack.push_async_callback(connection.close)
     return connection
 

@@ -33,6 +33,7 @@ from walvec.stages.memory import ByteBudget
 from walvec.stages.prepare import Preparer
 from walvec.stages.route import NEVER, Router
 from walvec.stages.segment import SegmentLimits
+from walvec.stages.timing import Timing
 from walvec.stages.visibility import Unseen
 from walvec.stages.vitals import LastLook, Standing, Vitals
 from walvec.stages.write import Writer
@@ -42,9 +43,6 @@ from walvec_slots.lsn import Lsn
 from walvec_slots.protocol import Keepalive
 from walvec_slots.stream import feedback
 
-LOOK_INTERVAL = 0.1  # seconds between two looks at whether the end is reached, or room was made
-STUCK_AFTER = 30.0  # seconds without a commit after which a lane is no longer waited for, if others move
-SAVE_LIMIT = 1.0  # seconds that a checkpoint being saved by itself may take then
 MAX_IN_FLIGHT = 32  # segments of one lane
 
 _Tasks = list[asyncio.Task[None]]
@@ -67,6 +65,7 @@ class Pipeline:
         once: bool,
         committed: Callable[[Committed], None],
         stop_at: Lsn | None = None,
+        timing: Timing,
     ) -> None:
         """Wire the stages; nothing runs yet. With `once`, the end is what was committed before attaching.
 
@@ -77,12 +76,14 @@ class Pipeline:
         config, checkpoint, agreed = attachment.config, attachment.checkpoint, attachment.vectorizers
         self._attachment = attachment
         self._dispatcher = dispatcher
+        self._timing = timing
         self._end = stop_at or (attachment.position if once else None)
         self._limits = _limits(attachment)
         self._ledger = Ledger(checkpoint.lsn, {name: state.applied for name, state in agreed.states.items()})
         self._budget = ByteBudget(config.pipeline.max_buffer_bytes // 4)
         unseen = Unseen(checkpoint.unseen_xids)
-        images, self._rows = SourceReader(attachment.images, unseen), SourceReader(attachment.rows, unseen)
+        images = SourceReader(attachment.images, unseen, warn_after=timing.warn_after)
+        self._rows = SourceReader(attachment.rows, unseen, warn_after=timing.warn_after)
         self._lanes = {
             name: Lane(binding, self._ledger, self._budget, self._limits)
             for name, binding in agreed.bindings.items()
@@ -129,9 +130,10 @@ class Pipeline:
             end=self._end,
             committed=committed,
             waits_for=self._waits_for,
+            timing=timing,
         )
         self._last_look = LastLook()
-        self._watch = Watch(attachment, self._lanes, self._last_look)
+        self._watch = Watch(attachment, self._lanes, self._last_look, timing)
         self._backfills = {
             name: Backfill(
                 lane,
@@ -149,7 +151,7 @@ class Pipeline:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, or the end is reached where there is one.
 
-        What is in flight then is finished and confirmed, within DRAIN_LIMIT seconds. Raises what ended a
+        What is in flight then is finished and confirmed, within `Timing.drain_limit`. Raises what ended a
         stage, in an ExceptionGroup.
         """
         try:
@@ -159,7 +161,9 @@ class Pipeline:
                 await self._stop_reading(reading)
                 for lane in self._lanes.values():
                     lane.close()
-                await drain(tasks, working, self._attachment.stream, self._committer, self._waits_for)
+                await drain(
+                    tasks, working, self._attachment.stream, self._committer, self._waits_for, self._timing
+                )
                 _end_of_tasks()
         except* _Finished:
             pass
@@ -238,12 +242,12 @@ class Pipeline:
     async def _room(self) -> None:
         """Wait for room; take it from a lane that does not move while others do."""
         while not self._budget.has_room:
-            stuck = [lane for lane in self._lanes.values() if lane.stuck(STUCK_AFTER)]
+            stuck = [lane for lane in self._lanes.values() if lane.stuck(self._timing.stuck_after)]
             if len(stuck) < len(self._lanes):
                 for lane in stuck:
                     self._let_go(lane)
             with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_INTERVAL):
+                async with asyncio.timeout(self._timing.look_interval):
                     await self._budget.room()
 
     def _let_go(self, lane: Lane) -> None:
@@ -259,7 +263,7 @@ class Pipeline:
     async def _until_finished(self, stop: asyncio.Event) -> None:
         while not (stop.is_set() or self.is_at_end):
             with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_INTERVAL):
+                async with asyncio.timeout(self._timing.look_interval):
                     await stop.wait()
 
     @property
@@ -275,7 +279,7 @@ class Pipeline:
         """Take nothing more in; not in the midst of a save, of which the slot would not be told."""
         saving = self._committer.writing
         with suppress(TimeoutError):
-            async with asyncio.timeout(SAVE_LIMIT):
+            async with asyncio.timeout(self._timing.save_limit):
                 await saving.acquire()
             saving.release()  # nothing else runs before the cancellation below
         for task in reading:

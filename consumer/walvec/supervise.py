@@ -8,7 +8,7 @@ import asyncio
 import gc
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext, suppress
 from time import monotonic
 
@@ -25,11 +25,9 @@ from walvec.observe.health import routes, serving_in_turn
 from walvec.observe.telemetry import Telemetry, Trace
 from walvec.pipeline import Pipeline
 from walvec.policy import Rule, explain_failure, rule_for, worst
+from walvec.stages.timing import TIMING, Timing
 from walvec_slots.errors import PreconditionFailed, SlotActive
 from walvec_slots.lsn import Lsn
-
-FIRST_WAIT, LONGEST_WAIT = 0.2, 30.0  # seconds between tries
-HEALTHY_AFTER = 60.0  # seconds of work after which the next wait is the first one again
 
 _log = structlog.get_logger(__name__)
 
@@ -42,11 +40,17 @@ async def supervise(
     give_up_after: float | None,
     trace: Trace = lambda _: None,
     stop_at: Lsn | None = None,
+    stop: asyncio.Event | None = None,
+    timing: Timing = TIMING,
+    clock: Callable[[], float] = monotonic,
 ) -> None:
     """Keep the target in step until a signal says stop; with `once`, until it is, or has come to `stop_at`.
 
     `wait`: whether to wait while another process holds the slot. `give_up_after`: seconds of failing in a row
     after which the failure is raised; None to try for ever. `trace` is called with every committed batch.
+
+    The caller may set `stop` to end the work in order. Without it, SIGTERM and SIGINT do that.
+    `clock` gives the seconds that health and failing are measured in.
 
     Raises whatever stops the process, as a WalvecError where it is foreseen.
     """
@@ -55,12 +59,20 @@ async def supervise(
     telemetry.dispatcher = dispatcher = Dispatcher(
         embedder, config.embedder, on_retry=telemetry.retried, on_answer=telemetry.answered
     )
-    stop = asyncio.Event()
+    signals, stop = (_signals, asyncio.Event()) if stop is None else (nullcontext, stop)
     try:
-        with _signals(stop):
+        with signals(stop):
             async with _server(config, telemetry, stop, once=once):
                 supervisor = Supervisor(
-                    config, dispatcher, telemetry, stop, once=once, wait=wait, stop_at=stop_at
+                    config,
+                    dispatcher,
+                    telemetry,
+                    stop,
+                    once=once,
+                    wait=wait,
+                    stop_at=stop_at,
+                    timing=timing,
+                    clock=clock,
                 )
                 await supervisor.run(give_up_after)
     finally:
@@ -92,7 +104,9 @@ class Supervisor:
         *,
         once: bool,
         wait: bool,
-        stop_at: Lsn | None = None,
+        stop_at: Lsn | None,
+        timing: Timing,
+        clock: Callable[[], float],
     ) -> None:
         """Take what `supervise` describes; `stop` ends the work in order, `telemetry` is told how it goes."""
         self._config = config
@@ -102,6 +116,8 @@ class Supervisor:
         self._once = once
         self._wait = wait
         self._stop_at = stop_at
+        self._timing = timing
+        self._clock = clock
         self._show = display(config.log)
         self._own = OwnSessions(telemetry.detached)
         self._attached = False  # ever: what cannot be bound later is paused, not refused
@@ -111,9 +127,9 @@ class Supervisor:
 
         Raises Interrupted where the work has an end and is stopped before.
         """
-        delay, failing_since = FIRST_WAIT, None
+        delay, failing_since = self._timing.first_wait, None
         while not self._stop.is_set():
-            began = monotonic()
+            began = self._clock()
             try:
                 if await self._attempt():
                     return
@@ -121,10 +137,10 @@ class Supervisor:
             except Exception as group:
                 error = worst(group)
                 rule = rule_for(error)
-            if monotonic() - began > HEALTHY_AFTER:
-                delay, failing_since = FIRST_WAIT, None
-            failing_since = failing_since or monotonic()
-            given_up = give_up_after is not None and monotonic() - failing_since > give_up_after
+            if self._clock() - began > self._timing.healthy_after:
+                delay, failing_since = self._timing.first_wait, None
+            failing_since = failing_since or self._clock()
+            given_up = give_up_after is not None and self._clock() - failing_since > give_up_after
             if rule.verdict == "stop" or given_up or (isinstance(error, SlotActive) and not self._wait):
                 raise explain_failure(error) or error
             self._telemetry.failed(error)
@@ -138,7 +154,7 @@ class Supervisor:
                 _log.info("attaching anew", why=str(error))
             else:
                 await self._pause(error, rule, delay)
-                delay = min(delay * 2, LONGEST_WAIT)
+                delay = min(delay * 2, self._timing.longest_wait)
             # It leads to all that was in memory when it was raised, as cancelled tasks do, in cycles. The
             # step that this is may still hold some of it, so that the loop collects once it is over.
             del error
@@ -150,7 +166,14 @@ class Supervisor:
         """Attach and work to the end, or to a failure; return whether all is done that was to be done."""
         async with AsyncExitStack() as stack:
             attaching = asyncio.create_task(
-                attach(self._config, stack, self._own, wait=self._wait, starting=not self._attached)
+                attach(
+                    self._config,
+                    stack,
+                    self._own,
+                    wait=self._wait,
+                    starting=not self._attached,
+                    patience=self._timing.patience,
+                )
             )
             await _first(attaching, self._stop)
             if self._stop.is_set():
@@ -170,6 +193,7 @@ class Supervisor:
                 once=self._once,
                 committed=self._telemetry.committed,
                 stop_at=self._stop_at,
+                timing=self._timing,
             )
             self._telemetry.attached(pipeline.vitals)
             stack.callback(self._telemetry.detached, "attaching anew")

@@ -16,6 +16,7 @@ from walvec.errors import CatalogChanged, ConfigInvalid, EpochEnded
 from walvec.stages.actions import REFETCH
 from walvec.stages.lane import Lane
 from walvec.stages.parking import Retries
+from walvec.stages.timing import Timing
 from walvec.stages.vitals import LastLook
 from walvec.vectorizer.admission import bind_vectorizer
 from walvec.vectorizer.bind import Binding, bind
@@ -23,22 +24,21 @@ from walvec_slots.errors import PreconditionFailed
 from walvec_slots.lsn import Lsn
 from walvec_slots.manage import inspect
 
-INTERVAL, LONGEST_INTERVAL = 2.0, 60.0  # seconds between two looks
 SHARE = 0.05  # of the time that looking may take
-RETRY_ROWS = 1_000  # parked rows that are tried again at a time
 RETAINED_BYTES = 1 << 30  # of WAL kept back by the slot, from which it is said, and again at each doubling
 
 _log = structlog.get_logger(__name__)
 
 
 class Watch:
-    """Looks at both databases every INTERVAL seconds."""
+    """Looks at both databases every few seconds."""
 
     def __init__(
         self,
         attachment: Attachment,
         lanes: Mapping[str, Lane],
         last_look: LastLook,
+        timing: Timing,
     ) -> None:
         """Compare with what `attachment` found, and give `lanes` the rows that are to be tried again.
 
@@ -48,6 +48,7 @@ class Watch:
         self._config = attachment.config
         self._lanes = lanes
         self._last_look = last_look
+        self._timing = timing
         self._said_retained = RETAINED_BYTES
         self._retries = Retries()
 
@@ -56,7 +57,8 @@ class Watch:
         took = 0.0
         while True:
             # Many tables take longer to look at, and are looked at less often for it.
-            await asyncio.sleep(min(max(INTERVAL, took / SHARE), LONGEST_INTERVAL))
+            interval = max(self._timing.watch_interval, took / SHARE)
+            await asyncio.sleep(min(interval, self._timing.longest_watch_interval))
             began = monotonic()
             await self._look_for_epochs()
             await self.look_for_retries()
@@ -73,7 +75,8 @@ class Watch:
 
         They are read again, as they are now.
         """
-        asked = await load_retries(self._attachment.lookups, list(self._lanes), limit=RETRY_ROWS)
+        limit = self._timing.retry_rows
+        asked = await load_retries(self._attachment.lookups, list(self._lanes), limit=limit)
         for letter in self._retries.fresh(asked):
             self._lanes[letter.vectorizer].push(letter.key, REFETCH)
 

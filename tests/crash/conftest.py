@@ -49,7 +49,6 @@ def on_cluster(
     tmp_path: Path,
     embedding_service: EmbeddingService,
     log: list[dict[str, Any]],
-    impatient: None,
 ) -> Iterator[Callable[[], Sidecar]]:
     """Give a function that makes a sidecar on a server that the test may stop, kill and reconfigure."""
     made: list[Sidecar] = []

@@ -7,6 +7,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -26,8 +27,8 @@ from tests.fix_embedding_service import Silent, Slow, Status
 from tests.fix_postgres import Cluster, StopMode
 from tests.fix_proxy import Proxy
 from tests.fix_walvec import Sidecar, until
-from walvec.database import silence as session
 from walvec.database.connect import connect_source
+from walvec.database.silence import Patience
 from walvec_slots.errors import ConnectionLost
 from walvec_slots.stream import ReplicationStream
 
@@ -142,13 +143,10 @@ def test_one_database_fails(
         proxies[side].heal()
 
 
-async def test_statement_that_takes_long_is_not_hung_up(
-    sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_statement_that_takes_long_is_not_hung_up(sidecar: Sidecar) -> None:
     """A server at work is not taken for a silent one, however long it takes."""
-    monkeypatch.setattr(session, "PATIENCE", 0.2)
     sidecar.follow("blog")
-    async with await connect_source(sidecar.config, role="test") as connection:
+    async with await connect_source(sidecar.config, role="test", patience=Patience(answer=0.2)) as connection:
         cursor = await connection.execute("SELECT pg_sleep(1), 'done'")
         assert (await cursor.fetchall())[0][1] == "done"
 
@@ -239,9 +237,7 @@ def test_target_fails_to_write(sidecar: Sidecar, sqlstate: str, words: str) -> N
         sidecar.target.execute("DROP FUNCTION fail CASCADE")
 
 
-def test_checkpoint_is_saved_by_the_try_that_succeeds(
-    sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checkpoint_is_saved_by_the_try_that_succeeds(sidecar: Sidecar) -> None:
     """A batch that is written again after a failure saves the checkpoint that is confirmed after it.
 
     Nothing else saves one: idle progress is put off, and the batch behind it waits for the service.
@@ -249,9 +245,9 @@ def test_checkpoint_is_saved_by_the_try_that_succeeds(
     sidecar.settings["pipeline"] = {"batch_rows": 1}
     follow_blog(sidecar)
     sidecar.service.refuse, sidecar.service.poison = "held", Status(503)
+    sidecar.timing = replace(sidecar.timing, idle_interval=3600.0)
     with sidecar.running() as run:
-        sidecar.in_step()
-        monkeypatch.setattr("walvec.stages.commit.IDLE_INTERVAL", 3600.0)
+        until(sidecar.backfilled, "nothing is left to compare")
         sidecar.target.execute("""
             CREATE SEQUENCE tries;
             CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$

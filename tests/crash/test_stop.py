@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -71,11 +72,9 @@ def test_what_is_in_flight_is_finished(blog: Sidecar) -> None:
     until(lambda: slot_lsn(blog) == checkpoint(blog), "the confirmation of all that was saved")
 
 
-def test_progress_that_is_being_saved_is_saved_and_confirmed(
-    blog: Sidecar, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_progress_that_is_being_saved_is_saved_and_confirmed(blog: Sidecar) -> None:
     """A stop in the midst of saving how far the idle stream is waits for it, and the slot hears of it."""
-    monkeypatch.setattr("walvec.pipeline.SAVE_LIMIT", STOP_LIMIT)
+    blog.timing = replace(blog.timing, save_limit=STOP_LIMIT)
     with blog.running() as run:
         blog.in_step()
         with checkpoint_hangs(blog):
@@ -135,9 +134,9 @@ def test_hanging_service_does_not_hold_up_the_stop(blog: Sidecar) -> None:
     assert blog.actual() == blog.expected()
 
 
-def test_what_cannot_be_finished_in_time_comes_again(blog: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_finished_in_time_comes_again(blog: Sidecar) -> None:
     """The same with less patience: the stop gives up on the service, and the slot keeps what it held up."""
-    monkeypatch.setattr("walvec.stages.drain.DRAIN_LIMIT", 0.5)
+    blog.timing = replace(blog.timing, drain_limit=0.5)
     with blog.running():
         blog.in_step()
         blog.service.always = Silent(120)

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from walvec.embed.dispatch import Dispatcher, RetryWait
 from walvec.stages.batch import Committed
-from walvec.stages.timing import STAGES
+from walvec.stages.stopwatch import STAGES
 from walvec.stages.vitals import Vitals
 
 MetricKind = Literal["counter", "gauge", "histogram"]

@@ -10,7 +10,7 @@ from walvec.database.keys import Key
 from walvec.database.registry import Phase
 from walvec.embed.protocol import Vector
 from walvec.policy import is_of_another_type, refusal_of
-from walvec.stages.timing import Stages
+from walvec.stages.stopwatch import StageTimes
 from walvec.vectorizer.target import Chunk
 from walvec_slots.lsn import Lsn
 
@@ -59,7 +59,7 @@ class Batch:
     texts: int = 0  # chunks of all its rows, those that the target holds already included
     sweep: bool = False  # look the target's keys up in the source from now on
     weight: int = 0  # bytes of memory that its chunks and vectors are counted as
-    stages: Stages = field(default_factory=Stages)  # what its time goes into
+    stages: StageTimes = field(default_factory=StageTimes)  # what its time goes into
     keep_parked: bool = False  # a row that is parked keeps the vectors of its last good text
 
     def keys(self) -> list[Key]:

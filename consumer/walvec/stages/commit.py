@@ -19,6 +19,7 @@ from walvec.stages.evaluate import SourceReader
 from walvec.stages.lane import Lane
 from walvec.stages.route import Router
 from walvec.stages.stall import Stall, WaitsFor
+from walvec.stages.timing import Timing
 from walvec.stages.visibility import Unseen
 from walvec.stages.write import Writer
 from walvec.vectorizer.target import TargetTable
@@ -26,9 +27,7 @@ from walvec_slots.ack import Ledger
 from walvec_slots.lsn import Lsn
 from walvec_slots.protocol import StandbyStatus
 
-IDLE_INTERVAL = 10.0  # seconds at least between two checkpoints that no action came with
 IDLE_BYTES = 65_536  # of WAL without a transaction, from which it is worth a checkpoint
-LOOK_INTERVAL = 0.1  # seconds between two looks at whether one is due
 UNSEEN_LIMIT = (
     64  # decoded transactions remembered as unseen, above which a snapshot is taken before a commit
 )
@@ -51,6 +50,7 @@ class Committer:
         end: Lsn | None,
         committed: Callable[[Committed], None],
         waits_for: WaitsFor,
+        timing: Timing,
     ) -> None:
         """Write through `writer`, look at the source through `source`; `end` is an LSN that is waited for.
 
@@ -64,10 +64,11 @@ class Committer:
         self._unseen = unseen
         self._source = source
         self._end = end
+        self._timing = timing
         self._committed = committed
         self._saved_at = monotonic()
         self._moved_at = monotonic()  # when the checkpoint had last nothing to wait for
-        self._stall = Stall(waits_for)
+        self._stall = Stall(waits_for, timing)
         self._received = self._told = ledger.saved
         self.write_failure: str | None = None  # what kind of error the last try to commit a batch ended with
         self.writing = asyncio.Lock()  # for whoever needs the writer's session
@@ -134,10 +135,10 @@ class Committer:
         """Save how far the stream is where no action takes the checkpoint there; never return.
 
         At once if that completes a transaction that asked for something; otherwise at most every
-        IDLE_INTERVAL seconds, and not for the sake of the WAL that saving it makes.
+        `Timing.idle_interval`, and not for the sake of the WAL that saving it makes.
         """
         while True:
-            await asyncio.sleep(LOOK_INTERVAL)
+            await asyncio.sleep(self._timing.look_interval)
             if len(self._unseen) > UNSEEN_LIMIT or self._is_due():
                 await self._source.look()
             async with self.writing:
@@ -169,7 +170,7 @@ class Committer:
             return False
         if self._router.acted > saved or (self._end is not None and saved < self._end <= planned):
             return True
-        if monotonic() - self._saved_at < IDLE_INTERVAL:
+        if monotonic() - self._saved_at < self._timing.idle_interval:
             return False
         return self._router.foreign or planned - saved >= IDLE_BYTES
 

@@ -12,14 +12,12 @@ from time import monotonic
 import structlog
 
 from walvec.stages.commit import Committer
+from walvec.stages.timing import Timing
 from walvec_slots.errors import WalvecError
 from walvec_slots.protocol import Keepalive
 from walvec_slots.stream import ReplicationStream
 
-DRAIN_LIMIT = 25.0  # seconds that what is in flight may take to finish
-FAILING_LIMIT = 1.0  # seconds of these for what waits for something that fails
 SHUTDOWN_REQUESTS = 3  # requests for a status meanwhile that mean that the server is shutting down
-LOOK_INTERVAL = 0.1  # seconds between two looks at that
 
 _log = structlog.get_logger(__name__)
 
@@ -30,19 +28,20 @@ async def drain(
     stream: ReplicationStream,
     committer: Committer,
     waits_for: Callable[[], str | None],
+    timing: Timing,
 ) -> None:
     """Let `working` end by itself as long as that is of use, then tell the slot how far all is saved.
 
     `waits_for` says what is known to keep it from ending, if anything is.
     """
     listening = tasks.create_task(_until_shutdown(stream, committer), name="listen")
-    late, deadline = set(working), monotonic() + DRAIN_LIMIT
+    late, deadline = set(working), monotonic() + timing.drain_limit
     failing = None
     while late and not listening.done() and monotonic() < deadline:
         failing = waits_for() and (failing or monotonic())
-        if failing and monotonic() - failing > FAILING_LIMIT:
+        if failing and monotonic() - failing > timing.failing_limit:
             break
-        _, late = await asyncio.wait(late, timeout=LOOK_INTERVAL)
+        _, late = await asyncio.wait(late, timeout=timing.look_interval)
     if late:
         why = "the server is shutting down" if listening.done() else waits_for()
         _log.warning(

@@ -25,6 +25,7 @@ from walvec.database import keys as key_sql
 from walvec.database.keys import Key
 from walvec.database.snapshot import Snapshot
 from walvec.errors import EvaluationFailed
+from walvec.stages.timing import TIMING
 from walvec.stages.visibility import Unseen
 from walvec.vectorizer.bind import Binding, resolve_expressions, source_query
 from walvec.vectorizer.readable import noticing_rights
@@ -44,9 +45,6 @@ _WITH_KEYS = {
 }  # statements that give each row's key before its text
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.002, 1.0  # seconds between looks at a snapshot that does not see enough yet
-_PATIENCE = (
-    5.0  # seconds after which waiting for visibility is worth a warning, and again after each such time
-)
 
 # SQLSTATE classes that one row's values can cause: data, constraint of a domain, limits, raised by a
 # function.
@@ -84,10 +82,16 @@ class SourceReader:
     stream's images are evaluated beside it.
     """
 
-    def __init__(self, connection: Connection, unseen: Unseen) -> None:
-        """Read through `connection`; `unseen` holds what has been decoded and not been seen."""
+    def __init__(
+        self, connection: Connection, unseen: Unseen, *, warn_after: float = TIMING.warn_after
+    ) -> None:
+        """Read through `connection`; `unseen` holds what has been decoded and not been seen.
+
+        `warn_after`: seconds after which waiting is worth a warning, and again after each such time.
+        """
         self._connection = connection
         self._unseen = unseen
+        self._warn_after = warn_after
         self._lock = asyncio.Lock()
         self._resolves = False
         self._statements: dict[tuple[str, str], bytes] = {}
@@ -188,13 +192,13 @@ class SourceReader:
 
     async def until_ended(self, xid: int) -> None:
         """Wait until every transaction of the source with an id before this one has ended."""
-        wait, warn_at = _FIRST_WAIT, monotonic() + _PATIENCE
+        wait, warn_at = _FIRST_WAIT, monotonic() + self._warn_after
         while True:
             async with self._lock:
                 if (await self._snapshot()).oldest >= xid:
                     return
             if monotonic() > warn_at:
-                warn_at = monotonic() + _PATIENCE
+                warn_at = monotonic() + self._warn_after
                 async with self._lock:
                     in_the_way = await open_writers(self._connection)
                 _log.warning(
@@ -256,7 +260,7 @@ class SourceReader:
         does.
         """
         needed = self._unseen.current()
-        wait, warn_at = _FIRST_WAIT, monotonic() + _PATIENCE
+        wait, warn_at = _FIRST_WAIT, monotonic() + self._warn_after
         while True:
             async with self._lock:
                 await self._resolve()
@@ -266,7 +270,7 @@ class SourceReader:
                 if snapshot.sees_all(needed):
                     return await read()
             if monotonic() > warn_at:
-                warn_at = monotonic() + _PATIENCE
+                warn_at = monotonic() + self._warn_after
                 _log.warning(
                     "waiting for decoded transactions to become visible",
                     transactions=len(needed),

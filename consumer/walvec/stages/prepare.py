@@ -27,8 +27,8 @@ from walvec.stages.evaluate import RowText, SourceReader
 from walvec.stages.isolate import isolate
 from walvec.stages.lane import Claim
 from walvec.stages.segment import Segment
+from walvec.stages.stopwatch import StageTimes
 from walvec.stages.texts import Slice, Texts, Weigher
-from walvec.stages.timing import Stages
 from walvec.vectorizer.bind import Binding
 from walvec.vectorizer.target import Chunk, TargetTable
 from walvec_slots.settle import Connection
@@ -186,7 +186,7 @@ class Preparation:
     async def next(self) -> Batch:
         """Return the next batch to write, the last one marked as such."""
         segment, is_first, self._is_first = self._segment, self._is_first, False
-        stages = Stages(segment.began if is_first else None)
+        stages = StageTimes(segment.began if is_first else None)
         estimate = self._texts.estimate()
         await self._claim(estimate)
         stages.done("queue")

@@ -7,8 +7,7 @@ gets done.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-STALL_AFTER = 5.0  # seconds that the checkpoint waits for work in flight, from which `status` is told
-BATCH_SILENT_AFTER = 30.0  # seconds without a finished batch, from which that alone is a reason
+from walvec.stages.timing import TIMING, Timing
 
 WaitsFor = Callable[[float], str | None]
 
@@ -24,9 +23,10 @@ class Mark:
 class Stall:
     """Watches how the work goes. Times are seconds of one clock."""
 
-    def __init__(self, waits_for: WaitsFor) -> None:
+    def __init__(self, waits_for: WaitsFor, timing: Timing = TIMING) -> None:
         """Begin without work; `waits_for` says what has kept it from getting done for at least so long."""
         self._waits_for = waits_for
+        self._timing = timing
         self._since: float | None = None  # the checkpoint has waited for work in flight
         self._finished = 0.0  # a batch, or there was none in flight
         self._saved: tuple[bool, str | None] = (False, None)
@@ -46,7 +46,7 @@ class Stall:
         elif self._since is None:
             self._since, self._finished = now, max(self._finished, now)
         waited = now - self._since if self._since is not None else 0.0
-        mark = Mark(waited, self._reason(now)) if waited > STALL_AFTER else Mark(None, None)
+        mark = Mark(waited, self._reason(now)) if waited > self._timing.stall_after else Mark(None, None)
         wanted = (mark.seconds is not None, mark.waits_for)
         if wanted == self._saved:
             return None
@@ -54,7 +54,7 @@ class Stall:
         return mark
 
     def _reason(self, now: float) -> str | None:
-        reason = self._waits_for(STALL_AFTER)
-        if reason is None and now - self._finished > BATCH_SILENT_AFTER:
-            return f"nothing has been finished for over {BATCH_SILENT_AFTER:.0f} s"
+        reason, silent_after = self._waits_for(self._timing.stall_after), self._timing.silent_after
+        if reason is None and now - self._finished > silent_after:
+            return f"nothing has been finished for over {silent_after:.0f} s"
         return reason

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from typing import Any, Protocol
 
 import pytest
@@ -235,11 +236,9 @@ class TestRetry:
         blog.once()
         assert parked(blog) == []
 
-    def test_more_than_are_taken_up_at_a_time(
-        self, blog: Sidecar, dead_letter: DeadLetter, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_more_than_are_taken_up_at_a_time(self, blog: Sidecar, dead_letter: DeadLetter) -> None:
         """`run --once` ends after the last of them."""
-        monkeypatch.setattr("walvec.watch.RETRY_ROWS", 4)
+        blog.timing = replace(blog.timing, retry_rows=4)
         blog.source.execute("INSERT INTO blog SELECT i, 'POISON' FROM generate_series(10, 19) AS i")
         blog.once()
         blog.service.refuse = None

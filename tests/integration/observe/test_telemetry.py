@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.fix_walvec import Sidecar, until
-from walvec.stages.timing import STAGES
+from walvec.stages.stopwatch import STAGES
 
 PAGE = (Path(__file__).parents[3] / "docs/operations.md").read_text(encoding="utf-8")
 ROW, KEY = "canary-in-a-row", "canary-in-a-key"

@@ -1,6 +1,7 @@
 """Vectorizers that share a slot: one confirmed LSN for all, and no waiting for each other."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -9,10 +10,9 @@ from tests.fix_walvec import Sidecar, until
 
 
 @pytest.fixture
-def two(sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sidecar]:
+def two(sidecar: Sidecar) -> Iterator[Sidecar]:
     """A sidecar that runs, in step with two tables, with little room in memory and less patience."""
-    monkeypatch.setattr("walvec.pipeline.STUCK_AFTER", 0.3)
-    monkeypatch.setattr("walvec.stages.drain.DRAIN_LIMIT", 0.3)
+    sidecar.timing = replace(sidecar.timing, stuck_after=0.3, drain_limit=0.3)
     sidecar.source.execute("CREATE TABLE blog (id bigint PRIMARY KEY, body text)")
     sidecar.source.execute("CREATE TABLE page (id bigint PRIMARY KEY, body text)")
     sidecar.follow("blog", chunk="none")

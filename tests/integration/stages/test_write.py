@@ -1,6 +1,7 @@
 """What a batch's transaction depends on: where that is no longer so, nothing of the batch is written."""
 
 from array import array
+from dataclasses import replace
 from typing import LiteralString
 from uuid import UUID
 
@@ -115,14 +116,12 @@ async def test_a_sweep_that_is_asked_for_begins_at_the_first_key(
     assert found == [("rows" if phase == "rows" else "sweep", key, True)]
 
 
-def test_vectors_dead_letters_and_checkpoint_are_one_transaction(
-    blog: Sidecar, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_vectors_dead_letters_and_checkpoint_are_one_transaction(blog: Sidecar) -> None:
     """A crash may not tear them: each of the three rows says which transaction wrote it."""
     blog.service.refuse = "POISON"
+    blog.timing = replace(blog.timing, idle_interval=3600.0)
     with blog.running():
-        blog.in_step()
-        monkeypatch.setattr("walvec.stages.commit.IDLE_INTERVAL", 3600.0)
+        until(blog.backfilled, "nothing is left to compare")
         blog.source.execute("INSERT INTO blog VALUES (1, 'good'), (2, 'POISON')")
         until(lambda: blog.target.execute("SELECT FROM walvec.dead_letter").fetchall(), "the dead letter")
         written_by = """

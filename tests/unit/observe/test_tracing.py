@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from walvec.observe import tracing
 from walvec.stages.batch import Batch, Committed, Parked, Position
-from walvec.stages.timing import STAGES, Stages
+from walvec.stages.stopwatch import STAGES, StageTimes
 from walvec_slots.lsn import Lsn
 
 PAGE = (Path(__file__).parents[3] / "docs/operations.md").read_text(encoding="utf-8")
@@ -54,7 +54,7 @@ def committed() -> Committed:
         embedded=3,
         refused=1,
         texts=5,
-        stages=Stages(),
+        stages=StageTimes(),
     )
     for stage in STAGES:
         batch.stages.done(stage)

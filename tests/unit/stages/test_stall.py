@@ -1,4 +1,5 @@
-from walvec.stages.stall import BATCH_SILENT_AFTER, STALL_AFTER, Mark, Stall
+from walvec.stages.stall import Mark, Stall
+from walvec.stages.timing import TIMING
 
 
 class Clock:
@@ -27,8 +28,8 @@ def test_work_that_takes_its_time_has_no_reason() -> None:
     clock = Clock()
     assert clock.after(0) is None
     clock.stall.finished(clock.now)
-    assert clock.after(STALL_AFTER) is None
-    assert clock.after(1) == Mark(STALL_AFTER + 1, None)
+    assert clock.after(TIMING.stall_after) is None
+    assert clock.after(1) == Mark(TIMING.stall_after + 1, None)
     assert clock.after(1) is None
 
 
@@ -49,11 +50,11 @@ def test_nothing_finished_is_a_reason_by_itself() -> None:
     clock.after(0, idle=True)
     clock.after(0)
     clock.after(6)
-    mark = clock.after(BATCH_SILENT_AFTER)
+    mark = clock.after(TIMING.silent_after)
     assert mark is not None
     assert mark.waits_for
     clock.stall.finished(clock.now)
-    assert clock.after(1) == Mark(BATCH_SILENT_AFTER + 7, None)
+    assert clock.after(1) == Mark(TIMING.silent_after + 7, None)
 
 
 def test_a_checkpoint_takes_it_back() -> None:
@@ -63,7 +64,7 @@ def test_a_checkpoint_takes_it_back() -> None:
     clock.after(6)
     clock.stall.moved()
     assert clock.after(1) is None
-    assert clock.after(STALL_AFTER) is None
+    assert clock.after(TIMING.stall_after) is None
     assert clock.after(1) is not None
 
 
