@@ -350,7 +350,7 @@ def test_server_that_refuses_wal2json(cluster: Cluster, blog_on: Callable[[str, 
 
 @pytest.fixture
 def blog_on(
-    cluster: Cluster, tmp_path: Any, embedding_service: Any, log: list[dict[str, Any]], impatient: None
+    cluster: Cluster, tmp_path: Any, embedding_service: Any, log: list[dict[str, Any]]
 ) -> Callable[[str, str], Sidecar]:
     """Give a function that makes a sidecar with a blog, from one database of the server to another."""
 

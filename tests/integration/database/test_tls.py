@@ -84,7 +84,6 @@ def sidecar(
     tmp_path: Path,
     embedding_service: EmbeddingService,
     log: list[dict[str, Any]],
-    impatient: None,
 ) -> Iterator[Sidecar]:
     """A sidecar on that server."""
     until(lambda: reachable(encrypted), "the server takes TLS")

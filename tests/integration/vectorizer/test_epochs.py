@@ -323,7 +323,6 @@ def test_source_that_went_back_and_wrote_past_the_checkpoint_is_refused(
     create_database: Callable[[], str],
     tmp_path: Path,
     embedding_service: EmbeddingService,
-    impatient: None,
 ) -> None:
     """A volume's snapshot has the same identity and timeline: the last embedded commit gives it away."""
     with closing(Sidecar(cluster.dsn(), create_database(), tmp_path, embedding_service, [])) as sidecar:
