@@ -170,6 +170,6 @@ def _passes_in_place(error: Exception) -> bool:
 
 # Calls a function of the target again and again while something is in its way, and lets other lanes go on
 # meanwhile.
-in_place = stamina.AsyncRetryingCaller(attempts=None, timeout=None, wait_initial=0.1, wait_max=10.0).on(
+retry_in_place = stamina.AsyncRetryingCaller(attempts=None, timeout=None, wait_initial=0.1, wait_max=10.0).on(
     _passes_in_place
 )

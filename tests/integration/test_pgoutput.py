@@ -169,7 +169,7 @@ def test_changes_passed_over_with_a_warning_are_compared(
         attachments.append(await really_attach(*arguments, **options))
         if len(attachments) > 1:
             # The stream begins before the loss once more, and warns again.
-            attachments[-1].changes_lost.set()
+            attachments[-1].sessions.changes_lost.set()
         return attachments[-1]
 
     monkeypatch.setattr(supervise, "attach", attach)
@@ -178,7 +178,7 @@ def test_changes_passed_over_with_a_warning_are_compared(
         blog.in_step()
         before = generation(blog)
         blog.target.execute("DELETE FROM blog_embedding WHERE id = 1")
-        attachments[0].changes_lost.set()
+        attachments[0].sessions.changes_lost.set()
         blog.source.execute("INSERT INTO blog VALUES (5, 'five')")
         until(lambda: len(attachments) > 1, "it attaches again")
         blog.eventually()

@@ -68,7 +68,7 @@ def spans_of(provider: "TracerProvider") -> Trace:
     tracer = provider.get_tracer("walvec")
 
     def trace(done: Committed) -> None:
-        stages = done.batch.stages
+        stages = done.times
         offset = time_ns() - int(monotonic() * _NANOSECONDS)  # stages have times, spans dates
 
         def date(moment: float) -> int:

@@ -1,10 +1,10 @@
 """What a row's text is, by PostgreSQL: row images and keys in, texts out.
 
-The vectorizer's expressions are SQL and only PostgreSQL evaluates them, whether the row comes with the stream
-(an image), by its key (a refetch) or in key order (the backfill). Reads of rows obey the visibility rule;
-what an image says needs no rule, it is the change itself.
+The vectorizer's expressions are SQL, and only PostgreSQL evaluates them, whether the row comes with the
+stream (an image), by its key (a refetch) or in key order (the backfill). Reads of rows obey the visibility
+rule. An image needs no rule: it is the change itself.
 
-A read is limited by bytes, whatever it reads: it gives the first rows, and the caller reads on from there. So
+Every read of texts is limited by bytes: it gives the first rows, and the caller reads on from there. So
 memory is bounded, and no snapshot is held while the texts are worked on.
 """
 
@@ -38,16 +38,14 @@ _QUERIES = load_sql("source.sql")
 # Rows that libpq hands over together: one by one costs more than all the rest of reading them.
 _AT_A_TIME = 32 if psycopg.capabilities.has_stream_chunked() else 1
 _ANY_LENGTH = 2**31 - 1  # bytes
-_WITH_KEYS = {
-    "rows_from_start",
-    "rows_after",
-    "rows_by_key",
-}  # statements that give each row's key before its text
 
-_FIRST_WAIT, _LONGEST_WAIT = 0.002, 1.0  # seconds between looks at a snapshot that does not see enough yet
+# Statements that give each row's key before its text.
+_WITH_KEYS = {"rows_from_start", "rows_after", "rows_by_key"}
 
-# SQLSTATE classes that one row's values can cause: data, constraint of a domain, limits, raised by a
-# function.
+# Seconds between looks at a snapshot that does not see enough yet.
+_FIRST_WAIT, _LONGEST_WAIT = 0.002, 1.0
+
+# SQLSTATE classes that one row's values can cause: data, a domain's constraint, limits, a function's own.
 _ROW_FAILURES = {"22", "23", "38", "39", "54", "P0"}
 
 _log = structlog.get_logger(__name__)
@@ -95,34 +93,34 @@ class SourceReader:
         self._lock = asyncio.Lock()
         self._resolves = False
         self._statements: dict[tuple[str, str], bytes] = {}
-        # Statements whose next rows are read one by one: the server would work out a thousand long texts
-        # ahead of the one that ends a read.
+        # Statements whose next rows are read one by one: the server would evaluate a thousand long texts
+        # before the one that ends a read.
         self._with_long_texts: set[bytes] = set()
-        # Every value as the text of its output function, which is what the stream carries too.
+        # Every value is the text of its output function, as it is in the stream.
         for info in connection.adapters.types:
             for oid in (info.oid, info.array_oid):
                 connection.adapters.register_loader(oid, TextLoader)
 
-    async def evaluate(
+    async def evaluate_images(
         self, binding: Binding, images: Sequence[Mapping[str, RowText]], *, size: int
     ) -> list[RowText]:
-        """Return the texts of the first images, None where one has no embedding, until they pass `size`
-        bytes.
+        """Return the texts of the first images, until they pass `size` bytes.
 
-        Raises EvaluationFailed where an expression fails on one of them.
+        A text is None where the row has no embedding. Raises EvaluationFailed where an expression fails on
+        one of them.
         """
         values = binding.image_parameters(images)
         found, _ = await self._read(binding, "evaluate_images", values, size, self._alone)
         return [text for (text,) in found]
 
-    async def by_key(
+    async def rows_by_key(
         self, binding: Binding, keys: Sequence[Key], *, size: int
     ) -> list[tuple[Key | None, RowText]]:
         """Return the rows with the first of these keys, until their texts pass `size` bytes.
 
-        Each comes with its own key, which may be spelled in another way than the one asked for; None where
-        there is no row. Its text is None where it has no embedding. Raises EvaluationFailed where an
-        expression fails on one of them, or a key is of another type than the table's.
+        Each comes with its own key, which may be spelled differently from the one asked for; None where there
+        is no row. Its text is None where it has no embedding. Raises EvaluationFailed where an expression
+        fails on one of them, or a key is of another type than the table's.
         """
         values = key_sql.parameters(keys, binding.key)
         found, _ = await self._read(binding, "rows_by_key", values, size, self._visible)
@@ -139,11 +137,11 @@ class SourceReader:
             return False
         return True
 
-    async def after(self, binding: Binding, key: Key | None, *, rows: int, size: int) -> Rows:
-        """Return the rows that follow `key` in key order: at most `rows`, until their texts pass `size`
-        bytes.
+    async def rows_after(self, binding: Binding, key: Key | None, *, rows: int, size: int) -> Rows:
+        """Return at most `rows` rows that follow `key` in key order.
 
-        Raises EvaluationFailed where an expression fails on one of them.
+        They end where their texts pass `size` bytes. Raises EvaluationFailed where an expression fails on one
+        of them.
         """
         name = "rows_from_start" if key is None else "rows_after"
         values = {**key_sql.parameter(key or ()), "limit": rows}
@@ -151,10 +149,10 @@ class SourceReader:
         texts = {cast("Key", tuple(parts)): text for *parts, text in found}
         return Rows(texts, complete=all_of_them and len(texts) < rows)
 
-    async def gone(self, binding: Binding, keys: Sequence[Key]) -> list[Key]:
-        """Return those of the keys that no row has which is published and meant to be embedded.
+    async def keys_gone(self, binding: Binding, keys: Sequence[Key]) -> list[Key]:
+        """Return the keys that no row has which is published and meant to be embedded.
 
-        The rows' texts are not looked at. Raises EvaluationFailed where `where` fails on one of them.
+        The rows' texts are not evaluated. Raises EvaluationFailed where `where` fails on one of them.
         """
         query = self._statement(binding, "keys_gone")
 
@@ -166,7 +164,7 @@ class SourceReader:
             return await self._visible(read)
 
     async def keys_after(self, binding: Binding, key: Key | None, *, rows: int) -> list[Key]:
-        """Return the keys that follow `key` in key order, without looking at their rows."""
+        """Return at most `rows` keys that follow `key` in key order, whatever their rows say."""
         name = "keys_from_start" if key is None else "keys_after"
         query = self._statement(binding, name)
         with noticing_rights(binding.name):
@@ -176,7 +174,7 @@ class SourceReader:
                 )
                 return await cursor.fetchall()
 
-    async def estimate(self, binding: Binding) -> int:
+    async def estimate_rows(self, binding: Binding) -> int:
         """Return about how many rows the table has."""
         oids = [leaf.oid for leaf in binding.published.leaves]
         async with self._lock:
@@ -184,14 +182,14 @@ class SourceReader:
             ((rows,),) = await cursor.fetchall()
         return int(rows)
 
-    async def look(self) -> None:
-        """Take a snapshot, so that what has become visible is no longer remembered."""
+    async def observe_snapshot(self) -> None:
+        """Take a snapshot, so that what has become visible is not remembered any longer."""
         if self._unseen:
             async with self._lock:
                 self._unseen.observe(await self._snapshot())
 
-    async def until_ended(self, xid: int) -> None:
-        """Wait until every transaction of the source with an id before this one has ended."""
+    async def wait_until_ended(self, xid: int) -> None:
+        """Wait until every transaction with an id before this one has ended."""
         wait, warn_at = _FIRST_WAIT, monotonic() + self._warn_after
         while True:
             async with self._lock:
@@ -214,10 +212,10 @@ class SourceReader:
     async def _read(
         self, binding: Binding, name: str, values: Mapping[str, object], size: int, within: _Within
     ) -> tuple[list[list[RowText]], bool]:
-        """Return the first rows of a statement, one at least, until their texts pass `size` bytes; and
-        whether these are all.
+        """Return the first rows of a statement, and whether these are all.
 
-        Many at a time, up to a text that is too long for that; such ones are read one by one.
+        There is one at least, and they end where their texts pass `size` bytes. Many are read at a time, up
+        to a text that is too long for that; long texts are read one by one.
         """
         query = self._statement(binding, name, limited=True)
         with _evaluating(binding):
@@ -233,7 +231,7 @@ class SourceReader:
     async def _stream(
         self, query: bytes, values: Mapping[str, object], size: int, at_a_time: int
     ) -> tuple[list[list[RowText]], bool]:
-        """Read as `_read` says, so many rows together, up to the first text that is too long for that."""
+        """Read as `_read` says, `at_a_time` rows together, up to the first text too long for that."""
         longest = size // at_a_time if at_a_time > 1 else _ANY_LENGTH
         found: list[list[RowText]] = []
         taken = 0
@@ -250,14 +248,15 @@ class SourceReader:
         return found, True
 
     async def _alone(self, read: Callable[[], Awaitable[_Result]]) -> _Result:
-        """Run a read that looks at no row of a table: no rule is needed."""
+        """Run a read that looks at no row of a table, and so needs no rule."""
         async with self._lock:
             await self._resolve()
             return await read()
 
     async def _visible(self, read: Callable[[], Awaitable[_Result]]) -> _Result:
-        """Run a read in a transaction whose snapshot sees all that was decoded before it; wait until one
-        does.
+        """Run a read in a transaction that sees all that was decoded before it.
+
+        Waits until there is one whose snapshot does.
         """
         needed = self._unseen.current()
         wait, warn_at = _FIRST_WAIT, monotonic() + self._warn_after
@@ -280,13 +279,13 @@ class SourceReader:
             wait = min(wait * 2, _LONGEST_WAIT)
 
     async def _resolve(self) -> None:
-        """Look names up as expressions have it, from the session's first one on."""
+        """Resolve names as the expressions do, once a session."""
         if not self._resolves:
             await resolve_expressions(self._connection, local=False)
             self._resolves = True
 
     def _statement(self, binding: Binding, name: str, *, limited: bool = False) -> bytes:
-        """Compose a statement, once: what a binding's statements are made of stays while it is attached."""
+        """Compose a statement, once: a binding does not change while it is attached."""
         if (binding.name, name) not in self._statements:
             query = source_query(binding, name)
             if limited:
@@ -305,14 +304,15 @@ class SourceReader:
 
 @contextmanager
 def _evaluating(binding: Binding) -> Iterator[None]:
-    """Turn an expression's failure into one that names the vectorizer, without the message: it may quote the
-    row.
+    """Turn an expression's failure into one that names the vectorizer.
+
+    PostgreSQL's message is left out: it may quote the row.
     """
     try:
         with noticing_rights(binding.name):
             yield
     except psycopg.DatabaseError as error:
-        # A right that is missing in a function depends on the row.
+        # Whether a function lacks a right depends on the row.
         is_of_row = (error.sqlstate or "")[:2] in _ROW_FAILURES
         if not is_of_row and not isinstance(error, psycopg.errors.InsufficientPrivilege):
             raise

@@ -1,11 +1,12 @@
 """Vectors into the target, together with the checkpoint that they allow.
 
-One session writes, and that session holds the advisory lock that fences a second process: whoever has lost
-the lock has lost the connection that could have written. All that a batch changes (chunks, dead letters,
-backfill progress, how far the stream is applied) is one transaction, and so is the proof that the epoch it
-was prepared in is still the present one.
+One session writes, and it holds the advisory lock that fences a second process: a process that has lost the
+lock has lost the connection that could have written. All that a batch changes (chunks, dead letters, backfill
+progress, how far the stream is applied) is one transaction, and so is the proof that the epoch it was
+prepared in is still the current one.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import repeat
@@ -21,7 +22,7 @@ from walvec.database.registry import VectorizerState
 from walvec.errors import CatalogChanged, EpochEnded, TooManyDeadLetters
 from walvec.policy import is_refusal
 from walvec.stages.batch import Batch, Position, Progress
-from walvec.stages.isolate import isolate
+from walvec.stages.isolate import isolate_failures
 from walvec.stages.parking import SHARE_WINDOW, Share
 from walvec.stages.stall import Mark
 from walvec.vectorizer.target import TargetTable
@@ -35,7 +36,7 @@ _QUERIES = load_sql("metadata.sql")
 
 
 class Writer:
-    """The session that writes. Its caller makes sure that only one transaction is open at a time."""
+    """The session that writes; a caller holds its `turn` while it calls."""
 
     def __init__(
         self,
@@ -52,9 +53,11 @@ class Writer:
 
         `holder` and `generations`, by vectorizer, are what the target must still say when a batch is written.
         `with_letters`: the vectorizers that have dead letters.
-        `max_dead_letters`: of one vectorizer, above which a batch is refused that parks most rows; 0: any
-        number.
+        `max_dead_letters`: of one vectorizer; above it, a batch is refused that parks most rows. 0: any.
         """
+        # Held for one transaction at a time.
+        self.turn = asyncio.Lock()
+
         self._connection = connection
         self._slot = slot
         self._checkpoint = checkpoint
@@ -62,7 +65,9 @@ class Writer:
         self._generations = generations
         self._max_dead_letters = max_dead_letters
         self._with_letters = set(with_letters)
-        self._shares: dict[str, Share] = {}  # of parked rows, by vectorizer
+
+        # Of parked rows, by vectorizer.
+        self._shares: dict[str, Share] = {}
 
     async def write(self, name: str, table: TargetTable, batch: Batch, position: Position) -> None:
         """Commit a batch of the vectorizer `name`, with its position.
@@ -73,7 +78,8 @@ class Writer:
         async with self._connection.transaction():
             if batch.chunks:
                 await table.stage(self._connection, batch.chunks)
-            async with self._connection.pipeline():  # one wait for all of them
+            # One wait for all of these statements.
+            async with self._connection.pipeline():
                 epoch = await self._hold_epoch(name)
                 await self._write_chunks(table, batch)
                 await self._write_dead_letters(name, batch, position)
@@ -89,11 +95,11 @@ class Writer:
         self._shares[name] = share
         self._checkpoint = max(self._checkpoint, position.checkpoint)
 
-    async def refused(self, table: TargetTable, batch: Batch) -> dict[Key, psycopg.Error]:
-        """Find the rows of a batch that the target refuses, by writing parts of it and taking them back."""
+    async def find_refused(self, table: TargetTable, batch: Batch) -> dict[Key, psycopg.Error]:
+        """Find the rows that the target refuses, by writing parts of the batch and rolling back."""
 
         async def attempt(keys: Sequence[Key]) -> Sequence[None]:
-            part = batch.part(keys)
+            part = batch.restricted_to(keys)
             async with self._connection.transaction(force_rollback=True):
                 if part.chunks:
                     await table.stage(self._connection, part.chunks)
@@ -101,11 +107,11 @@ class Writer:
             return [None] * len(keys)
 
         keys = batch.keys()
-        answers = await isolate(keys, attempt, psycopg.Error, is_refusal)
+        answers = await isolate_failures(keys, attempt, psycopg.Error, is_refusal)
         return {key: error for key, error in zip(keys, answers, strict=True) if error is not None}
 
     async def begin_backfill(self, state: VectorizerState, rows: int, *, sweeps: bool) -> None:
-        """Commit what a backfill is about to read in full: about so many rows."""
+        """Commit what a backfill is about to read in full: about `rows` rows."""
         values = {
             "name": state.name,
             "generation": state.generation,
@@ -115,7 +121,10 @@ class Writer:
         await self._connection.execute(_QUERIES["begin_backfill"], values)
 
     async def save(self, checkpoint: Lsn, unseen_xids: Collection[int], landmark: Landmark | None) -> int:
-        """Commit a checkpoint by itself, for progress without actions; return the transaction's id."""
+        """Commit a checkpoint by itself, for progress without actions.
+
+        Returns the id of the transaction.
+        """
         row = await (await self._save_checkpoint(checkpoint, unseen_xids, landmark)).fetchone()
         if row is None:
             raise self._checkpoint_gone()
@@ -123,7 +132,7 @@ class Writer:
         return cast("int", row[0])
 
     async def mark_stalled(self, mark: Mark) -> None:
-        """Commit for how long the checkpoint has been waiting for work in flight, and why."""
+        """Commit how long the checkpoint has waited for work in flight, and why."""
         values = {
             "slot": self._slot,
             "holder": self._holder,
@@ -133,7 +142,7 @@ class Writer:
         await self._connection.execute(_QUERIES["mark_stalled"], values)
 
     async def _hold_epoch(self, name: str) -> Cursor:
-        """Keep the epoch as it is until the transaction ends; no row, where it is no longer ours."""
+        """Lock the epoch until the transaction ends; no row where it is no longer ours."""
         values = {
             "name": name,
             "generation": self._generations[name],
@@ -143,9 +152,10 @@ class Writer:
         return await self._connection.execute(_QUERIES["hold_epoch"], values)
 
     async def _write_chunks(self, table: TargetTable, batch: Batch) -> None:
-        """Delete rows first: a key and its like (1.0 and 1.00) may go and come in one batch.
+        """Delete, write, and delete the surplus.
 
-        The surplus goes last: its vectors may have moved.
+        Rows go first, because equal keys (1.0 and 1.00) may go and come in one batch. The surplus goes last,
+        because its vectors may have moved.
         """
         if batch.truncate:
             await table.delete_all(self._connection)
@@ -180,15 +190,15 @@ class Writer:
     async def _share_of_dead_letters(self, name: str, batch: Batch) -> Share:
         """Return the vectorizer's share of parked rows, this batch included.
 
-        A row that was parked already and failed again does not count as a systematic error. Raises
-        TooManyDeadLetters where there are more than allowed, and the share says that it is one.
+        A row that was parked before and failed again does not count. Raises TooManyDeadLetters where there
+        are more than allowed and the share says that the error is systematic.
         """
         parked = fresh = 0
         if batch.parked:
             cursor = await self._connection.execute(_QUERIES["count_parked_of"], {"name": name})
             ((parked, fresh),) = await cursor.fetchall()
         window = max(1, min(self._max_dead_letters, SHARE_WINDOW))
-        share = (self._shares.get(name) or Share(window)).after(len(batch.settled) + fresh, fresh)
+        share = (self._shares.get(name) or Share(window)).with_batch(len(batch.settled) + fresh, fresh)
         if fresh and share.over_half and 0 < self._max_dead_letters < parked:
             [(error_class, _)] = Counter(row.error_class for row in batch.parked).most_common(1)
             raise TooManyDeadLetters(name, parked, error_class)
@@ -211,7 +221,10 @@ class Writer:
             await self._connection.execute(_QUERIES["forget_parked"], {"name": name})
 
     async def _save_position(self, name: str, position: Position) -> Cursor | None:
-        """Move what is applied, and the checkpoint where it moves; no row, where that is no longer ours."""
+        """Save how far the vectorizer is, and the checkpoint where it moves.
+
+        The cursor of the checkpoint's statement has no row where the checkpoint is no longer ours.
+        """
         if position.applied > position.checkpoint:
             await self._connection.execute(
                 _QUERIES["save_applied"], {"name": name, "lsn": str(position.applied)}

@@ -79,10 +79,10 @@ async def test_reads_of_rows_go_by_the_key(blog: Sidecar) -> None:
         binding = await bind(connection, vectorizer, config.source.publication)
         source = SourceReader(connection, Unseen())
         for number in range(OFTEN):
-            await source.by_key(binding, [(str(number),)], size=1000)
-            await source.after(binding, (str(number),), rows=10, size=1000)
-            await source.after(binding, None, rows=10, size=1000)
-            await source.gone(binding, [(str(number),)])
+            await source.rows_by_key(binding, [(str(number),)], size=1000)
+            await source.rows_after(binding, (str(number),), rows=10, size=1000)
+            await source.rows_after(binding, None, rows=10, size=1000)
+            await source.keys_gone(binding, [(str(number),)])
         found = await plans(connection)
     assert "blog_pkey" in found
     assert "Seq Scan" not in found

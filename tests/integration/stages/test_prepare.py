@@ -16,7 +16,7 @@ from walvec.stages.actions import DELETE, REFETCH, Action, Found, Upsert
 from walvec.stages.batch import Batch, Progress
 from walvec.stages.chunk import InputHasher
 from walvec.stages.evaluate import SourceReader
-from walvec.stages.prepare import NEW, Preparer
+from walvec.stages.prepare import Preparer
 from walvec.stages.segment import Segment
 from walvec.stages.texts import Slice, Texts, Weigher
 from walvec.stages.visibility import Unseen
@@ -44,14 +44,16 @@ class Stage:
 
     async def batches(self, actions: Mapping[Key, Action], *, truncate: bool = False) -> list[Batch]:
         """Prepare a segment of a backfill and a sweep's request; return its batches."""
-        segment = Segment(Span(Lsn(1)))
-        segment.actions |= actions
-        segment.truncate, segment.sweep = truncate, True
-        segment.progress = Progress("rows", ("9",), len(actions))
-        preparation = self.preparer(segment, self.claim)
-        batches = [await preparation.next()]
+        segment = Segment(Span(Lsn(1)), Progress("rows", ("9",), len(actions)))
+        if truncate:
+            segment.clear()
+        for key, action in actions.items():
+            segment.add(key, action)
+        segment.ask_for_sweep()
+        preparation = self.preparer.begin(segment, self.claim)
+        batches = [(await preparation.next()).batch]
         while not batches[-1].is_last:
-            batches.append(await preparation.next())
+            batches.append((await preparation.next()).batch)
         return batches
 
     async def slices(self, actions: Mapping[Key, Action], limit: int = LIMIT) -> list[Slice]:
@@ -131,7 +133,7 @@ class TestReads:
         async with stage(blog) as here:
             wanted = [*EVERY, ("99",)]
             while len(found) < len(wanted):
-                rows = await here.source.by_key(here.binding, wanted[len(found) :], size=size)
+                rows = await here.source.rows_by_key(here.binding, wanted[len(found) :], size=size)
                 some = [text for _, text in rows]
                 assert some
                 assert sum(map(getsizeof, some[:-1])) <= size
@@ -145,7 +147,7 @@ class TestReads:
         last, complete = None, False
         async with stage(blog) as here:
             while not complete:
-                rows = await here.source.after(here.binding, last, rows=5, size=size)
+                rows = await here.source.rows_after(here.binding, last, rows=5, size=size)
                 assert sum(map(getsizeof, list(rows.texts.values())[:-1])) <= size
                 last, complete = rows.last_key or last, rows.complete
                 found |= rows.texts
@@ -159,7 +161,7 @@ class TestReads:
         found: list[str | None] = []
         async with stage(blog) as here:
             while len(found) < len(images):
-                some = await here.source.evaluate(here.binding, images[len(found) :], size=size)
+                some = await here.source.evaluate_images(here.binding, images[len(found) :], size=size)
                 assert some
                 assert sum(map(getsizeof, some[:-1])) <= size
                 found += some
@@ -170,7 +172,7 @@ class TestReads:
         blog.follow(chunk="none", text="body || 1 / (id - id)", where="is_public AND 1 / (id - 7) < 9")
         blog.source.execute("UPDATE blog SET is_public = false WHERE id = 7")
         async with stage(blog) as here:
-            assert await here.source.gone(here.binding, keys(99, 0, 7, 4)) == keys(99, 7)
+            assert await here.source.keys_gone(here.binding, keys(99, 0, 7, 4)) == keys(99, 7)
 
 
 class TestSlices:
@@ -267,7 +269,7 @@ class TestOneRow:
             (kept,) = await here.batches(same)
             (again,) = await here.batches(same, truncate=True)
         assert (len(kept.chunks), len(again.chunks), again.embedded) == (0, 1, 1)
-        assert all(vector is not NEW and vector is not None for _, _, _, vector in again.chunks)
+        assert all(vector is not None for _, _, _, vector in again.chunks)
 
     async def test_row_with_a_refused_chunk_has_none(self, blog: Sidecar) -> None:
         """Half a row would be found by a search, and nothing would say that the rest is missing."""

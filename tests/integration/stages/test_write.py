@@ -39,12 +39,12 @@ async def write(config: Config, batch: Batch, position: Position) -> None:
     """Write one row's chunk, with what the batch and the position ask for besides."""
     (vectorizer,) = config.vectorizers
     vector = array("f", [0.5] * config.embedder.dimensions)
-    batch.chunks = [(("1",), 0, Chunk("text", b"hash"), vector)]
+    written = replace(batch, chunks=[(("1",), 0, Chunk("text", b"hash"), vector)])
     async with await connect_target(config, role="test") as target:
         table = await find_target(target, vectorizer, config.embedder.dimensions)
         await table.create_staging(target)
         writer = Writer(target, config.source.slot, Lsn(1), HOLDER, {"blog": 0})
-        await writer.write("blog", table, batch, position)
+        await writer.write("blog", table, written, position)
 
 
 def written(sidecar: Sidecar) -> int:

@@ -54,11 +54,11 @@ def committed() -> Committed:
         embedded=3,
         refused=1,
         texts=5,
-        stages=StageTimes(),
     )
+    times = StageTimes()
     for stage in STAGES:
-        batch.stages.done(stage)
-    return Committed("blog", batch, Position(Lsn.parse("0/1A"), Lsn(1), (), transactions=2))
+        times.done(stage)
+    return Committed("blog", batch, Position(Lsn.parse("0/1A"), Lsn(1), (), transactions=2), times)
 
 
 def described(column: int) -> list[set[str]]:

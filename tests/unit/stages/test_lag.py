@@ -3,14 +3,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from walvec.stages import lag
-from walvec.stages.lag import Awaited, age
+from walvec.stages.lag import Awaited, commit_age
 from walvec_slots.lsn import Lsn
 
 
 def test_nothing_is_awaited() -> None:
     """Caught up is no lag, not an unknown one."""
     assert Awaited().oldest(Lsn(100)) is None
-    assert age(None) == 0.0
+    assert commit_age(None) == 0.0
 
 
 def test_the_oldest_past_the_checkpoint_counts() -> None:
@@ -56,9 +56,9 @@ def ago(span: timedelta) -> int:
 
 def test_age() -> None:
     """The age is that by this machine's clock."""
-    assert age(ago(timedelta(hours=1))) == pytest.approx(3_600, abs=30)
+    assert commit_age(ago(timedelta(hours=1))) == pytest.approx(3_600, abs=30)
 
 
 def test_clock_that_is_ahead_gives_no_negative_age() -> None:
     """The source's clock is not walvec's."""
-    assert age(ago(-timedelta(hours=1))) == 0.0
+    assert commit_age(ago(-timedelta(hours=1))) == 0.0

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from walvec.database.keys import Key
 from walvec.stages.actions import DELETE, Action, Found, Upsert
-from walvec.stages.batch import Batch, Progress
+from walvec.stages.batch import Batch, PreparedBatch, Progress
 from walvec.stages.lane import Claim, Lane
 from walvec.stages.memory import ByteBudget
 from walvec.stages.segment import Segment, SegmentLimits
+from walvec.stages.stopwatch import StageTimes
 from walvec.vectorizer.bind import Binding
 from walvec_slots.ack import Ledger
 from walvec_slots.lsn import Lsn
@@ -42,9 +43,10 @@ class Target:
         self.in_flight.append(segment)
         return Slices(self, segment, claim)
 
-    async def commit(self, lane: Lane, batch: Batch) -> None:
+    async def commit(self, lane: Lane, prepared: PreparedBatch) -> None:
         """Apply a slice of the oldest segment."""
         await asyncio.sleep(0)
+        batch = prepared.batch
         segment, keys = self.slices.pop(id(batch))
         assert segment is self.in_flight[0]
         if batch.truncate:
@@ -64,7 +66,7 @@ class Slices:
         self._rows = target.random.choice([1, 1, len(self._keys)])
         self._truncate = segment.truncate
 
-    async def next(self) -> Batch:
+    async def next(self) -> PreparedBatch:
         """Prepare some rows."""
         weight = self._target.random.randrange(2 * WORK)
         await self._claim(weight)
@@ -74,8 +76,9 @@ class Slices:
         batch = Batch(is_last=not self._keys, truncate=self._truncate, weight=weight)
         self._truncate = False
         self._target.slices[id(batch)] = self._segment, keys
-        self._kept = batch  # so that no other gets its id
-        return batch
+        # Kept, so that no other batch gets its id.
+        self._kept = batch
+        return PreparedBatch(batch, StageTimes())
 
 
 async def work_off(steps: list[str], seed: int, *, canonical: bool) -> tuple[dict[Key, Any], dict[Key, Any]]:
@@ -150,9 +153,10 @@ class Held:
         self.begun.append(segment)
         return HeldBatches(self, segment, claim, self._batches)
 
-    async def commit(self, lane: Lane, batch: Batch) -> None:
+    async def commit(self, lane: Lane, prepared: PreparedBatch) -> None:
         """Wait until it is allowed."""
         await self.allowed.acquire()
+        batch = prepared.batch
         self.committed.append(batch)
         self._ledger.finish(lane.name, int(batch.is_last))
 
@@ -163,12 +167,12 @@ class HeldBatches:
     def __init__(self, held: Held, segment: Segment, claim: Claim, count: int) -> None:
         self._held, self._segment, self._claim, self._left = held, segment, claim, count
 
-    async def next(self) -> Batch:
+    async def next(self) -> PreparedBatch:
         """Prepare one as soon as there is room."""
         await self._claim(WORK // 5)
         self._held.prepared.append(self._segment)
         self._left -= 1
-        return Batch(is_last=self._left == 0, weight=WORK // 5)
+        return PreparedBatch(Batch(is_last=self._left == 0, weight=WORK // 5), StageTimes())
 
 
 async def test_what_follows_a_truncate_in_flight_is_not_begun() -> None:
@@ -194,9 +198,9 @@ async def test_what_follows_a_truncate_in_flight_is_not_begun() -> None:
 async def test_a_truncate_between_a_read_and_its_place_makes_it_void() -> None:
     """What a backfill read before it, and would place behind it, may not come back."""
     lane, _ = lane_of(ROW_BY_ROW)
-    lane.watch()
+    lane.begin_read()
     lane.truncate()
-    assert lane.place({("1",): Found("old")}, Progress("rows", None, 1)) is None
+    assert lane.append_read({("1",): Found("old")}, Progress("rows", None, 1)) is None
     assert lane.queued == 1
 
 
@@ -261,10 +265,10 @@ async def test_backfill_has_room_behind_a_stream_that_never_ends() -> None:
     for number in range(9):
         lane.push((str(number),), DELETE)
     for _ in range(2):
-        await asyncio.wait_for(lane.room(), 5)
-        lane.watch()
-        lane.place({}, Progress(phase="rows", last_key=None, rows=0))
-    full = asyncio.create_task(lane.room())
+        await asyncio.wait_for(lane.wait_for_room(), 5)
+        lane.begin_read()
+        lane.append_read({}, Progress(phase="rows", last_key=None, rows=0))
+    full = asyncio.create_task(lane.wait_for_room())
     await asyncio.sleep(0)
     assert not full.done()
     full.cancel()
@@ -286,17 +290,17 @@ class Hands:
         self._released[segment] = asyncio.Event()
         return InHand(self, segment)
 
-    async def held(self, segment: Segment) -> Batch:
+    async def held(self, segment: Segment) -> PreparedBatch:
         """Wait until the segment is released."""
         await self._released[segment].wait()
         batch = Batch(truncate=segment.truncate)
         self._prepared[id(batch)] = segment
-        return batch
+        return PreparedBatch(batch, StageTimes())
 
-    async def commit(self, lane: Lane, batch: Batch) -> None:
+    async def commit(self, lane: Lane, prepared: PreparedBatch) -> None:
         """Note the order."""
         self._ledger.finish(lane.name, 1)
-        self.committed.append(self._prepared.pop(id(batch)))
+        self.committed.append(self._prepared.pop(id(prepared.batch)))
 
     async def release(self, number: int) -> None:
         """Let a segment be ready, by the order in which they were begun; see what comes of it."""
@@ -314,7 +318,7 @@ class InHand:
     def __init__(self, hands: Hands, segment: Segment) -> None:
         self._hands, self._segment = hands, segment
 
-    async def next(self) -> Batch:
+    async def next(self) -> PreparedBatch:
         """Return it once it is released."""
         return await self._hands.held(self._segment)
 
@@ -427,10 +431,10 @@ class TestOrder:
     async def test_a_read_yields_to_what_the_stream_touched_since(self) -> None:
         """The backfill's row is older than the stream's; the others of its read are placed."""
         async with at_work(rows=9) as (lane, hands):
-            lane.watch()
+            lane.begin_read()
             push(lane, "a")
             read = dict[Key, Action]({(key,): Upsert({}, 0) for key in "abc"})
-            lane.place(read, Progress(phase="rows", last_key=("c",), rows=3))
+            lane.append_read(read, Progress(phase="rows", last_key=("c",), rows=3))
             await turns()
             assert hands.keys(hands.begun) == ["a", "bc"]
 

@@ -10,7 +10,7 @@ async def test_room_is_waited_for() -> None:
     """Who asks for room waits until enough is given back."""
     budget = ByteBudget(10)
     budget.take(12)
-    waiting = asyncio.create_task(budget.room())
+    waiting = asyncio.create_task(budget.wait_for_room())
     await asyncio.sleep(0)
     before = waiting.done()
     budget.give(1)
@@ -26,7 +26,7 @@ async def test_a_row_larger_than_all_of_it_passes() -> None:
     budget = ByteBudget(10)
     budget.take(1_000)
     budget.give(1_000)
-    await budget.room()
+    await budget.wait_for_room()
     assert budget.used == 0
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from walvec.database.keys import Key
 from walvec.stages.actions import DELETE, REFETCH, Action, Upsert
-from walvec.stages.plan import LARGE_IMAGE, Unidentified, plan, plan_refetch
+from walvec.stages.plan import LARGE_IMAGE, Unidentified, plan_change, plan_refetch
 from walvec.vectorizer.row_shape import RowShape
 from walvec_slots.changes import Change, Text
 from walvec_slots.lsn import Lsn
@@ -38,7 +38,7 @@ def delete(identity: Image) -> Change:
 
 def planned(change: Change, shape: RowShape = SHAPE) -> list[tuple[Key, object]]:
     """The actions, an Upsert as the JSON of its image."""
-    return [(key, _shown(action)) for key, action in plan(change, shape)]
+    return [(key, _shown(action)) for key, action in plan_change(change, shape)]
 
 
 def _shown(action: Action) -> object:

@@ -43,7 +43,7 @@ class Recorder:
         """Note a truncate."""
         self.told.append("truncate")
 
-    def sweep(self) -> None:
+    def request_sweep(self) -> None:
         """Note a sweep."""
         self.told.append("sweep")
 
@@ -232,9 +232,9 @@ class TestLandmark:
     def test_keepalive_past_it_is_refused(self) -> None:
         """A source that has read past the place without sending the commit no longer has it."""
         stream = Stream(lane("blog"), landmark=Landmark(7, Lsn(90)))
-        stream.router.keepalive(Lsn(89))
+        stream.router.note_keepalive(Lsn(89))
         with pytest.raises(SlotLost):
-            stream.router.keepalive(Lsn(90))
+            stream.router.note_keepalive(Lsn(90))
 
     def test_landmark_before_the_streams_beginning_is_not_waited_for(self) -> None:
         """A slot that was confirmed past the commit does not send it again."""
@@ -265,14 +265,14 @@ class TestPlace:
     def test_keepalive_between_transactions(self) -> None:
         """Through what the server has read."""
         stream = Stream(lane("blog"))
-        stream.router.keepalive(Lsn(150))
+        stream.router.note_keepalive(Lsn(150))
         assert stream.ledger.planned == Lsn(150)
 
     def test_keepalive_within_a_transaction(self) -> None:
         """No further: its changes are still to come."""
         stream = Stream(lane("blog"))
         stream.router.route(Begin(7, Lsn(109), LONG_AGO))
-        stream.router.keepalive(Lsn(150))
+        stream.router.note_keepalive(Lsn(150))
         assert stream.ledger.planned == Lsn(100)
 
     def test_transactions_are_noted_as_unseen(self) -> None:
@@ -298,11 +298,11 @@ class TestPlace:
     def test_own_progress_is_not_foreign(self) -> None:
         """What a sidecar writes to save its progress keeps it not busy."""
         stream = Stream(lane("blog"))
-        stream.router.own_xid = 7
+        stream.router.note_own(7)
         stream.transaction(110, xid=7)
-        own = stream.router.foreign
+        own = stream.router.passed_foreign
         stream.transaction(120, xid=8)
-        assert (own, stream.router.foreign) == (False, True)
+        assert (own, stream.router.passed_foreign) == (False, True)
 
 
 class TestLag:
@@ -346,7 +346,7 @@ def test_transactions_are_counted_by_span() -> None:
     stream.ledger.open("blog")
     stream.transaction(110, delete(1))
     stream.transaction(120, delete(1, "page"))
-    stream.router.keepalive(Lsn(125))
+    stream.router.note_keepalive(Lsn(125))
     stream.transaction(130, delete(2))
     first = stream.ledger.transactions("blog")
     stream.ledger.open("blog")
@@ -378,16 +378,16 @@ class TestUntil:
     def test_progress_ends_there(self) -> None:
         """Neither a keepalive from later on nor a later transaction takes the checkpoint past it."""
         stream = Stream(lane("blog"), until=120)
-        stream.router.keepalive(Lsn(110))
+        stream.router.note_keepalive(Lsn(110))
         assert stream.ledger.planned == Lsn(110)
-        stream.router.keepalive(Lsn(500))
+        stream.router.note_keepalive(Lsn(500))
         assert stream.ledger.planned == Lsn(120)
         stream.transaction(510)
-        stream.router.keepalive(Lsn(600))
+        stream.router.note_keepalive(Lsn(600))
         assert stream.ledger.planned == Lsn(120)
 
     def test_a_landmark_past_it_is_not_missed(self) -> None:
         """The commit that the checkpoint before had covered comes later: nothing says that it is gone."""
         stream = Stream(lane("blog"), landmark=Landmark(7, Lsn(200)), until=120)
-        stream.router.keepalive(Lsn(500))
+        stream.router.note_keepalive(Lsn(500))
         stream.transaction(300, xid=9)

@@ -13,7 +13,7 @@ class Clock:
     def after(self, seconds: float, *, idle: bool = False) -> Mark | None:
         """Let so many seconds pass and look."""
         self.now += seconds
-        return self.stall.look(self.now, idle=idle)
+        return self.stall.next_mark(self.now, idle=idle)
 
 
 def test_an_idle_process_says_nothing() -> None:
@@ -27,7 +27,7 @@ def test_work_that_takes_its_time_has_no_reason() -> None:
     """It is said once that work is in flight, and not why it is."""
     clock = Clock()
     assert clock.after(0) is None
-    clock.stall.finished(clock.now)
+    clock.stall.batch_finished(clock.now)
     assert clock.after(TIMING.stall_after) is None
     assert clock.after(1) == Mark(TIMING.stall_after + 1, None)
     assert clock.after(1) is None
@@ -53,7 +53,7 @@ def test_nothing_finished_is_a_reason_by_itself() -> None:
     mark = clock.after(TIMING.silent_after)
     assert mark is not None
     assert mark.waits_for
-    clock.stall.finished(clock.now)
+    clock.stall.batch_finished(clock.now)
     assert clock.after(1) == Mark(TIMING.silent_after + 7, None)
 
 
@@ -62,7 +62,7 @@ def test_a_checkpoint_takes_it_back() -> None:
     clock = Clock()
     clock.after(0)
     clock.after(6)
-    clock.stall.moved()
+    clock.stall.checkpoint_moved()
     assert clock.after(1) is None
     assert clock.after(TIMING.stall_after) is None
     assert clock.after(1) is not None

@@ -55,16 +55,16 @@ class TestUnseen:
         """A snapshot lets go of what it contains, and of nothing else."""
         unseen = Unseen([7])
         for xid in (8, 9, 12):
-            unseen.decoded(xid)
+            unseen.note_decoded(xid)
         unseen.observe(Snapshot(12, frozenset([8])))
         assert sorted(unseen.current()) == [8, 12]
 
     def test_what_is_asked_for_does_not_change_later(self) -> None:
         """A read's list is the one of its beginning."""
         unseen = Unseen()
-        unseen.decoded(1)
+        unseen.note_decoded(1)
         needed = unseen.current()
-        unseen.decoded(2)
+        unseen.note_decoded(2)
         assert set(needed) == {1}
 
     @given(

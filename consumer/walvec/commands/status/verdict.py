@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from walvec.commands.status.reading import Report, VectorizerStatus
 from walvec.config.masking import printable
-from walvec.stages.commit import IDLE_BYTES
+from walvec.stages.confirm import IDLE_BYTES
 from walvec.stages.timing import TIMING
 from walvec.units import byte_size, duration
 from walvec_slots.lsn import Lsn
