@@ -11,7 +11,7 @@ from tests.crash.observe import follow_blog
 from tests.fix_embedding_service import EmbeddingService
 from tests.fix_postgres import Cluster, own_cluster
 from tests.fix_proxy import Proxy
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

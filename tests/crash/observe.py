@@ -7,7 +7,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 from walvec_slots.lsn import Lsn
 
 # Waits at the very end of a transaction that moved the checkpoint: all its statements are done by then.

@@ -17,7 +17,8 @@ from psycopg import sql
 
 from tests.crash.observe import follow_blog, insert
 from tests.fix_embedding_service import Silent, Status
-from tests.fix_walvec import Process, Sidecar, until
+from tests.fix_process import Process, until
+from tests.fix_sidecar import Sidecar
 from walvec.stages.segment import Segment
 
 FULL = bool(os.environ.get("WALVEC_TORTURE"))

@@ -12,8 +12,9 @@ import pytest
 
 from tests.crash.observe import follow_blog, insert
 from tests.fix_postgres import Cluster, own_cluster
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 from tests.fix_standby import Standby, either, standby_of
-from tests.fix_walvec import Sidecar, until
 from walvec.commands import resync
 from walvec.commands.search import search
 from walvec.database.continuity import require_one_server

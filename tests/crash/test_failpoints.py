@@ -20,7 +20,8 @@ from tests.crash.observe import (
     waits_to_commit,
     wal_end,
 )
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 from walvec import failpoint
 from walvec_slots.plugin import PLUGINS
 from walvec_slots.stream import ReplicationStream

@@ -25,8 +25,9 @@ from tests.crash.observe import (
 )
 from tests.fix_embedding_service import Silent, Slow, Status
 from tests.fix_postgres import Cluster, StopMode
+from tests.fix_process import until
 from tests.fix_proxy import Proxy
-from tests.fix_walvec import Sidecar, until
+from tests.fix_sidecar import Sidecar
 from walvec.database.connect import connect_source
 from walvec.database.silence import Patience
 from walvec_slots.errors import ConnectionLost

@@ -9,7 +9,8 @@ import pytest
 
 from tests.crash.observe import checkpoint, committed_texts, follow_blog, insert
 from tests.fix_postgres import Cluster
-from tests.fix_walvec import Process, Sidecar, until
+from tests.fix_process import Process, until
+from tests.fix_sidecar import Sidecar
 from walvec_slots.errors import SlotLost
 
 DROP = "SELECT pg_drop_replication_slot(%s)"

@@ -21,8 +21,9 @@ from tests.crash.observe import (
 )
 from tests.fix_embedding_service import Silent, Status
 from tests.fix_postgres import Cluster
+from tests.fix_process import Process, until
 from tests.fix_proxy import Proxy
-from tests.fix_walvec import Process, Sidecar, until
+from tests.fix_sidecar import Sidecar
 
 WAITING = "waiting for another session to let go of the slot"
 STOPPING = "stopping: what is in flight is finished first; a second signal ends at once"

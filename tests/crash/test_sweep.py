@@ -1,6 +1,7 @@
 """Rows that go from the source without a word in the stream, while others are on their way."""
 
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 
 
 def test_partition_is_truncated_while_its_rows_are_on_their_way(sidecar: Sidecar) -> None:

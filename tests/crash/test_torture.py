@@ -8,7 +8,8 @@ import pytest
 
 from tests.crash import torture
 from tests.crash.observe import committed_texts, confirmed_no_more_than_saved, differences
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 
 KILLS = int(os.environ.get("WALVEC_KILLS", "10"))
 SEED = int(os.environ.get("WALVEC_SEED", time.time_ns() % 1_000_000))

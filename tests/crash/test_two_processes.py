@@ -14,8 +14,9 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from tests.crash.observe import follow_blog, insert
+from tests.fix_process import Process, until
 from tests.fix_proxy import Proxy
-from tests.fix_walvec import Process, Sidecar, until
+from tests.fix_sidecar import Sidecar
 from walvec_slots.changes import StreamedTable
 from walvec_slots.errors import SlotActive
 from walvec_slots.plugin import WAL2JSON

@@ -12,7 +12,8 @@ import pytest
 
 from tests.crash.observe import follow_blog, insert
 from tests.fix_postgres import Cluster
-from tests.fix_walvec import Process, Sidecar, until
+from tests.fix_process import Process, until
+from tests.fix_sidecar import Sidecar
 from walvec.commands.status.reading import Reader
 from walvec.commands.status.verdict import Verdict, judge
 

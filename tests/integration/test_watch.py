@@ -2,7 +2,8 @@
 
 from time import sleep
 
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 
 
 def paused(sidecar: Sidecar, name: str) -> str | None:

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import pytest
 
 from tests.fix_embedding_service import Fault, Spoiled, Status
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 from tests.integration.commands.conftest import Walvec
 from walvec.errors import TooManyDeadLetters
 

@@ -22,8 +22,9 @@ import psycopg
 import pytest
 
 from tests.fix_embedding_service import Silent, Status
+from tests.fix_process import TIMEOUT, Process, until
 from tests.fix_proxy import Proxy
-from tests.fix_walvec import TIMEOUT, Process, Sidecar, until
+from tests.fix_sidecar import Sidecar
 from walvec.commands.status import counting
 from walvec.commands.status.reading import Reader, Report
 from walvec.commands.status.show import reports

@@ -10,7 +10,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 
 TAKE_AND_GIVE: dict[str, tuple[LiteralString, LiteralString]] = {
     "the right to read": ("REVOKE SELECT ON pages.page FROM {role}", "GRANT SELECT ON pages.page TO {role}"),

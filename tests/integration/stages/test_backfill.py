@@ -5,7 +5,8 @@ from collections import Counter
 import psycopg
 import pytest
 
-from tests.fix_walvec import Run, Sidecar, until
+from tests.fix_process import Run, until
+from tests.fix_sidecar import Sidecar
 
 ROWS = 120
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 
 TABLE = "CREATE TABLE blog (id int PRIMARY KEY, body text, views int DEFAULT 0)"
 ROWS = "DELETE FROM blog; INSERT INTO blog SELECT i, 'body ' || i FROM generate_series(1, 5) AS i"

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pytest
 
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 
 
 def embedded_at(sidecar: Sidecar) -> dict[tuple[int, int], datetime]:

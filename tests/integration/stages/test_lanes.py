@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from tests.fix_embedding_service import Silent
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 
 
 @pytest.fixture

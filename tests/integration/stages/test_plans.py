@@ -6,7 +6,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 from walvec.database.connect import connect_source, connect_target
 from walvec.stages.evaluate import SourceReader
 from walvec.stages.visibility import Unseen

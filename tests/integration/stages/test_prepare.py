@@ -7,7 +7,7 @@ from sys import getsizeof
 
 import pytest
 
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 from walvec.database.connect import connect_source, connect_target
 from walvec.database.keys import Key
 from walvec.embed.dispatch import Dispatcher

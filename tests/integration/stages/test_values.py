@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 from psycopg import sql
 
-from tests.fix_walvec import SELDOM_LOOKING, Sidecar, new_sidecar
+from tests.fix_process import SELDOM_LOOKING
+from tests.fix_sidecar import Sidecar, new_sidecar
 from walvec_slots.plugin import PLUGINS
 
 # Each type with values as PostgreSQL reads them; each is read by the backfill and comes with the stream too.

@@ -10,7 +10,8 @@ import pytest
 
 from tests.fix_embedding_service import EmbeddingService
 from tests.fix_postgres import CHECKOUT, Cluster
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 from walvec.errors import WalvecError
 from walvec_slots.errors import PreconditionFailed, SlotLost
 

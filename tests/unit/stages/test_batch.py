@@ -5,6 +5,7 @@ from array import array
 import pytest
 from psycopg import errors
 
+from walvec.database.keys import Key
 from walvec.embed.dispatch import Refused
 from walvec.errors import EvaluationFailed
 from walvec.stages.batch import Batch, Parked
@@ -13,7 +14,9 @@ from walvec.stages.prepare import filled
 from walvec.vectorizer.target import Chunk
 
 VECTOR = array("f", [1.0])
-ONE, TWO, THREE = ("1",), ("2",), ("3",)
+ONE: Key = ("1",)
+TWO: Key = ("2",)
+THREE: Key = ("3",)
 
 
 def batch_of_three(*, keep_parked: bool = False) -> Batch:

@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from walvec.database.keys import Key
 from walvec.stages.compare import Difference, compare
 from walvec.vectorizer.target import Chunk
 
-ROW = ("1",)
+ROW: Key = ("1",)
 
 
 def chunks(texts: str) -> list[Chunk]:
@@ -44,7 +45,7 @@ def test_a_chunk_is_new_only_where_the_row_does_not_have_it(
     [("a", "ab", [(ROW, 1)]), ("ab", "ab", []), ("abc", "ab", []), ("a", None, []), ("", "ab", [])],
 )
 def test_surplus_is_what_a_shorter_row_leaves_over(
-    texts: str, held: str | None, surplus: list[tuple[tuple[str], int]]
+    texts: str, held: str | None, surplus: list[tuple[Key, int]]
 ) -> None:
     """A row without chunks goes as a whole, and leaves no surplus."""
     assert difference(texts, held).surplus == surplus
