@@ -132,7 +132,7 @@ async def attach(
 
 
 def streamed_tables(bindings: Iterable[Binding]) -> list[StreamedTable]:
-    """Return the tables that the vectorizers need, each with every column that one needs."""
+    """Return the tables that the vectorizers need, each with every column needed."""
     tables: dict[tuple[str, str], StreamedTable] = {}
     for table in (table for binding in bindings for table in binding.streamed()):
         known = tables.setdefault((table.schema, table.name), table)
@@ -154,9 +154,9 @@ async def _open_sessions(
     """Open the writer and take the fence; then open the other sessions, all at once."""
 
     def open_as(connect: Connect, role: str) -> asyncio.Task[Connection]:
-        return opening.create_task(open_session(stack, connect, config, role, patience))
+        return opening.create_task(enter_session(stack, connect, config, role, patience))
 
-    writer = await open_session(stack, connect_target, config, "writer", patience)
+    writer = await enter_session(stack, connect_target, config, "writer", patience)
     require_utf8(writer, "target")
     await require_own_schema(writer)
     await require_schema(writer)
@@ -185,7 +185,7 @@ async def _open_sessions(
     return sessions
 
 
-async def open_session(
+async def enter_session(
     stack: AsyncExitStack, connect: Connect, config: Config, role: str, patience: Patience
 ) -> Connection:
     """Open a session that `stack` closes.
@@ -201,7 +201,7 @@ async def _connect_stream(config: Config, stack: AsyncExitStack) -> tuple[Replic
     changes_lost = asyncio.Event()
 
     def on_notice(notice: Notice) -> None:
-        """Pass on what the plugin has to leave out: the message names a relation, never a row."""
+        """Pass on what the plugin leaves out; the message names no row."""
         if notice.severity == "WARNING":
             _log.warning("the output plugin warns", message=notice.message)
             if notice.sqlstate == CHANGES_LOST:

@@ -45,7 +45,7 @@ _Tasks = list[asyncio.Task[None]]
 
 
 class _Finished(Exception):
-    """All is done that was to be done. It ends the group of tasks, and is not an error."""
+    """Everything is done. It ends the group of tasks, and is not an error."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""The process: attach, run, and attach again after whatever passes, until it is stopped.
+"""The process: attach, run, and attach again after what passes, until stopped.
 
 `policy` says what stops the process and what passes. Between attempts it waits longer and longer, with
 jitter, and says what for.
@@ -207,7 +207,7 @@ class Supervisor:
             if self._once and pipeline.is_at_end and attachment.vectorizers.paused:
                 names = ", ".join(attachment.vectorizers.paused)
                 raise PreconditionFailed(
-                    f"all is embedded but for {names}", hint="`walvec status` says why it is paused"
+                    f"everything is embedded except {names}", hint="`walvec status` says why it is paused"
                 )
             return pipeline.is_at_end
 

@@ -1,4 +1,4 @@
-"""What changes beside the stream: tables, publication, epochs, dead letters, the slot's WAL.
+"""What changes beside the stream: the catalog, epochs, dead letters, retained WAL.
 
 A difference in the catalogs, or an epoch that a command has begun, ends the attachment: everything that was
 derived from them is derived again by the next one.

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from walvec.attach import open_session
+from walvec.attach import enter_session
 from walvec.config.load import Config
 from walvec.database.silence import PATIENCE, Patience
 from walvec_slots.settle import Connection
@@ -23,7 +23,7 @@ async def test_session_that_never_begins_to_open_is_no_unawaited_coroutine() -> 
 
     async def fail() -> None:
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as opening:
-            opening.create_task(open_session(stack, connect, cast("Any", None), "evaluate", PATIENCE))
+            opening.create_task(enter_session(stack, connect, cast("Any", None), "evaluate", PATIENCE))
             raise ConnectionError
 
     with pytest.raises(ExceptionGroup):

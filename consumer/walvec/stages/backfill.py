@@ -106,7 +106,7 @@ class Backfill:
             self._place(actions, progress)
 
     def _adopt_sweeps(self) -> bool:
-        """Take a requested sweep into account, and return whether that ends the current step.
+        """Take a requested sweep into account; return whether that ends the current step.
 
         The target's keys are looked up after the rows while these are read, and from the first key otherwise.
         """
@@ -172,7 +172,7 @@ class Backfill:
         return actions, self._progress(list(found.texts), complete=found.complete)
 
     async def _look_up_target(self) -> Step:
-        """Look the target's next keys up in the source, once it holds all that came before."""
+        """Look up the target's next keys, once it holds all that came before."""
         if self._last_key is None:
             await self._lane.wait_until_settled()
         keys = await self._table.keys_after(self._target, self._last_key, rows=self._rows)

@@ -1,4 +1,4 @@
-"""What one transaction writes, how far it takes the stream, and what is reported of it.
+"""What one transaction writes, how far it takes the stream, and what is reported.
 
 A batch is a segment, or a slice of one, once it is prepared. Everything here is a value: where the target
 refuses rows, another batch without them is written instead.

@@ -1,4 +1,4 @@
-"""A row's text in, its chunks out, with the hash by which an unchanged one is known.
+"""A row's text in, its chunks out, each with a hash that tells it unchanged.
 
 Chunks end at sentences, lines and paragraphs where the size allows it, at words and grapheme clusters where
 it does not (Unicode's segmentation rules, by semantic-text-splitter). The same text always gives the same

@@ -82,7 +82,7 @@ class Committer:
         return Committed(name, written, position, times)
 
     def _position(self, name: str, finishing: int) -> Position:
-        """Return how far the stream is once the lane's `finishing` oldest segments are committed."""
+        """Return how far the stream is once `finishing` segments more are committed."""
         checkpoint = self._ledger.checkpoint(name, finishing=finishing)
         return Position(
             applied=self._ledger.applied(name, finishing=finishing),

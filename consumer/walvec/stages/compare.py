@@ -43,9 +43,10 @@ class Difference:
 
 
 def compare(rows: Mapping[Key, Sequence[Chunk]], held: Mapping[Key, Mapping[int, bytes]]) -> Difference:
-    """Compare rows, as chunks in order, with the hashes that the target holds, by `chunk_seq`.
+    """Compare the chunks of rows with the hashes that the target holds.
 
-    `held` has no entry for a row that the target does not know.
+    A row's chunks are in order; its hashes in `held` are by `chunk_seq`. `held` has no entry for a row
+    that the target does not know.
     """
     with_chunks = {key: chunks for key, chunks in rows.items() if chunks}
     return Difference(

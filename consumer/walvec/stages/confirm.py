@@ -24,7 +24,7 @@ IDLE_BYTES = 65_536
 
 
 class Confirmation:
-    """How far the server has sent, how far the target has saved, and what the slot was told."""
+    """How far the server has sent, the target has saved, and the slot was told."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Confirmation:
 
     @property
     def stalled_for(self) -> float:
-        """Seconds that the checkpoint has waited for work in flight; 0 while it waits for none."""
+        """Seconds that the checkpoint has waited for work in flight; 0 if it does not."""
         return monotonic() - self._moved_at if self._is_behind() else 0.0
 
     def _confirm(self, checkpoint: Lsn) -> None:
@@ -110,7 +110,7 @@ class Confirmation:
     # -- Idle progress
 
     async def keep_idle_progress(self) -> None:
-        """Save how far the stream is where no action takes the checkpoint there; never return.
+        """Save how far the stream is where no action does; never return.
 
         That happens at once if it completes a transaction that asked for something. Otherwise it happens once
         in `Timing.idle_interval`, and not for the sake of the WAL that saving makes.
@@ -146,7 +146,7 @@ class Confirmation:
         self._confirm(checkpoint)
 
     async def _report_stall(self) -> None:
-        """Let the target say for how long the checkpoint has waited, and why, for `walvec status`."""
+        """Save how long the checkpoint has waited, and why, for `walvec status`."""
         if not self._is_behind():
             self._moved_at = monotonic()
         if mark := self._stall.next_mark(monotonic(), idle=self._ledger.idle):

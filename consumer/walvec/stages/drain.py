@@ -1,4 +1,4 @@
-"""The end of an attachment in order: what is in flight is finished, but not at any price.
+"""The orderly end of an attachment: what is in flight is finished within limits.
 
 What is not finished stays with the slot, which sends it again. So nothing waits for a service that fails, and
 nothing keeps the server from shutting down, which waits until the clients of its walsenders have gone.
@@ -31,7 +31,7 @@ async def drain(
     waits_for: Callable[[], str | None],
     timing: Timing,
 ) -> None:
-    """Let `working` end by itself while that is of use, then tell the slot how far all is saved.
+    """Let `working` end by itself while that helps, then tell the slot what is saved.
 
     `waits_for` says what is known to keep it from ending, if anything is.
     """
@@ -53,7 +53,10 @@ async def drain(
 
 
 async def _until_shutdown(stream: ReplicationStream, confirmation: Confirmation) -> None:
-    """Read past what the server sends, until it asks for a status repeatedly or ends the stream."""
+    """Ignore what the server sends, until it shuts down or ends the stream.
+
+    A server that shuts down asks for a status over and over.
+    """
     requests = 0
     while requests < SHUTDOWN_REQUESTS:
         try:

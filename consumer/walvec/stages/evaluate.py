@@ -25,6 +25,7 @@ from walvec.database import keys as key_sql
 from walvec.database.keys import Key
 from walvec.database.snapshot import Snapshot
 from walvec.errors import EvaluationFailed
+from walvec.policy import is_row_failure
 from walvec.stages.timing import TIMING
 from walvec.stages.visibility import Unseen
 from walvec.vectorizer.bind import Binding, resolve_expressions, source_query
@@ -44,9 +45,6 @@ _WITH_KEYS = {"rows_from_start", "rows_after", "rows_by_key"}
 
 # Seconds between looks at a snapshot that does not see enough yet.
 _FIRST_WAIT, _LONGEST_WAIT = 0.002, 1.0
-
-# SQLSTATE classes that one row's values can cause: data, a domain's constraint, limits, a function's own.
-_ROW_FAILURES = {"22", "23", "38", "39", "54", "P0"}
 
 _log = structlog.get_logger(__name__)
 
@@ -76,14 +74,14 @@ class Rows:
 class SourceReader:
     """One session's reads of the source, under the visibility rule.
 
-    Statements of one session run one after the other: the backfill has a session of its own, so that the
+    Statements of one session run one after the other: the backfill has another session, so that the
     stream's images are evaluated beside it.
     """
 
     def __init__(
         self, connection: Connection, unseen: Unseen, *, warn_after: float = TIMING.warn_after
     ) -> None:
-        """Read through `connection`; `unseen` holds what has been decoded and not been seen.
+        """Read through `connection`; `unseen` holds what is decoded and not seen yet.
 
         `warn_after`: seconds after which waiting is worth a warning, and again after each such time.
         """
@@ -116,7 +114,7 @@ class SourceReader:
     async def rows_by_key(
         self, binding: Binding, keys: Sequence[Key], *, size: int
     ) -> list[tuple[Key | None, RowText]]:
-        """Return the rows with the first of these keys, until their texts pass `size` bytes.
+        """Return the rows of the first keys, until their texts pass `size` bytes.
 
         Each comes with its own key, which may be spelled differently from the one asked for; None where there
         is no row. Its text is None where it has no embedding. Raises EvaluationFailed where an expression
@@ -164,7 +162,7 @@ class SourceReader:
             return await self._visible(read)
 
     async def keys_after(self, binding: Binding, key: Key | None, *, rows: int) -> list[Key]:
-        """Return at most `rows` keys that follow `key` in key order, whatever their rows say."""
+        """Return at most `rows` keys that follow `key`, without evaluating their rows."""
         name = "keys_from_start" if key is None else "keys_after"
         query = self._statement(binding, name)
         with noticing_rights(binding.name):
@@ -231,7 +229,7 @@ class SourceReader:
     async def _stream(
         self, query: bytes, values: Mapping[str, object], size: int, at_a_time: int
     ) -> tuple[list[list[RowText]], bool]:
-        """Read as `_read` says, `at_a_time` rows together, up to the first text too long for that."""
+        """Read `at_a_time` rows together, up to the first text too long for that."""
         longest = size // at_a_time if at_a_time > 1 else _ANY_LENGTH
         found: list[list[RowText]] = []
         taken = 0
@@ -312,8 +310,6 @@ def _evaluating(binding: Binding) -> Iterator[None]:
         with noticing_rights(binding.name):
             yield
     except psycopg.DatabaseError as error:
-        # Whether a function lacks a right depends on the row.
-        is_of_row = (error.sqlstate or "")[:2] in _ROW_FAILURES
-        if not is_of_row and not isinstance(error, psycopg.errors.InsufficientPrivilege):
+        if not is_row_failure(error):
             raise
         raise EvaluationFailed(binding.name, error.sqlstate or "", type(error).__name__) from None

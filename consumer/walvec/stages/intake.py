@@ -1,4 +1,4 @@
-"""Frames from the stream, decoded and routed, as long as there is room for what they bring."""
+"""Frames from the stream, decoded and routed, as long as there is room."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection

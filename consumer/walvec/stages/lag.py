@@ -1,4 +1,4 @@
-"""The age of the oldest commit that is received and not yet embedded and committed.
+"""The age of the oldest commit that is received and not yet saved.
 
 A commit's time is kept as it came, in microseconds since 2000-01-01 UTC.
 """

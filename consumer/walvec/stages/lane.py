@@ -120,7 +120,7 @@ class Lane:
             self._tail().clear()
 
     def request_sweep(self) -> None:
-        """Have the target's keys looked up in the source, from this point of the stream on."""
+        """Have the target's keys looked up, from this point of the stream on."""
         if not self.behind:
             self._tail().ask_for_sweep()
             self.sweeps += 1
@@ -150,7 +150,7 @@ class Lane:
         return segment
 
     def shed_queue(self) -> None:
-        """Give up what has not begun, so that the others get room; the slot sends it again.
+        """Drop what has not begun, so that the others get room; the slot sends it again.
 
         The lane's place in the ledger stays where it is. Once what is in flight is committed, `run` raises
         LaneBehind.

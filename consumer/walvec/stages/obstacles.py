@@ -1,4 +1,4 @@
-"""What is known to keep work in flight from getting done: a lock, the target, the embedding service."""
+"""What keeps work in flight from getting done: a lock, the target, the service."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -13,7 +13,7 @@ class Obstacles:
     """Knows what is in the way, and says it in words that may be shown."""
 
     def __init__(self, dispatcher: Dispatcher, mask: Callable[[str], str]) -> None:
-        """Ask `dispatcher` about its service; `mask` takes secrets out of what the service said."""
+        """Ask `dispatcher` about its service; `mask` takes secrets out of what it said."""
         self._dispatcher = dispatcher
         self._mask = mask
 

@@ -1,4 +1,4 @@
-"""Rows that cannot be embedded: when one is tried again, and when there are too many.
+"""Rows that cannot be embedded: when they are tried again, and when they are many.
 
 `prepare` finds such rows, and `write` parks them and removes their dead letters again. `watch` has them tried
 again: those that `walvec dead-letter retry` asked for, and those whose cause may have passed, a minute after

@@ -61,7 +61,7 @@ def _actions(change: Change, shape: RowShape) -> list[tuple[Key, Action]]:
 
 
 def _key(shape: RowShape, first: Mapping[str, Text], second: Mapping[str, Text]) -> Key:
-    """Return the key's text; an unchanged column, which `first` lacks, is that of `second`."""
+    """Return the key's text; a column that `first` lacks is unchanged in `second`."""
     return tuple([_key_text(first[name] if name in first else second.get(name)) for name in shape.key])
 
 

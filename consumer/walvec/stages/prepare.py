@@ -142,7 +142,7 @@ class Preparer:
         }
 
     async def _look_up(self, rows: Mapping[Key, Sequence[Chunk]]) -> dict[Key, dict[int, bytes]]:
-        """Return the hashes that the target holds for each row with chunks, by `chunk_seq`.
+        """Return the hashes that the target holds for each row, by `chunk_seq`.
 
         There is no entry for a row that it does not hold, and for a key that its types cannot express.
         """

@@ -1,4 +1,4 @@
-"""From the stream's messages to the lanes: which changes matter to which vectorizer.
+"""From the stream's messages to the lanes: which changes matter to which lane.
 
 Synchronous: what one read brings is planned before anything else happens, so that all lanes see one order.
 

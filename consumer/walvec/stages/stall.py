@@ -1,7 +1,7 @@
-"""Since when the checkpoint waits for work in flight, and why, for `walvec status`.
+"""How long the checkpoint has waited for work in flight, and why.
 
 Work that takes its time has no reason. A reason is given where something is known to fail, or where nothing
-at all gets done.
+at all gets done. `walvec status` shows it.
 
 Pure: times are handed in, as seconds of one clock.
 """

@@ -27,7 +27,7 @@ _Result = TypeVar("_Result")
 
 
 class Weigher:
-    """What a text weighs in memory, with its chunks and vectors, until they are written."""
+    """What a text weighs in memory, with its chunks and vectors, until it is written."""
 
     def __init__(self, binding: Binding, dimensions: int) -> None:
         """Weigh texts as `binding` cuts them, with vectors of `dimensions`."""
@@ -82,7 +82,7 @@ class Slice:
 
 
 class Texts:
-    """The texts of a segment's rows: those that are known, then by images, then by key.
+    """The texts of a segment's rows: known ones, then by images, then by key.
 
     Rows that are known to be gone all come in the first slice. Of keys that are equal and spelled differently
     (1.0 and 1.00), the one that goes has to go before the other comes.

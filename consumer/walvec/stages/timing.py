@@ -1,4 +1,4 @@
-"""How long everything waits: one value, handed from `supervise` to every part that waits.
+"""How long everything waits: one value, handed to every part that waits.
 
 A test hands in another one, and so waits for nothing that an idle process puts off.
 """

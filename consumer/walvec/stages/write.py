@@ -96,7 +96,7 @@ class Writer:
         self._checkpoint = max(self._checkpoint, position.checkpoint)
 
     async def find_refused(self, table: TargetTable, batch: Batch) -> dict[Key, psycopg.Error]:
-        """Find the rows that the target refuses, by writing parts of the batch and rolling back."""
+        """Find the rows that the target refuses, by writing parts and rolling back."""
 
         async def attempt(keys: Sequence[Key]) -> Sequence[None]:
             part = batch.restricted_to(keys)
