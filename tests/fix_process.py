@@ -59,7 +59,7 @@ def until(condition: Callable[[], T | None], what: str = "", *, timeout: float =
 
 
 class Process:
-    """A walvec in a process of its own. Its log is a file of JSON lines."""
+    """A walvec in another process. Its log is a file of JSON lines."""
 
     def __init__(self, words: Sequence[str], directory: Path, env: Mapping[str, str], timing: Timing) -> None:
         self._log = directory / f"walvec-{next(_numbers)}.log"

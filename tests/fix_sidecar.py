@@ -298,7 +298,7 @@ def distant_sidecar(
 
 @contextmanager
 def new_sidecar(server: str, template: str, directory: Path) -> Iterator[Sidecar]:
-    """Give one with a database of its own, for fixtures that outlive a test."""
+    """Give a sidecar with a new database, for fixtures that outlive a test."""
     with databases(server, template) as create, EmbeddingService() as service, logging() as entries:
         database = create()
         with closing(Sidecar(database, database, directory, service, entries)) as own:

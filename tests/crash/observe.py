@@ -20,7 +20,7 @@ _HOLD_COMMITS = """
 
 
 def insert(sidecar: Sidecar, first: int, count: int, text: str = "row") -> None:
-    """Commit so many rows of the blog, from id `first`, in one transaction."""
+    """Commit `count` rows of the blog, from id `first`, in one transaction."""
     sidecar.source.execute(
         "INSERT INTO blog SELECT id, %s || ' ' || id FROM generate_series(%s::int, %s::int) AS id",
         [text, first, first + count - 1],

@@ -65,7 +65,7 @@ def waits_for(sidecar: Sidecar, words: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_server_restarts(cluster: Cluster, on_cluster: Callable[[], Sidecar], mode: StopMode) -> None:
-    """After a restart, or a crash, of the server walvec attaches anew."""
+    """After a restart, or a crash, of the server walvec attaches again."""
     sidecar = on_cluster()
     follow_blog(sidecar)
     with surviving(sidecar):
@@ -78,7 +78,7 @@ def test_server_restarts(cluster: Cluster, on_cluster: Callable[[], Sidecar], mo
 
 @pytest.mark.parametrize("role", ROLES)
 def test_backend_is_terminated(sidecar: Sidecar, role: str) -> None:
-    """An administrator's pg_terminate_backend on any of walvec's sessions is survived by attaching again."""
+    """A terminated backend of any session is survived by attaching again."""
     follow_blog(sidecar)
     with surviving(sidecar):
         terminate = """
@@ -93,7 +93,7 @@ def test_backend_is_terminated(sidecar: Sidecar, role: str) -> None:
 
 
 def test_fast_shutdown_is_not_held_up(cluster: Cluster, on_cluster: Callable[[], Sidecar]) -> None:
-    """A server that shuts down waits for what it sent to be confirmed: walvec lets it go at once."""
+    """A server that shuts down waits for confirmations, and walvec lets it go at once."""
     sidecar = on_cluster()
     follow_blog(sidecar)
     with surviving(sidecar):
@@ -153,7 +153,7 @@ async def test_statement_that_takes_long_is_not_hung_up(sidecar: Sidecar) -> Non
 
 
 def test_walvec_gives_up_where_told_to(distant_sidecar: Sidecar, proxies: dict[str, Proxy]) -> None:
-    """With --give-up-after it ends with what failed, instead of waiting without end."""
+    """With --give-up-after the process ends with what failed."""
     follow_blog(distant_sidecar)
     proxies["target"].refuse()
     process = distant_sidecar.start("run", "--give-up-after", "1")
@@ -162,7 +162,7 @@ def test_walvec_gives_up_where_told_to(distant_sidecar: Sidecar, proxies: dict[s
 
 
 def test_slow_network_is_only_slow(distant_sidecar: Sidecar, proxies: dict[str, Proxy]) -> None:
-    """A way of 20 ms to both databases ends nothing."""
+    """A delay of 20 ms to both databases ends nothing."""
     for proxy in proxies.values():
         proxy.delay = 0.02
     follow_blog(distant_sidecar)
@@ -198,7 +198,7 @@ def end_sessions(connection: psycopg.Connection) -> None:
 
 
 def test_lock_on_one_target_holds_up_no_other(sidecar: Sidecar) -> None:
-    """While somebody locks a target table, the rows of other vectorizers arrive; its own do afterwards."""
+    """A lock on one target table holds up its own rows, and no other vectorizer's."""
     sidecar.source.execute("CREATE TABLE page (id integer PRIMARY KEY, body text)")
     sidecar.follow("page", index="none")
     follow_blog(sidecar)
@@ -223,7 +223,7 @@ def test_lock_on_one_target_holds_up_no_other(sidecar: Sidecar) -> None:
     ],
 )
 def test_target_fails_to_write(sidecar: Sidecar, sqlstate: str, words: str) -> None:
-    """A full disk, and what else passes, is waited for, and said."""
+    """A full disk, and any other error that passes, is waited for and logged."""
     follow_blog(sidecar)
     with surviving(sidecar):
         sidecar.target.execute(

@@ -85,7 +85,7 @@ def test_follows(blog: Sidecar, statements: str) -> None:
 
 
 def test_in_quick_succession(blog: Sidecar) -> None:
-    """All of these transactions, with no wait between them, end as well as one by one."""
+    """All of these transactions end as well without a wait between them."""
     for statements in TRANSACTIONS.values():
         run(blog.source, ROWS)
         run(blog.source, statements)

@@ -48,7 +48,7 @@ async def plans(connection: Connection) -> str:
 
 
 async def test_look_ups_and_deletions_go_by_the_index_of_the_target(blog: Sidecar) -> None:
-    """However small the target was when the plan was made: otherwise each batch would read all of it."""
+    """A plan made for a small target reads no large one as a whole."""
     config = blog.config
     (vectorizer,) = config.vectorizers
     async with await connect_source(config, role="test") as source:
@@ -72,7 +72,7 @@ def scans(sidecar: Sidecar) -> tuple[int, int]:
 
 
 async def test_reads_of_rows_go_by_the_key(blog: Sidecar) -> None:
-    """However small the table was when the plan was made, if it is kept; it is none else."""
+    """A plan made for a small table still goes by the key."""
     config = blog.config
     (vectorizer,) = config.vectorizers
     whole, by_index = scans(blog)

@@ -98,7 +98,7 @@ def text_of(number: int) -> str | None:
 
 
 def keys(*numbers: int) -> list[Key]:
-    """Keys of so many columns, as the stream has them."""
+    """Return keys of one column, as the stream has them."""
     return [(str(number),) for number in numbers]
 
 
@@ -128,7 +128,7 @@ class TestReads:
 
     @pytest.mark.parametrize("size", [1, 1_000, 100_000, 10**7])
     async def test_by_key(self, blog: Sidecar, size: int) -> None:
-        """Whoever reads on finds every row once, and never much more than was asked for."""
+        """A caller that reads on finds every row once, and never much more than it asked for."""
         found: list[str | None] = []
         async with stage(blog) as here:
             wanted = [*EVERY, ("99",)]
@@ -142,7 +142,7 @@ class TestReads:
 
     @pytest.mark.parametrize("size", [1, 1_000, 100_000, 10**7])
     async def test_in_key_order(self, blog: Sidecar, size: int) -> None:
-        """The backfill's read, which says when it has come to the end."""
+        """The backfill's read says when it has come to the end."""
         found: dict[Key, str | None] = {}
         last, complete = None, False
         async with stage(blog) as here:
@@ -168,7 +168,7 @@ class TestReads:
         assert found == [f"{n} " * 100 if n != 3 else None for n in range(40)]
 
     async def test_keys_that_are_gone(self, blog: Sidecar) -> None:
-        """A row is gone that is not there or not meant to be embedded; its text is not even worked out."""
+        """A row is gone that does not exist or is not to be embedded, whatever its text."""
         blog.follow(chunk="none", text="body || 1 / (id - id)", where="is_public AND 1 / (id - 7) < 9")
         blog.source.execute("UPDATE blog SET is_public = false WHERE id = 7")
         async with stage(blog) as here:
@@ -180,7 +180,7 @@ class TestSlices:
 
     @pytest.mark.parametrize("kind", ["refetch", "found", "image"])
     async def test_each_is_about_as_heavy_as_it_may_be(self, blog: Sidecar, kind: str) -> None:
-        """And together they are the segment's rows, each of them once."""
+        """Together the slices are the rows of the segment, each of them once."""
         actions: dict[Key, Action] = {
             key: REFETCH
             if kind == "refetch"
@@ -217,7 +217,7 @@ class TestSlices:
 
     @pytest.mark.parametrize("bad", [{0}, {11}, {3, 4}, {1, 6, 9}, set(range(12))])
     async def test_rows_that_fail_fail_alone(self, blog: Sidecar, bad: set[int]) -> None:
-        """Wherever they are among the others."""
+        """A row that fails is found wherever it is among the others."""
         blog.source.execute("UPDATE blog SET is_public = false WHERE id <> ALL (%s)", [list(bad)])
         blog.follow(chunk="none", text="CASE WHEN is_public THEN (1 / (id - id))::text ELSE body END")
         async with stage(blog) as here:
@@ -228,7 +228,7 @@ class TestSlices:
         assert texts == {key: text for key, text in EVERY.items() if key not in failed}
 
     async def test_each_is_a_batch_and_the_last_takes_the_progress(self, blog: Sidecar) -> None:
-        """A truncate comes with the first; and all that was claimed is in the batches' weights."""
+        """A truncate comes with the first batch, and the weights add up to what was claimed."""
         async with stage(blog, limit=LIMIT) as here:
             batches = await here.batches(dict.fromkeys(EVERY, REFETCH), truncate=True)
             assert here.claimed == sum(batch.weight for batch in batches)
@@ -245,10 +245,10 @@ class TestSlices:
 
 
 class TestOneRow:
-    """What a batch says of a row."""
+    """A batch says what becomes of each row."""
 
     async def test_image_that_fails_is_read_again(self, blog: Sidecar) -> None:
-        """It may be older than the row, which is well by now: that is no dead letter."""
+        """An image may be older than the row, which is well: that makes no dead letter."""
         blog.follow(chunk="none", text="body || left((1 / id)::text, 0)")
         actions: dict[Key, Action] = {
             ("1",): Upsert({"id": "0", "body": "bad", "is_public": "t"}, 1),

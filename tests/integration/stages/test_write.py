@@ -1,4 +1,4 @@
-"""What a batch's transaction depends on: where that is no longer so, nothing of the batch is written."""
+"""What a batch's transaction depends on: where that has changed, nothing is written."""
 
 from array import array
 from dataclasses import replace
@@ -85,7 +85,7 @@ async def test_what_is_so_is_written(blog: Sidecar) -> None:
 
 
 async def test_command_waits_for_what_is_being_written(blog: Sidecar) -> None:
-    """An epoch begins only once a transaction that was proven to be of the one before has ended."""
+    """An epoch begins only once a transaction of the one before has ended."""
     config = blog.config
     async with await connect_target(config, role="test") as target:
         values = {"name": "blog", "generation": 0, "slot": config.source.slot, "holder": HOLDER}

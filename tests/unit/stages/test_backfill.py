@@ -66,7 +66,7 @@ class OneBatch:
 
 
 async def test_a_sweep_that_is_asked_for_during_a_read_begins_at_the_first_key() -> None:
-    """What was being read is let go: placed, it would take the sweep past the keys that are asked for."""
+    """What was being read is dropped: appended, it would take the sweep past those keys."""
     binding = SimpleNamespace(name="blog", relation=SimpleNamespace(key_is_canonical=True))
     ledger = Ledger(Lsn(1), {"blog": Lsn(1)})
     lane = Lane(cast("Binding", binding), ledger, ByteBudget(1_000_000), LIMITS)

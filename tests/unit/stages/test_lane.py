@@ -116,13 +116,11 @@ async def work_off(steps: list[str], seed: int, *, canonical: bool) -> tuple[dic
 
 
 @settings(deadline=None)
-@given(STEPS, st.integers(0, 1000), st.booleans())
+@given(steps=STEPS, seed=st.integers(0, 1000), canonical=st.booleans())
 def test_no_two_actions_on_one_key_are_in_flight_together(
-    steps: list[str],
-    seed: int,
-    canonical: bool,  # noqa: FBT001
+    steps: list[str], seed: int, *, canonical: bool
 ) -> None:
-    """And the last one in the stream's order is the one that stays."""
+    """The last action in the stream's order is the one that stays."""
     found, expected = asyncio.run(work_off(steps, seed, canonical=canonical))
     assert found == expected
 
@@ -223,7 +221,7 @@ async def test_younger_segments_leave_the_oldest_room_to_work() -> None:
 
 
 async def test_a_heavy_segment_is_worked_off_two_slices_at_a_time() -> None:
-    """One is written while the next is prepared; and the lane has moved only after the last."""
+    """One slice is written while the next is prepared; the lane moves after the last."""
     lane, ledger = lane_of(ROW_BY_ROW)
     held = Held(ledger, batches=4)
     async with asyncio.TaskGroup() as tasks:
@@ -243,7 +241,7 @@ async def test_a_heavy_segment_is_worked_off_two_slices_at_a_time() -> None:
 
 
 async def test_the_oldest_segment_waits_for_no_younger_one() -> None:
-    """Those that are prepared ahead give nothing back before it is committed, slice by slice."""
+    """Younger segments give nothing back before the oldest is committed."""
     lane, ledger = lane_of(ROW_BY_ROW)
     held = Held(ledger, batches=3)
     async with asyncio.TaskGroup() as tasks:
@@ -260,7 +258,7 @@ async def test_the_oldest_segment_waits_for_no_younger_one() -> None:
 
 
 async def test_backfill_has_room_behind_a_stream_that_never_ends() -> None:
-    """Only its own segments are counted: two that wait are enough, however many of the stream's do."""
+    """Only the backfill's segments are counted, however many of the stream's wait."""
     lane, _ = lane_of(ROW_BY_ROW)
     for number in range(9):
         lane.push((str(number),), DELETE)
@@ -333,7 +331,7 @@ async def turns() -> None:
 async def at_work(
     *, canonical: bool = True, rows: int = 1, depth: int = 9
 ) -> AsyncIterator[tuple[Lane, Hands]]:
-    """Give a lane at work whose segments are full with `rows`, and whoever holds what it begins."""
+    """Give a lane at work, whose segments are full with `rows`, and what it begins."""
     binding = SimpleNamespace(name="blog", relation=SimpleNamespace(key_is_canonical=canonical))
     ledger = Ledger(Lsn(1), {"blog": Lsn(1)})
     limits = SegmentLimits(rows=rows, size=1_000_000, delay=0.0, depth=depth, flight=1_000_000, work=WORK)
@@ -355,7 +353,7 @@ def push(lane: Lane, keys: str) -> None:
 
 
 class TestOrder:
-    """The rules one by one, on the fewest segments that show them."""
+    """Each rule holds on the fewest segments that show it."""
 
     async def test_an_action_waits_for_an_earlier_one_on_its_key(self) -> None:
         """Other keys are prepared beside the first segment; one that shares a key waits for its commit."""
@@ -390,7 +388,7 @@ class TestOrder:
             assert (early, hands.keys(hands.committed)) == ([], ["a", "b", "c"])
 
     async def test_a_truncate_waits_for_all_before_it(self) -> None:
-        """Its own keys are others, and it still concerns every row in flight."""
+        """A truncate shares no key with the rows in flight, and still concerns them all."""
         async with at_work(rows=2) as (lane, hands):
             push(lane, "abcd")
             await turns()
@@ -403,7 +401,7 @@ class TestOrder:
             assert (before, hands.keys(hands.begun)) == (["ab", "cd"], ["ab", "cd", "!x"])
 
     async def test_a_truncate_supersedes_what_is_not_begun(self) -> None:
-        """Only what came behind it is left of its segment."""
+        """Only what came after the truncate is left of its segment."""
         async with at_work(rows=9) as (lane, hands):
             push(lane, "ab")
             lane.truncate()
@@ -412,7 +410,7 @@ class TestOrder:
             assert hands.keys(hands.begun) == ["!c"]
 
     async def test_keys_that_have_several_texts_wait_for_all(self) -> None:
-        """Where one key may be written in several ways, no two segments are ever in flight together."""
+        """Where a key has several spellings, no two segments are in flight together."""
         async with at_work(canonical=False) as (lane, hands):
             push(lane, "ab")
             await turns()
@@ -421,7 +419,7 @@ class TestOrder:
             assert (alone, hands.keys(hands.begun)) == (["a"], ["a", "b"])
 
     async def test_the_newest_action_on_a_key_is_the_only_one(self) -> None:
-        """Within a segment the last word counts."""
+        """Within a segment the last action on a key counts."""
         async with at_work(rows=9) as (lane, hands):
             lane.push(("a",), Upsert({}, 0))
             lane.push(("a",), DELETE)
@@ -429,7 +427,7 @@ class TestOrder:
             assert [segment.actions for segment in hands.begun] == [{("a",): DELETE}]
 
     async def test_a_read_yields_to_what_the_stream_touched_since(self) -> None:
-        """The backfill's row is older than the stream's; the others of its read are placed."""
+        """The backfill's row is older than the stream's; its other rows are appended."""
         async with at_work(rows=9) as (lane, hands):
             lane.begin_read()
             push(lane, "a")

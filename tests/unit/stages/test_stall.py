@@ -11,7 +11,7 @@ class Clock:
         self.stall = Stall(lambda _: self.reason)
 
     def after(self, seconds: float, *, idle: bool = False) -> Mark | None:
-        """Let so many seconds pass and look."""
+        """Let the seconds pass and look."""
         self.now += seconds
         return self.stall.next_mark(self.now, idle=idle)
 
@@ -24,7 +24,7 @@ def test_an_idle_process_says_nothing() -> None:
 
 
 def test_work_that_takes_its_time_has_no_reason() -> None:
-    """It is said once that work is in flight, and not why it is."""
+    """The mark says that work is in flight, and gives no reason."""
     clock = Clock()
     assert clock.after(0) is None
     clock.stall.batch_finished(clock.now)
@@ -34,7 +34,7 @@ def test_work_that_takes_its_time_has_no_reason() -> None:
 
 
 def test_a_reason_that_comes_and_goes_is_told() -> None:
-    """Each change is saved once."""
+    """Each change of the reason is saved once."""
     clock = Clock()
     clock.after(0)
     clock.reason = "the service fails"
