@@ -24,8 +24,10 @@ LOOP = "main (walvec/cli/app.py:1);run (asyncio/runners.py:190);Handle._run (asy
             "look-up",
         ),
         (
-            "SourceReader.evaluate_images (walvec/stages/evaluate.py:1);"
-            "Session.wait (walvec/database/silence.py:40)",
+            (
+                "SourceReader.evaluate_images (walvec/stages/evaluate.py:1);"
+                "Session.wait (walvec/database/silence.py:40)"
+            ),
             "evaluate",
         ),
         (
