@@ -150,7 +150,7 @@ class Supervisor:
             self._telemetry.failed(error)
             if self._stop.is_set():
                 _log.warning(
-                    "stopped before everything in flight was finished; it comes again", why=_what(error)
+                    "stopped before everything in flight was finished; it comes again", why=_describe(error)
                 )
                 break
             if rule.verdict == "again":
@@ -214,7 +214,7 @@ class Supervisor:
     async def _pause(self, error: BaseException, rule: Rule, delay: float) -> None:
         """Say what failed and what is waited for; wait, or until stopped."""
         seconds = random.uniform(delay / 2, delay)  # noqa: S311 -- jitter, no secret
-        shown, what = explain_failure(error), _what(error)
+        shown, what = explain_failure(error), _describe(error)
         self._telemetry.detached(f"trying again: {what}")
         _log.warning(
             "trying again",
@@ -227,7 +227,7 @@ class Supervisor:
                 await self._stop.wait()
 
 
-def _what(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     """Say what failed, without anything of a row."""
     shown = explain_failure(error)
     return shown.what if shown else type(error).__name__

@@ -101,9 +101,9 @@ class Backfill:
             await budget.wait_for_room()
             self._adopt_sweeps()
             self._lane.begin_read()
-            actions, progress = await retry_in_place(self._step)
+            actions, progress = await retry_in_place(self._take_step)
             failpoint("backfill-read")
-            self._place(actions, progress)
+            self._append_step(actions, progress)
 
     def _adopt_sweeps(self) -> bool:
         """Take a requested sweep into account; return whether that ends the current step.
@@ -130,7 +130,7 @@ class Backfill:
         phase: Phase = "rows" if underway else self.phase
         return BackfillStanding(phase, max(self._rows_placed - underway, 0), self._estimate)
 
-    async def _step(self) -> Step:
+    async def _take_step(self) -> Step:
         """Take the next step of the current phase."""
         match self.phase:
             case "rows":
@@ -143,7 +143,7 @@ class Backfill:
                 await build_index(self._table, self._target, self._lane.binding.vectorizer.index)
                 return {}, Progress("done", None, 0)
 
-    def _place(self, actions: dict[Key, Action], progress: Progress) -> None:
+    def _append_step(self, actions: dict[Key, Action], progress: Progress) -> None:
         """Give a step to the lane.
 
         Where a truncate or a sweep has made it void, it is repeated.
@@ -167,16 +167,16 @@ class Backfill:
         except EvaluationFailed:
             # Some row here is bad. It is found and parked as every bad row is, on its way through the lane.
             keys = await self._source.keys_after(binding, self._last_key, rows=self._rows)
-            return dict.fromkeys(keys, REFETCH), self._progress(keys, complete=len(keys) < self._rows)
+            return dict.fromkeys(keys, REFETCH), self._progress_after(keys, complete=len(keys) < self._rows)
         actions: dict[Key, Action] = {key: Found(text) for key, text in found.texts.items()}
-        return actions, self._progress(list(found.texts), complete=found.complete)
+        return actions, self._progress_after(list(found.texts), complete=found.complete)
 
     async def _look_up_target(self) -> Step:
         """Look up the target's next keys, once it holds all that came before."""
         if self._last_key is None:
             await self._lane.wait_until_settled()
         keys = await self._table.keys_after(self._target, self._last_key, rows=self._rows)
-        progress = self._progress(keys, complete=len(keys) < self._rows)
+        progress = self._progress_after(keys, complete=len(keys) < self._rows)
         if not keys:
             return {}, progress
         try:
@@ -185,7 +185,7 @@ class Backfill:
             return dict.fromkeys(keys, REFETCH), progress
         return dict.fromkeys(gone, DELETE), progress
 
-    def _progress(self, keys: list[Key], *, complete: bool) -> Progress:
+    def _progress_after(self, keys: list[Key], *, complete: bool) -> Progress:
         rows = len(keys) if self.phase == "rows" else 0
         if not complete:
             return Progress(self.phase, keys[-1], rows)

@@ -139,7 +139,7 @@ class Confirmation:
         self._router.forget_foreign()
         checkpoint = self._ledger.checkpoint()
         landmark = self._router.landmarks.covered_by(checkpoint)
-        xid = await self._writer.save(checkpoint, self._unseen.current(), landmark)
+        xid = await self._writer.save_checkpoint(checkpoint, self._unseen.current(), landmark)
         self._router.note_own(xid)
         self._saved_at = monotonic()
         self._note_move()

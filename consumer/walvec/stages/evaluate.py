@@ -108,7 +108,7 @@ class SourceReader:
         one of them.
         """
         values = binding.image_parameters(images)
-        found, _ = await self._read(binding, "evaluate_images", values, size, self._alone)
+        found, _ = await self._read_texts(binding, "evaluate_images", values, size, self._without_rule)
         return [text for (text,) in found]
 
     async def rows_by_key(
@@ -121,12 +121,12 @@ class SourceReader:
         fails on one of them, or a key is of another type than the table's.
         """
         values = key_sql.parameters(keys, binding.key)
-        found, _ = await self._read(binding, "rows_by_key", values, size, self._visible)
+        found, _ = await self._read_texts(binding, "rows_by_key", values, size, self._under_rule)
         return [(None if None in parts else cast("Key", tuple(parts)), text) for *parts, text in found]
 
     async def can_be_key(self, binding: Binding, key: Key) -> bool:
         """Whether a key is of the types of the table's key, so that a row may have it."""
-        query = self._statement(binding, "keys_as_typed")
+        query = self._compose_statement(binding, "keys_as_typed")
         try:
             with _evaluating(binding):
                 async with self._lock:
@@ -143,7 +143,7 @@ class SourceReader:
         """
         name = "rows_from_start" if key is None else "rows_after"
         values = {**key_sql.parameter(key or ()), "limit": rows}
-        found, all_of_them = await self._read(binding, name, values, size, self._visible)
+        found, all_of_them = await self._read_texts(binding, name, values, size, self._under_rule)
         texts = {cast("Key", tuple(parts)): text for *parts, text in found}
         return Rows(texts, complete=all_of_them and len(texts) < rows)
 
@@ -152,19 +152,19 @@ class SourceReader:
 
         The rows' texts are not evaluated. Raises EvaluationFailed where `where` fails on one of them.
         """
-        query = self._statement(binding, "keys_gone")
+        query = self._compose_statement(binding, "keys_gone")
 
         async def read() -> list[Key]:
             cursor = await self._connection.execute(query, key_sql.parameters(keys, binding.key))
             return await cursor.fetchall()
 
         with _evaluating(binding):
-            return await self._visible(read)
+            return await self._under_rule(read)
 
     async def keys_after(self, binding: Binding, key: Key | None, *, rows: int) -> list[Key]:
         """Return at most `rows` keys that follow `key`, without evaluating their rows."""
         name = "keys_from_start" if key is None else "keys_after"
-        query = self._statement(binding, name)
+        query = self._compose_statement(binding, name)
         with noticing_rights(binding.name):
             async with self._lock:
                 cursor = await self._connection.execute(
@@ -184,14 +184,14 @@ class SourceReader:
         """Take a snapshot, so that what has become visible is not remembered any longer."""
         if self._unseen:
             async with self._lock:
-                self._unseen.observe(await self._snapshot())
+                self._unseen.observe(await self._take_snapshot())
 
     async def wait_until_ended(self, xid: int) -> None:
         """Wait until every transaction with an id before this one has ended."""
         wait, warn_at = _FIRST_WAIT, monotonic() + self._warn_after
         while True:
             async with self._lock:
-                if (await self._snapshot()).oldest >= xid:
+                if (await self._take_snapshot()).oldest >= xid:
                     return
             if monotonic() > warn_at:
                 warn_at = monotonic() + self._warn_after
@@ -207,7 +207,7 @@ class SourceReader:
 
     # -- The one way to read texts
 
-    async def _read(
+    async def _read_texts(
         self, binding: Binding, name: str, values: Mapping[str, object], size: int, within: _Within
     ) -> tuple[list[list[RowText]], bool]:
         """Return the first rows of a statement, and whether these are all.
@@ -215,18 +215,18 @@ class SourceReader:
         There is one at least, and they end where their texts pass `size` bytes. Many are read at a time, up
         to a text that is too long for that; long texts are read one by one.
         """
-        query = self._statement(binding, name, limited=True)
+        query = self._compose_statement(binding, name, limited=True)
         with _evaluating(binding):
             if query not in self._with_long_texts:
-                found, complete = await within(lambda: self._stream(query, values, size, _AT_A_TIME))
+                found, complete = await within(lambda: self._stream_rows(query, values, size, _AT_A_TIME))
                 if found or complete:
                     return found, complete
-            found, complete = await within(lambda: self._stream(query, values, size, 1))
+            found, complete = await within(lambda: self._stream_rows(query, values, size, 1))
         if not any(text and len(text) > size // _AT_A_TIME for *_, text in found):
             self._with_long_texts.discard(query)
         return found, complete
 
-    async def _stream(
+    async def _stream_rows(
         self, query: bytes, values: Mapping[str, object], size: int, at_a_time: int
     ) -> tuple[list[list[RowText]], bool]:
         """Read `at_a_time` rows together, up to the first text too long for that."""
@@ -245,13 +245,13 @@ class SourceReader:
                     return found, False
         return found, True
 
-    async def _alone(self, read: Callable[[], Awaitable[_Result]]) -> _Result:
+    async def _without_rule(self, read: Callable[[], Awaitable[_Result]]) -> _Result:
         """Run a read that looks at no row of a table, and so needs no rule."""
         async with self._lock:
-            await self._resolve()
+            await self._resolve_names()
             return await read()
 
-    async def _visible(self, read: Callable[[], Awaitable[_Result]]) -> _Result:
+    async def _under_rule(self, read: Callable[[], Awaitable[_Result]]) -> _Result:
         """Run a read in a transaction that sees all that was decoded before it.
 
         Waits until there is one whose snapshot does.
@@ -260,9 +260,9 @@ class SourceReader:
         wait, warn_at = _FIRST_WAIT, monotonic() + self._warn_after
         while True:
             async with self._lock:
-                await self._resolve()
+                await self._resolve_names()
             async with self._lock, self._connection.transaction():
-                snapshot = await self._snapshot()
+                snapshot = await self._take_snapshot()
                 self._unseen.observe(snapshot)
                 if snapshot.sees_all(needed):
                     return await read()
@@ -276,13 +276,13 @@ class SourceReader:
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LONGEST_WAIT)
 
-    async def _resolve(self) -> None:
+    async def _resolve_names(self) -> None:
         """Resolve names as the expressions do, once a session."""
         if not self._resolves:
             await resolve_expressions(self._connection, local=False)
             self._resolves = True
 
-    def _statement(self, binding: Binding, name: str, *, limited: bool = False) -> bytes:
+    def _compose_statement(self, binding: Binding, name: str, *, limited: bool = False) -> bytes:
         """Compose a statement, once: a binding does not change while it is attached."""
         if (binding.name, name) not in self._statements:
             query = source_query(binding, name)
@@ -294,7 +294,7 @@ class SourceReader:
             self._statements[binding.name, name] = query.as_bytes(self._connection)
         return self._statements[binding.name, name]
 
-    async def _snapshot(self) -> Snapshot:
+    async def _take_snapshot(self) -> Snapshot:
         cursor = await self._connection.execute(_QUERIES["current_snapshot"])
         ((text,),) = await cursor.fetchall()
         return Snapshot.parse(text)

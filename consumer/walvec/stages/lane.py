@@ -109,7 +109,7 @@ class Lane:
             return
         if self._touched is not None:
             self._touched.add(key)
-        segment = self._tail()
+        segment = self._open_tail()
         self._budget.take(segment.add(key, action))
         segment.seal_if_full(self._limits)
 
@@ -117,12 +117,12 @@ class Lane:
         """Let a truncate supersede what is at the tail."""
         self._truncated = True
         if not self.behind:
-            self._tail().clear()
+            self._open_tail().clear()
 
     def request_sweep(self) -> None:
         """Have the target's keys looked up, from this point of the stream on."""
         if not self.behind:
-            self._tail().ask_for_sweep()
+            self._open_tail().ask_for_sweep()
             self.sweeps += 1
             self._changed.set()
 
@@ -192,12 +192,12 @@ class Lane:
         waiting, the backfill would never get on.
         """
         while self.behind or sum(segment.progress is not None for segment in self._queue) > 1:
-            await self._change()
+            await self._wait_for_change()
 
     async def wait_for_sweep(self, known: int) -> None:
         """Wait until more sweeps were requested than the `known` ones."""
         while self.sweeps <= known:
-            await self._change()
+            await self._wait_for_change()
 
     async def wait_until_settled(self) -> None:
         """Wait until all that is in the lane now is committed."""
@@ -212,13 +212,13 @@ class Lane:
 
         A failure of either callable ends the lane.
         """
-        feed = tasks.create_task(self._feed(tasks, prepare), name=f"{self.name}: feed")
+        feed = tasks.create_task(self._feed_flight(tasks, prepare), name=f"{self.name}: feed")
         try:
             while not (self._closing and not self._flight):
                 if self._flight:
-                    await self._finish(self._flight[0], commit)
+                    await self._finish_oldest(self._flight[0], commit)
                 else:
-                    await self._change()
+                    await self._wait_for_change()
         finally:
             feed.cancel()
 
@@ -227,7 +227,7 @@ class Lane:
         self._closing = True
         self._changed.set()
 
-    def _tail(self) -> Segment:
+    def _open_tail(self) -> Segment:
         """Return the segment that still grows, a new one where there is none."""
         return self._open_segment() if not self._queue or self._queue[-1].sealed else self._queue[-1]
 
@@ -237,7 +237,7 @@ class Lane:
         self._changed.set()
         return self._queue[-1]
 
-    async def _change(self) -> None:
+    async def _wait_for_change(self) -> None:
         """Wait until something arrives, is committed or ends.
 
         Any number of tasks may wait; each looks in a loop whether it was its own change.
@@ -245,7 +245,7 @@ class Lane:
         self._changed.clear()
         await self._changed.wait()
 
-    async def _feed(self, tasks: asyncio.TaskGroup, prepare: Prepare) -> None:
+    async def _feed_flight(self, tasks: asyncio.TaskGroup, prepare: Prepare) -> None:
         """Begin one segment after the other, each as soon as the rules allow."""
         while True:
             segment = await self._next_segment()
@@ -265,9 +265,9 @@ class Lane:
         """Return the oldest segment that has not begun, once it may."""
         while True:
             while not self._queue or self._flight_is_full():
-                await self._change()
+                await self._wait_for_change()
             segment = self._queue[0]
-            if blocker := self._blocker(segment):
+            if blocker := self._find_blocker(segment):
                 await blocker.segment.committed.wait()
             elif segment.sealed or not self._flight or segment.waited:
                 return segment
@@ -281,7 +281,7 @@ class Lane:
         size = sum(job.segment.size for job in self._flight)
         return len(self._flight) >= self._limits.depth or (size >= self._limits.flight and size > 0)
 
-    def _blocker(self, segment: Segment) -> _Job | None:
+    def _find_blocker(self, segment: Segment) -> _Job | None:
         """Find the newest job that has to be committed before the segment may begin."""
         if not self._flight:
             return None
@@ -299,7 +299,7 @@ class Lane:
         else:
             self.workspace.give(-size)
 
-    async def _finish(self, job: _Job, commit: CommitBatch) -> None:
+    async def _finish_oldest(self, job: _Job, commit: CommitBatch) -> None:
         """Commit the oldest job, batch by batch, and make room."""
         is_last = False
         while not is_last:

@@ -115,14 +115,14 @@ class Preparer:
             keep_parked=self._keep_parked,
         )
         failpoint("after-embed")
-        return PreparedBatch(filled(batch, keys, difference, answers, part.failures), times)
+        return PreparedBatch(fill_batch(batch, keys, difference, answers, part.failures), times)
 
     async def _evaluate(self, texts: Texts, claim: Claim, times: StageTimes) -> Slice:
         """Read the next texts, once there is room for what they may weigh."""
-        estimate = texts.estimate()
+        estimate = texts.estimate_slice()
         await claim(estimate)
         times.done("queue")
-        part = await texts.next()
+        part = await texts.next_slice()
         times.done("evaluate")
         await claim(part.weight - estimate)
         return part
@@ -183,7 +183,7 @@ class Preparation:
         return await self._prepare(self._segment, self._texts, self._claim, is_first=is_first)
 
 
-def filled(
+def fill_batch(
     batch: Batch,
     keys: Iterable[Key],
     difference: Difference,

@@ -102,7 +102,7 @@ class Router:
             self.note_keepalive(self._until)
             self._is_past = True
         if not self._is_past:
-            self._plan(message)
+            self._plan_message(message)
 
     def note_keepalive(self, wal_end: Lsn) -> None:
         """Note how far the server has read, which counts between transactions only."""
@@ -127,7 +127,7 @@ class Router:
         oldest = self._awaited.oldest(self._ledger.saved)
         return commit_age(self._committed_at if oldest is None and self._acting else oldest)
 
-    def _plan(self, message: Event) -> None:
+    def _plan_message(self, message: Event) -> None:
         if self._truncated and not (isinstance(message, Truncate) and message.lsn == self._truncated_at):
             self._finish_truncate()
         match message:

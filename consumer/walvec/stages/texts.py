@@ -115,14 +115,14 @@ class Texts:
         """Whether every row was in a slice."""
         return not (self._gone or self._found or self._images or self._keys)
 
-    def estimate(self) -> int:
+    def estimate_slice(self) -> int:
         """Return what the next slice may weigh, before it is read."""
         if self._keys:
             return self._limit
         known = sum(self._weigh(text) for _, text in self._found)
         return min(self._limit, known + sum(self._weigh.of_size(image.size) for _, image in self._images))
 
-    async def next(self) -> Slice:
+    async def next_slice(self) -> Slice:
         """Return the next slice; of one row at least, while there is any."""
         part = Slice(dict.fromkeys(self._gone))
         self._gone = []
@@ -147,14 +147,14 @@ class Texts:
 
         An image that fails may be of an older definition of the table: then the row as it is now decides.
         """
-        images = self._images[: self._most(part)]
+        images = self._images[: self._rows_left(part)]
 
         async def evaluate(some: Sequence[tuple[Key, Upsert]], size: int) -> list[RowText]:
             return await self._source.evaluate_images(
                 self._binding, [action.image for _, action in some], size=size
             )
 
-        results = await self._try(images, evaluate, part)
+        results = await self._try_items(images, evaluate, part)
         for (key, _), result in zip(images, results, strict=False):
             if isinstance(result, EvaluationFailed):
                 self._keys.append(key)
@@ -163,12 +163,12 @@ class Texts:
         del self._images[: len(results)]
 
     async def _read_rows(self, part: Slice) -> None:
-        keys = self._keys[: self._most(part)]
+        keys = self._keys[: self._rows_left(part)]
 
         async def read(some: Sequence[Key], size: int) -> list[tuple[Key | None, RowText]]:
             return await retry_in_place(self._source.rows_by_key, self._binding, some, size=size)
 
-        results = await self._try(keys, read, part)
+        results = await self._try_items(keys, read, part)
         for key, result in zip(keys, results, strict=False):
             if not isinstance(result, EvaluationFailed):
                 self._put_row(part, key, *result)
@@ -189,7 +189,7 @@ class Texts:
             self._put(part, wanted, None)
             self._put(part, found, text)
 
-    async def _try(
+    async def _try_items(
         self,
         items: Sequence[_Item],
         read: Callable[[Sequence[_Item], int], Awaitable[list[_Result]]],
@@ -200,7 +200,7 @@ class Texts:
         Where an expression fails, half as many are tried, down to the one that fails. After that, more are
         tried again.
         """
-        size = self._size(self._limit - part.weight)
+        size = self._text_bytes(self._limit - part.weight)
         while True:
             try:
                 found = await read(items, size)
@@ -213,11 +213,11 @@ class Texts:
                 self._together = min(2 * self._together, self._rows)
                 return found
 
-    def _most(self, part: Slice) -> int:
+    def _rows_left(self, part: Slice) -> int:
         """Return how many more rows a slice may hold, however short their texts are."""
         return min(self._together, max((self._limit - part.weight) // self._weigh.of_size(0), 1))
 
-    def _size(self, weight: int) -> int:
+    def _text_bytes(self, weight: int) -> int:
         """Return how many bytes of long text have this weight."""
         return max(weight * self._limit // max(self._weigh.of_size(self._limit), 1), 1)
 

@@ -120,12 +120,14 @@ class Writer:
         }
         await self._connection.execute(_QUERIES["begin_backfill"], values)
 
-    async def save(self, checkpoint: Lsn, unseen_xids: Collection[int], landmark: Landmark | None) -> int:
+    async def save_checkpoint(
+        self, checkpoint: Lsn, unseen_xids: Collection[int], landmark: Landmark | None
+    ) -> int:
         """Commit a checkpoint by itself, for progress without actions.
 
         Returns the id of the transaction.
         """
-        row = await (await self._save_checkpoint(checkpoint, unseen_xids, landmark)).fetchone()
+        row = await (await self._move_checkpoint(checkpoint, unseen_xids, landmark)).fetchone()
         if row is None:
             raise self._checkpoint_gone()
         self._checkpoint = max(self._checkpoint, checkpoint)
@@ -231,9 +233,9 @@ class Writer:
             )
         if position.checkpoint <= self._checkpoint:
             return None
-        return await self._save_checkpoint(position.checkpoint, position.unseen_xids, position.landmark)
+        return await self._move_checkpoint(position.checkpoint, position.unseen_xids, position.landmark)
 
-    async def _save_checkpoint(
+    async def _move_checkpoint(
         self, lsn: Lsn, unseen_xids: Collection[int], landmark: Landmark | None
     ) -> Cursor:
         values = {

@@ -61,7 +61,7 @@ class Stage:
         texts = Texts(self.source, self.binding, actions, Weigher(self.binding, 8), limit)
         slices = []
         while not texts.done:
-            slices.append(await texts.next())
+            slices.append(await texts.next_slice())
         return slices
 
 

@@ -10,7 +10,7 @@ from walvec.embed.dispatch import Refused
 from walvec.errors import EvaluationFailed
 from walvec.stages.batch import Batch, Parked
 from walvec.stages.compare import compare
-from walvec.stages.prepare import filled
+from walvec.stages.prepare import fill_batch
 from walvec.vectorizer.target import Chunk
 
 VECTOR = array("f", [1.0])
@@ -70,7 +70,7 @@ def test_a_row_with_a_refused_chunk_is_parked_as_a_whole(*, keep_parked: bool) -
     rows = {ONE: [Chunk("a", b"a"), Chunk("b", b"b")], TWO: [Chunk("a", b"a")]}
     refusal = Refused("InputRefused", "no", passes=False)
     failure = EvaluationFailed("blog", "22012", "DivisionByZero")
-    batch = filled(
+    batch = fill_batch(
         Batch(keep_parked=keep_parked),
         [ONE, TWO, THREE],
         compare(rows, {ONE: {0: b"x", 1: b"y", 2: b"z"}}),
