@@ -24,7 +24,7 @@ from walvec.vectorizer.admission import bind_vectorizer
 from walvec.vectorizer.bind import Binding, bind
 from walvec_slots.errors import PreconditionFailed
 from walvec_slots.lsn import Lsn
-from walvec_slots.manage import inspect
+from walvec_slots.manage import find_slot
 
 # Of the time, which looking may take.
 SHARE = 0.05
@@ -133,7 +133,7 @@ class Watch:
 
     async def _look_at_slot(self) -> None:
         """Warn when the slot keeps much WAL back, or the server is about to remove it."""
-        slot = await inspect(self._sessions.catalog, self._config.source.slot)
+        slot = await find_slot(self._sessions.catalog, self._config.source.slot)
         self.last_look = replace(self.last_look, slot=slot)
         if slot is None or slot.retained_bytes is None:
             return

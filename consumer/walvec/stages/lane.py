@@ -158,7 +158,7 @@ class Lane:
         if not self._queue:
             return
         self.behind = True
-        self._ledger.hold(self.name, self._queue[0].span)
+        self._ledger.abandon_from(self.name, self._queue[0].span)
         self._budget.give(sum(segment.size for segment in self._queue))
         self._queue.clear()
         self._changed.set()
@@ -233,7 +233,7 @@ class Lane:
 
     def _open_segment(self, progress: Progress | None = None) -> Segment:
         """Append an empty segment and return it."""
-        self._queue.append(Segment(self._ledger.open(self.name), progress))
+        self._queue.append(Segment(self._ledger.open_span(self.name), progress))
         self._changed.set()
         return self._queue[-1]
 
