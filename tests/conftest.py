@@ -6,9 +6,12 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("walvec", suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("walvec")
 
+# A module comes before those that import it, so that pytest rewrites its assertions.
 pytest_plugins = (
     "tests.fix_embedding_service",
     "tests.fix_postgres",
     "tests.fix_proxy",
-    "tests.fix_walvec",
+    "tests.oracle",
+    "tests.fix_process",
+    "tests.fix_sidecar",
 )

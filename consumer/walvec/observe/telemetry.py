@@ -14,8 +14,8 @@ from itertools import accumulate
 from typing import Final, Literal
 
 from walvec.embed.dispatch import Dispatcher, RetryWait
-from walvec.stages.committed import Committed
-from walvec.stages.timing import STAGES
+from walvec.stages.batch import Committed
+from walvec.stages.stopwatch import STAGES
 from walvec.stages.vitals import Vitals
 
 MetricKind = Literal["counter", "gauge", "histogram"]
@@ -206,6 +206,10 @@ class Telemetry:
         self.stage_seconds = {stage: Tally(_STAGE_BOUNDS) for stage in STAGES}
         self._trace = trace
 
+    def follow(self, dispatcher: Dispatcher) -> None:
+        """Show the counts that `dispatcher` keeps, too."""
+        self.dispatcher = dispatcher
+
     def attached(self, vitals: Callable[[], Vitals]) -> None:
         """Note that an attachment has begun, and how to look at it."""
         self.vitals = vitals
@@ -235,7 +239,7 @@ class Telemetry:
         self.texts[name, "refused"] += batch.refused
         self.texts[name, "reused"] += counts["texts_reused"]
         self.batch_rows.setdefault(name, Tally(_ROW_BOUNDS)).add(counts["rows"])
-        for stage, began, ended in batch.stages.spans():
+        for stage, began, ended in done.times.spans():
             self.stage_seconds[stage].add(ended - began)
         self._trace(done)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 import structlog
 
 from walvec.observe.telemetry import Trace
-from walvec.stages.committed import Committed
+from walvec.stages.batch import Committed
 
 if TYPE_CHECKING:  # imported for its name only: even the API takes 15 ms
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -68,7 +68,7 @@ def spans_of(provider: "TracerProvider") -> Trace:
     tracer = provider.get_tracer("walvec")
 
     def trace(done: Committed) -> None:
-        stages = done.batch.stages
+        stages = done.times
         offset = time_ns() - int(monotonic() * _NANOSECONDS)  # stages have times, spans dates
 
         def date(moment: float) -> int:
