@@ -121,6 +121,19 @@ async def test_a_process_that_takes_over_waits_for_what_is_being_written(blog: S
         assert cursor.rowcount == 0
 
 
+@pytest.mark.parametrize("phase", ["rows", "sweep", "index", "done"])
+async def test_an_epoch_begins_at_the_first_key(blog: Sidecar, phase: str) -> None:
+    """Every row is compared, wherever the backfill of the epoch before was, and whatever it had applied."""
+    blog.target.execute(
+        "UPDATE walvec.vectorizer SET phase = %s, last_key = '{5}', sweeps = false, lsn = '1/0'", [phase]
+    )
+    config = blog.config
+    async with await connect_target(config, role="test") as target:
+        await begin_epoch(target, "blog", config.source.slot, {"table": "public.blog"})
+    found = blog.target.execute("SELECT phase, last_key, sweeps, lsn FROM walvec.vectorizer").fetchall()
+    assert found == [("rows", None, True, None)]
+
+
 @pytest.mark.parametrize(
     ("phase", "key"), [("rows", ["5"]), ("sweep", None), ("index", None), ("done", None)]
 )
