@@ -493,6 +493,15 @@ class TestTeardown:
             tear_down(embedded, tables=tables)
         assert "Nothing is set up" in capsys.readouterr().out.splitlines()[-1]
 
+    def test_slot_that_setup_did_not_make_is_kept(
+        self, embedded: Sidecar, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Without a record of it, the slot may be somebody else's: teardown says so and leaves it."""
+        embedded.target.execute("DELETE FROM walvec.made WHERE kind = 'slot'")
+        tear_down(embedded)
+        assert world(embedded)["slots"] == [(embedded.slot, "wal2json")]
+        assert f"slot {embedded.slot}, which setup did not make" in capsys.readouterr().out
+
     def test_nothing_was_ever_set_up(self, blog: Sidecar, capsys: pytest.CaptureFixture[str]) -> None:
         """A slot, a publication and a table of somebody else's stay."""
         make_slot(blog, "test_decoding")
