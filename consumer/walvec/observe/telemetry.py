@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final, Literal
 
-from walvec.embed.dispatch import Dispatcher, RetryWait
+from walvec.embed.dispatch import Dispatcher
+from walvec.embed.service import RetryWait
 from walvec.stages.committed import Committed
 from walvec.stages.timing import STAGES
 from walvec.stages.vitals import Vitals

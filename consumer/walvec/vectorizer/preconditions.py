@@ -32,8 +32,8 @@ from walvec.database.ownership import (
 )
 from walvec.database.pgvector import require_vectors
 from walvec.database.registry import VectorizerState, load_vectorizers
-from walvec.embed.dispatch import ask
 from walvec.embed.protocol import open_embedder
+from walvec.embed.service import ask
 from walvec.embed.vectors import MAX_VECTOR_DIMENSIONS
 from walvec.vectorizer.admission import require_fingerprint
 from walvec.vectorizer.bind import Binding, bind_to, resolve_expressions

@@ -17,9 +17,11 @@ from structlog.testing import capture_logs
 
 from tests.fix_embedding_service import EmbeddingService, Fault, Reset, Silent, Slow, Spoiled, Status, Trickle
 from walvec.embed.backoff import WAITS, backoff
-from walvec.embed.dispatch import PROBE, Dispatcher, Refused, RetryWait
+from walvec.embed.dispatch import Dispatcher, Refused
 from walvec.embed.errors import EmbeddingError, Misconfigured, RateLimited, ServiceUnavailable, Unauthorized
 from walvec.embed.protocol import open_embedder
+from walvec.embed.recovery import PROBE
+from walvec.embed.service import RetryWait
 
 TEXTS = [f"text number {number}" for number in range(40)]
 

@@ -18,7 +18,6 @@ from tests.fix_embedding_service import (
     Trickle,
 )
 from walvec.config.sections import EmbedderSettings
-from walvec.embed.dispatch import ask
 from walvec.embed.errors import (
     BadAnswer,
     BatchTooLarge,
@@ -30,6 +29,7 @@ from walvec.embed.errors import (
     Unauthorized,
 )
 from walvec.embed.protocol import Embedder, open_embedder
+from walvec.embed.service import ask
 from walvec_slots.errors import PreconditionFailed
 
 SECRET = "sk-canary-key"

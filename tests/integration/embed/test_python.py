@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from walvec.embed.dispatch import Dispatcher, Refused, ask
+from walvec.embed.dispatch import Dispatcher, Refused
 from walvec.embed.errors import BadAnswer, EmbeddingError, InputRefused, ServiceUnavailable
 from walvec.embed.protocol import Embedder, open_embedder
+from walvec.embed.service import ask
 from walvec_slots.errors import PreconditionFailed
 
 MODULE = """

@@ -88,14 +88,14 @@ def test_strikes_that_it_takes(
 ) -> None:
     """Rule 3: more for what parks a row, one for what has cost a time-out already."""
     begun = trial(texts, suspected=suspected)
-    assert [begun.struck(error) for _ in range(strikes)] == [*[False] * (strikes - 1), True]
+    assert [begun.add_strike(error) for _ in range(strikes)] == [*[False] * (strikes - 1), True]
 
 
 def test_strikes_are_in_a_row() -> None:
     """Rule 3: an outage in between takes them back."""
     begun = trial(LONE)
     for _ in range(10):
-        assert not begun.struck(CRASH)
+        assert not begun.add_strike(CRASH)
         begun.acquit()
 
 

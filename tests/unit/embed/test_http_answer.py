@@ -337,5 +337,5 @@ def test_any_answer_means_something(status: int, body: bytes) -> None:
 def test_the_service_is_named_without_credentials() -> None:
     """base_url may hold some."""
     assert service_at("https://me:secret@host.example:8000/secret/v1?key=secret") == (
-        "the embedding service at host.example:8000"
+        "The embedding service at host.example:8000"
     )
