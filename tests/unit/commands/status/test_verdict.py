@@ -185,8 +185,8 @@ def test_several_vectorizers_are_summed_up() -> None:
 
 
 def test_the_page_has_every_state() -> None:
-    """Whoever reads `state` finds it among the levels that docs/operations.md lists."""
-    page = (Path(__file__).parents[4] / "docs/operations.md").read_text()
+    """Whoever reads `state` finds it among the levels that docs/operations/every-day.md lists."""
+    page = (Path(__file__).parents[4] / "docs/operations/every-day.md").read_text()
     table = page.split("| verdict | state")[1].split("\n\n")[0]
     rows = re.findall(r"^\| (ok|warning|failed) \| (.*) \|$", table, re.MULTILINE)
     told = {(level, state) for level, cell in rows for state in re.findall(r"`([a-z_]+)`", cell)}
