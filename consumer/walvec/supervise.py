@@ -52,9 +52,10 @@ async def supervise(
     """
     telemetry = Telemetry(config.embedder.provider, trace)
     embedder = open_embedder(config.embedder)
-    telemetry.dispatcher = dispatcher = Dispatcher(
+    dispatcher = Dispatcher(
         embedder, config.embedder, on_retry=telemetry.retried, on_answer=telemetry.answered
     )
+    telemetry.watch_dispatcher(dispatcher)
     stop = asyncio.Event()
     try:
         with _signals(stop):

@@ -13,15 +13,14 @@ import yaml
 
 import walvec.errors
 import walvec_slots.errors
-from walvec.observe import telemetry
-from walvec.observe.telemetry import Metric
+from walvec.observe.metrics import METRICS, Metric
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "compose/prometheus"
 GRAFANA = ROOT / "compose/grafana"
 PAGE = (ROOT / "docs/operations/alerts.md").read_text(encoding="utf-8")
 
-METRICS = {each.name: each for each in vars(telemetry).values() if isinstance(each, Metric)}
+METRICS_BY_NAME = {metric.name: metric for metric in METRICS}
 SERVERS_OWN = {"job", "instance", "le"}  # labels that Prometheus and histograms add
 SELECTOR = re.compile(r"\b(walvec_\w+)(?:\{([^}]*)\})?")
 DASHBOARD_WIDTH = 24  # Grafana's grid
@@ -53,7 +52,7 @@ EXPRESSIONS = [*(rule["expr"] for rule in RULES), *dashboard_expressions()]
 
 def exported(name: str) -> Metric | None:
     """Return the metric that a series' name belongs to."""
-    metric = METRICS.get(name) or METRICS.get(re.sub(r"_(bucket|sum|count)$", "", name))
+    metric = METRICS_BY_NAME.get(name) or METRICS_BY_NAME.get(re.sub(r"_(bucket|sum|count)$", "", name))
     return metric if metric and (metric.name == name) != (metric.kind == "histogram") else None
 
 

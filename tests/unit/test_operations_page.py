@@ -13,8 +13,6 @@ from walvec_slots.errors import WalvecError
 
 ROOT = Path(__file__).parents[2]
 
-EVENT = re.compile(r"""\blog\.(?:debug|info|warning|error|exception|critical)\(\s*f?["']([^"']*)["']""")
-
 
 def errors(kind: type[WalvecError] = WalvecError) -> Iterator[type[WalvecError]]:
     """Yield every error class of the two packages."""
@@ -22,12 +20,6 @@ def errors(kind: type[WalvecError] = WalvecError) -> Iterator[type[WalvecError]]
     for each in kind.__subclasses__():
         if each.__module__.startswith(("walvec_slots.", "walvec.")):
             yield from errors(each)
-
-
-def events() -> set[str]:
-    """Return every event that is logged anywhere."""
-    modules = [path for package in ("slots", "consumer") for path in (ROOT / package).rglob("*.py")]
-    return {event for path in modules for event in EVENT.findall(path.read_text().replace("_log.", "log."))}
 
 
 for package in (walvec_slots, walvec):
@@ -39,13 +31,6 @@ for package in (walvec_slots, walvec):
 def test_every_error_stands_under_its_exit_code(error: type[WalvecError]) -> None:
     """Whoever has the exit code finds the error there, with what to do."""
     assert f"`{error.__name__}`" in section("docs/operations/exit-codes.md", f"Exit code {error.exit_code}:")
-
-
-def test_every_event_is_explained_and_no_other() -> None:
-    """The table of log lines is the code's."""
-    table = section("docs/operations/log.md", "Log lines")
-    cells = re.findall(r"^\| (`.*?) \| \w+ \|", table, re.MULTILINE)
-    assert {event for cell in cells for event in re.findall(r"`([^`]+)`", cell)} == events()
 
 
 # What an operator has to be able to see -> the names that a query for it cannot do without.

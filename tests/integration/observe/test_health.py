@@ -26,11 +26,11 @@ class Probe:
     @property
     def address(self) -> tuple[str, int]:
         """Where the log says that it listens."""
-        line = until(self._listens, "http server listens")
+        line = until(self._listens, "http.listening")
         return line["host"], line["port"]
 
     def _listens(self) -> dict[str, Any] | None:
-        lines = [line for line in self._log if line["event"] == "http server listens"]
+        lines = [line for line in self._log if line["event"] == "http.listening"]
         return lines[-1] if lines else None
 
     def get(self, path: str) -> tuple[int, str]:
@@ -215,9 +215,9 @@ def test_port_in_use_is_waited_for(served: Sidecar) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         served.settings["http"]["listen"] = f"127.0.0.1:{taken.getsockname()[1]}"
         process = served.start("run")
-        process.wait_for("http server waits for its port")
+        process.wait_for("http.port_in_use")
         process.wait_for("streaming")
-    process.wait_for("http server listens")
+    process.wait_for("http.listening")
     assert process.stop() == 0
 
 

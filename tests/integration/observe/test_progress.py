@@ -149,7 +149,7 @@ def test_a_bar_shows_the_backfill_and_is_gone_at_the_end(slow: Sidecar) -> None:
     assert terminal.close() == 0
     lines = terminal.screen.text.splitlines()
     assert [line for line in lines if not LOG_LINE.match(line)] == []
-    assert sum("texts_embedded=50" in line for line in lines) == 12
+    assert sum("blog  50 rows, 50 embedded, 0 parked, " in line for line in lines) == 12
 
 
 def test_the_last_phase_is_named(slow: Sidecar) -> None:

@@ -179,7 +179,7 @@ class TestTraces:
             (each["walvec.lsn"].string_value, each["walvec.texts_embedded"].int_value) for each in values
         ] == [(line["lsn"], line["texts_embedded"]) for line in lines]
         assert collector.services == {"walvec"}
-        assert process.logged("batches are traced")
+        assert process.logged("tracing.started")
         assert "canary" not in str(collector.spans)
 
     def test_collector_that_is_away_harms_nothing(self, blog: Sidecar) -> None:

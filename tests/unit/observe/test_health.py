@@ -196,13 +196,13 @@ async def test_port_in_use_is_named() -> None:
         with pytest.raises(PreconditionFailed) as raised:
             async with serving(("127.0.0.1", port), {}):
                 pass
-    assert raised.value.what == f"[http] listen: 127.0.0.1:{port} cannot be listened on (the port is in use)"
-    assert raised.value.hint
+    assert raised.value.what == f"Cannot listen on 127.0.0.1:{port}: port in use"
+    assert "[http] listen" in str(raised.value.hint)
 
 
 async def test_host_that_does_not_exist_is_named() -> None:
     """A name that leads nowhere ends the same way."""
-    with pytest.raises(PreconditionFailed, match=r"\[http\] listen: nowhere.invalid:9187"):
+    with pytest.raises(PreconditionFailed, match="nowhere.invalid:9187"):
         async with serving(("nowhere.invalid", 9187), {}):
             pass
 
@@ -222,7 +222,7 @@ def test_reason_is_one_line_and_tells_no_secret() -> None:
     [
         (0.0, 9_999.0, None),
         (60.0, 60.0, None),
-        (60.0, 61.4, "the oldest commit that is not embedded is 61 s old, more than [http] max_lag allows"),
+        (60.0, 61.4, "the oldest commit that is not embedded is 61 s old; [http] max_lag is 60 s"),
         (60.0, None, None),
     ],
 )

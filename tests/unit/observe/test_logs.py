@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from walvec.config.sections import LogSettings
 from walvec.errors import ConfigInvalid
+from walvec.events import BATCH_COMMITTED
 from walvec.observe import logs
 
 
@@ -86,6 +87,37 @@ def test_console_may_be_asked_for_elsewhere() -> None:
     logs.set_up(LogSettings(format="console"), stream)
     structlog.get_logger().info("started", slot="walvec")
     assert "slot=walvec" in stream.getvalue()
+
+
+BATCH: dict[str, Any] = {
+    "vectorizer": "blog",
+    "lsn": "0/1",
+    "transactions": 2,
+    "rows": 1_881,
+    "rows_without_embedding": 3,
+    "rows_parked": 0,
+    "texts_embedded": 793,
+    "texts_reused": 90,
+    "chunks_written": 883,
+    "embed_ms": 500.2,
+    "total_ms": 626.4,
+}
+
+
+def test_a_batch_is_one_short_line_on_a_console() -> None:
+    """People see rows, texts and time of a batch, and none of the fields' names."""
+    stream = io.StringIO()
+    logs.set_up(LogSettings(format="console"), stream)
+    structlog.get_logger().info(BATCH_COMMITTED.name, **BATCH)
+    [line] = stream.getvalue().splitlines()
+    assert line.partition("] ")[2].strip() == "blog  1,881 rows, 793 embedded, 0 parked, 626 ms"
+
+
+def test_a_batch_has_all_its_fields_in_json(stream: io.StringIO) -> None:
+    """Programs get the whole line of a batch."""
+    structlog.get_logger().info(BATCH_COMMITTED.name, **BATCH)
+    (line,) = lines(stream)
+    assert {name: line[name] for name in ("event", *BATCH)} == {"event": "batch.committed", **BATCH}
 
 
 def test_libraries_speak_from_warning_up(stream: io.StringIO) -> None:

@@ -221,7 +221,7 @@ class TestProvider:
             trace(committed())
         assert len(exported) == 1 + len(STAGES)
         assert {resource_of(span) for span in exported} == {"walvec"}
-        assert [line["event"] for line in log] == ["batches are traced"]
+        assert [line["event"] for line in log] == ["tracing.started"]
 
     @pytest.mark.parametrize(
         ("variable", "value"),
@@ -278,7 +278,7 @@ class TestMissing:
         with tracing.tracing() as trace:
             trace(committed())
         [line] = log
-        assert (line["event"], line["log_level"]) == ("tracing is asked for and cannot be had", "warning")
+        assert (line["event"], line["log_level"]) == ("tracing.unavailable", "warning")
         assert "walvec[otel]" in line["hint"]
         return line
 
