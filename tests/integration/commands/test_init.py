@@ -30,7 +30,7 @@ def test_proposes_the_columns_that_tell(source: psycopg.Connection, walvec: Walv
     source.execute(BLOG)
     result = walvec("init", "public.blog")
     assert result.code == 0
-    assert result.stderr.endswith("wrote walvec.toml; look it over, then: walvec check\n")
+    assert result.stderr.endswith("wrote walvec.toml; review it, then: walvec check\n")
     assert written(tmp_path).vectorizers[0].text == r"title || E'\n\n' || contents"
 
 
