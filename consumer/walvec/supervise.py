@@ -55,7 +55,7 @@ async def supervise(
     dispatcher = Dispatcher(
         embedder, config.embedder, on_retry=telemetry.retried, on_answer=telemetry.answered
     )
-    telemetry.watch_dispatcher(dispatcher)
+    telemetry.follow(dispatcher)
     stop = asyncio.Event()
     try:
         with _signals(stop):

@@ -59,7 +59,7 @@ class Telemetry:
 
     def __init__(self, provider: str, trace: Trace = lambda _: None) -> None:
         self.provider = provider
-        # The dispatcher has counts too; None until `watch_dispatcher` is called.
+        # The dispatcher has counts too; None until `follow` is called.
         self.dispatcher: Dispatcher | None = None
         # Reads the attachment, while there is one.
         self.vitals: Callable[[], Vitals] | None = None
@@ -80,7 +80,7 @@ class Telemetry:
         self.stage_seconds = {stage: Tally(_STAGE_BOUNDS) for stage in STAGES}
         self._trace = trace
 
-    def watch_dispatcher(self, dispatcher: Dispatcher) -> None:
+    def follow(self, dispatcher: Dispatcher) -> None:
         """Read a dispatcher's counts from now on."""
         self.dispatcher = dispatcher
 
