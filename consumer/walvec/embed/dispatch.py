@@ -131,31 +131,33 @@ class Dispatcher:
             async with job.share, self._places:
                 # Texts are taken only now, so that limits learned in the meantime apply to them.
                 if not job.is_taken:
-                    await self._settle(job, job.take_request(self._budget.limits))
+                    await self._settle_request(job, job.take_request(self._budget.limits))
 
-    async def _settle(self, job: "_Job", request: range) -> None:
+    async def _settle_request(self, job: "_Job", request: range) -> None:
         """Send until each text of the request has its vector or its refusal."""
         open_requests = [request]
         # What was known about limits when the request was first too large.
         before: Lesson | None = None
         while open_requests:
             part = open_requests.pop()
-            found = await self._persist(job.texts[part.start : part.stop], suspected=part != request)
+            found = await self._send_persistently(
+                job.texts[part.start : part.stop], suspected=part != request
+            )
             if isinstance(found, Answer):
                 self._budget.answered(job.weight(part), found.tokens)
                 job.results[part.start : part.stop] = found.vectors
             elif len(part) == 1:
-                job.results[part.start] = _refused(found)
+                job.results[part.start] = _refused_for(found)
                 if before and isinstance(found, BatchTooLarge):
                     # This text was too large, not the request that it was sent with.
                     self._budget.unlearn(before)
             elif isinstance(found, BatchTooLarge):
                 before = before or self._budget.lesson
-                open_requests += reversed(self._split(job, part, found))
+                open_requests += reversed(self._split_request(job, part, found))
             else:
                 open_requests += reversed(cut(part, PARTS))
 
-    def _split(self, job: "_Job", part: range, error: BatchTooLarge) -> Sequence[range]:
+    def _split_request(self, job: "_Job", part: range, error: BatchTooLarge) -> Sequence[range]:
         """Learn from a request that was too large; cut it at least in two."""
         known = self._budget.limits
         if error.of == "inputs":
@@ -167,7 +169,7 @@ class Dispatcher:
         cuts = list(pack(job.tokens[: part.stop], limits, part.start))
         return cuts if len(cuts) > 1 else cut(part, 2)
 
-    async def _persist(self, texts: Sequence[str], *, suspected: bool) -> Answer | EmbeddingError:
+    async def _send_persistently(self, texts: Sequence[str], *, suspected: bool) -> Answer | EmbeddingError:
         """Send one request until it is answered, or until its texts are to blame.
 
         Returns the answer, or the failure that the texts are to blame for. stamina's attempts are cycles of
@@ -245,5 +247,5 @@ class _Job:
         return sum(self.tokens[request.start : request.stop])
 
 
-def _refused(error: EmbeddingError) -> Refused:
+def _refused_for(error: EmbeddingError) -> Refused:
     return Refused(type(error).__name__, error.what, may_pass(error))

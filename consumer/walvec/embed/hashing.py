@@ -52,7 +52,7 @@ _SIGN = 1 << 63
 
 
 class HashingEmbedder:
-    """Embeds texts of any language in vectors of unit length."""
+    """Embeds texts of any language in vectors of unit length, from 1 dimension on."""
 
     name = "hashing"
 
@@ -84,7 +84,7 @@ class HashingEmbedder:
 def embed_text(text: str, dimensions: int) -> Vector:
     """Return the vector of one text; even without words it is never zero."""
     buckets = [0.0] * dimensions
-    words = [_word(word) for word in _WORD.findall(text.casefold())]
+    words = [_word_hashes(word) for word in _WORD.findall(text.casefold())]
     for (number, stem, rarity), count in Counter(words).items():
         weight = rarity * (1 + log(count))
         buckets[number % dimensions] += weight if number & _SIGN else -weight
@@ -96,20 +96,20 @@ def embed_text(text: str, dimensions: int) -> Vector:
         buckets[pair % dimensions] += weight if pair & _SIGN else -weight
     norm = sqrt(sum(value * value for value in buckets))
     if not norm:
-        buckets[_number(text) % dimensions] = norm = 1.0
+        buckets[_hash_number(text) % dimensions] = norm = 1.0
     return array("f", [value / norm for value in buckets])
 
 
 @lru_cache(maxsize=65_536)
-def _word(word: str) -> tuple[int, int, float]:
+def _word_hashes(word: str) -> tuple[int, int, float]:
     """Return a word's hash, its stem's hash (0 if it has none), and its weight.
 
     Longer words weigh more, since they tend to be rarer.
     """
-    stem = _number(f"{word[:STEM]}*") if len(word) > STEM else 0
+    stem = _hash_number(f"{word[:STEM]}*") if len(word) > STEM else 0
     weight = COMMON_WEIGHT if word in _COMMON else min(1.0, 0.4 + len(word) / 10)
-    return _number(word), stem, weight
+    return _hash_number(word), stem, weight
 
 
-def _number(text: str) -> int:
+def _hash_number(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")

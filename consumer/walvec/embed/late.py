@@ -32,7 +32,7 @@ class LateEmbedder:
             async with self._importing:
                 # Another request may have imported it in the meantime.
                 if self._embedder is None:
-                    provider = await asyncio.to_thread(_import, self.name)
+                    provider = await asyncio.to_thread(_import_provider, self.name)
                     self._embedder = provider(self._settings)
         return await self._embedder.embed(texts)
 
@@ -42,7 +42,7 @@ class LateEmbedder:
             await self._embedder.aclose()
 
 
-def _import(name: str) -> Callable[[Settings], Embedder]:
+def _import_provider(name: str) -> Callable[[Settings], Embedder]:
     if name == "mistral":
         from walvec.embed.mistral import MistralEmbedder
 

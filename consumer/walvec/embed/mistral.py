@@ -62,9 +62,9 @@ class MistralEmbedder:
 
     async def embed(self, texts: Sequence[str]) -> Answer:
         """Send one request; see `Embedder`."""
-        return await self._own_options.ask(texts, self._send)
+        return await self._own_options.ask(texts, self._send_request)
 
-    async def _send(self, texts: Sequence[str], options: Options) -> Answer:
+    async def _send_request(self, texts: Sequence[str], options: Options) -> Answer:
         size = options.get("output_dimension")
         try:
             # The SDK's time-out applies to each read, so a server that sends a byte at a time never meets it.
@@ -79,10 +79,10 @@ class MistralEmbedder:
         except (httpx2.RequestError, NoResponseError) as error:
             raise unreachable(self._service, error) from None
         except MistralError as error:
-            raise error_from_answer(self._failed(error), time.time()) from None
-        return _read(response, len(texts))
+            raise error_from_answer(self._failed_answer(error), time.time()) from None
+        return _read_answer(response, len(texts))
 
-    def _failed(self, error: MistralError) -> HttpAnswer:
+    def _failed_answer(self, error: MistralError) -> HttpAnswer:
         wait = error.headers.get("retry-after")
         return HttpAnswer(self._service, error.status_code, wait, error.body.encode())
 
@@ -91,7 +91,7 @@ class MistralEmbedder:
         await self._http.aclose()
 
 
-def _read(response: EmbeddingResponse, texts: int) -> Answer:
+def _read_answer(response: EmbeddingResponse, texts: int) -> Answer:
     if any(item.embedding is None for item in response.data):
         raise BadAnswer("An embedding is missing from the answer")
     vectors = [as_vector(item.embedding or ()) for item in response.data]

@@ -55,7 +55,7 @@ class OpenAIEmbedder:
         self._own_options = OwnOptions(own, settings.dimensions)
         # `dispatch` limits the requests in flight, so the connector does not.
         self._http = aiohttp.ClientSession(
-            headers=_headers(settings),
+            headers=_request_headers(settings),
             timeout=aiohttp.ClientTimeout(settings.timeout),
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -66,12 +66,12 @@ class OpenAIEmbedder:
 
     async def embed(self, texts: Sequence[str]) -> Answer:
         """Send one request; see `Embedder`."""
-        return await self._own_options.ask(texts, self._send)
+        return await self._own_options.ask(texts, self._send_request)
 
-    async def _send(self, texts: Sequence[str], options: Options) -> Answer:
+    async def _send_request(self, texts: Sequence[str], options: Options) -> Answer:
         answer = await self._post({"model": self.model, "input": list(texts)} | dict(options))
-        if answer.status == HTTPStatus.OK and (document := _document(answer.body)) is not None:
-            return _read(document, len(texts))
+        if answer.status == HTTPStatus.OK and (document := _parse_answer(answer.body)) is not None:
+            return _read_answer(document, len(texts))
         raise error_from_answer(answer, time.time())
 
     async def _post(self, request: dict[str, Any]) -> HttpAnswer:
@@ -80,7 +80,7 @@ class OpenAIEmbedder:
             async with self._http.post(
                 self._url, data=orjson.dumps(request), allow_redirects=False
             ) as response:
-                body = await _body(response, most)
+                body = await _read_body(response, most)
         except TimeoutError:
             raise timed_out(self._service, self._timeout) from None
         except aiohttp.ClientError as error:
@@ -92,13 +92,13 @@ class OpenAIEmbedder:
         await self._http.close()
 
 
-def _headers(settings: Settings) -> dict[str, str]:
+def _request_headers(settings: Settings) -> dict[str, str]:
     key = api_key(settings)
     content = {"Content-Type": "application/json", "Accept": "application/json"}
     return content | ({"Authorization": f"Bearer {key}"} if key else {})
 
 
-async def _body(response: aiohttp.ClientResponse, most: int) -> bytes:
+async def _read_body(response: aiohttp.ClientResponse, most: int) -> bytes:
     """Read the answer. Raises BadAnswer once it is longer than `most` bytes."""
     pieces: list[bytes] = []
     size = 0
@@ -110,7 +110,7 @@ async def _body(response: aiohttp.ClientResponse, most: int) -> bytes:
     return b"".join(pieces)
 
 
-def _document(body: bytes) -> dict[str, Any] | None:
+def _parse_answer(body: bytes) -> dict[str, Any] | None:
     """Parse an answer; return None if it holds no embeddings."""
     try:
         document = orjson.loads(body)
@@ -119,9 +119,9 @@ def _document(body: bytes) -> dict[str, Any] | None:
     return document if isinstance(document, dict) and isinstance(document.get("data"), list) else None
 
 
-def _read(document: dict[str, Any], texts: int) -> Answer:
+def _read_answer(document: dict[str, Any], texts: int) -> Answer:
     try:
-        vectors = [_vector(item["embedding"]) for item in document["data"]]
+        vectors = [_decode_vector(item["embedding"]) for item in document["data"]]
         positions = [item.get("index") for item in document["data"]]
     except (LookupError, TypeError, AttributeError):
         raise BadAnswer("The answer is not a list of embeddings", hint="check [embedder] base_url") from None
@@ -130,7 +130,7 @@ def _read(document: dict[str, Any], texts: int) -> Answer:
     return Answer(in_order(vectors, positions, texts), tokens if isinstance(tokens, int) else None)
 
 
-def _vector(embedding: object) -> Vector:
+def _decode_vector(embedding: object) -> Vector:
     if isinstance(embedding, list):
         return as_vector(embedding)
     if not isinstance(embedding, str):

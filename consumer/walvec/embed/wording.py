@@ -115,9 +115,9 @@ class Said:
                 return "key"
             if _MODEL.search(self.words):
                 return "model"
-        return self._size()
+        return self._too_large_part()
 
-    def _size(self) -> Meaning | None:
+    def _too_large_part(self) -> Meaning | None:
         """Return what is too large: one input, or the request's inputs or tokens."""
         if _LENGTH.search(self.words) or (_ONE.search(self.words) and _EXCESS.search(self.words)):
             return "input"
@@ -127,18 +127,18 @@ class Said:
 
     def _asks_more_than_ever_passes(self) -> bool:
         if numbers := _MORE_THAN_EVER.search(self.words):
-            return _integer(numbers[2]) > _integer(numbers[1])
+            return _read_integer(numbers[2]) > _read_integer(numbers[1])
         return "request too large" in self.words
 
     @property
     def limit(self) -> int | None:
         """The limit that the words name."""
-        return _first(_LIMIT, self.words)
+        return _first_number(_LIMIT, self.words)
 
     @property
     def counted(self) -> int | None:
         """The number that the service says it received."""
-        return _first(_COUNTED, self.words)
+        return _first_number(_COUNTED, self.words)
 
 
 def read_body(body: bytes) -> Said:
@@ -147,12 +147,12 @@ def read_body(body: bytes) -> Said:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
         return Said(body[:MESSAGE_MAX].decode(errors="replace").lower())
-    pairs = list(_words(document))
+    pairs = list(_spoken_words(document))
     words = "\n".join(value for _, value in pairs).lower()[:MESSAGE_MAX]
     said = dict(reversed(pairs))
     code = next((said[name] for name in ("code", "type", "error_type") if said.get(name)), "")
     status = int(code) if re.fullmatch("[45][0-9]{2}", code) else None
-    named = "\n".join(_places(document)).lower()
+    named = "\n".join(_faulty_fields(document)).lower()
     return Said(
         words,
         code if _CODE.fullmatch(code) else None,
@@ -162,7 +162,7 @@ def read_body(body: bytes) -> Said:
     )
 
 
-def _words(document: object) -> Iterator[tuple[str, str]]:
+def _spoken_words(document: object) -> Iterator[tuple[str, str]]:
     """Yield what an error document says, by name.
 
     Validation errors quote their `input`, which is left out.
@@ -173,15 +173,15 @@ def _words(document: object) -> Iterator[tuple[str, str]]:
                 if isinstance(value, str | int) and name.lower() in _SPOKEN:
                     yield name.lower(), str(value)
                 elif name.lower() in _NESTED:
-                    yield from _words(value)
+                    yield from _spoken_words(value)
         case list():
             for member in document[:10]:
-                yield from _words(member)
+                yield from _spoken_words(member)
         case _:
             return
 
 
-def _places(document: object) -> Iterator[str]:
+def _faulty_fields(document: object) -> Iterator[str]:
     """Yield the names of faulty fields: OpenAI's `param`, pydantic's `loc`."""
     match document:
         case dict():
@@ -191,19 +191,19 @@ def _places(document: object) -> Iterator[str]:
                 elif name == "loc" and isinstance(value, list):
                     yield from (part for part in value if isinstance(part, str))
                 elif name in _NESTED:
-                    yield from _places(value)
+                    yield from _faulty_fields(value)
         case list():
             for member in document[:10]:
-                yield from _places(member)
+                yield from _faulty_fields(member)
         case _:
             return
 
 
-def _first(pattern: re.Pattern[str], words: str) -> int | None:
+def _first_number(pattern: re.Pattern[str], words: str) -> int | None:
     found = pattern.search(words)
-    return _integer(found[1]) if found else None
+    return _read_integer(found[1]) if found else None
 
 
-def _integer(digits: str) -> int:
+def _read_integer(digits: str) -> int:
     """Read a number of at most 12 digits; no limit has more."""
     return int(digits.replace(",", "")[:12])

@@ -117,14 +117,14 @@ class Bars:
         for bar in self._drawn.keys() - bars.keys():
             self._progress.remove_task(self._drawn.pop(bar))
         for bar, done in bars.items():
-            self._draw(bar, done)
+            self._draw_bar(bar, done)
         self._progress.refresh()
 
     def close(self) -> None:
         """Remove the bars from the terminal."""
         self._progress.stop()
 
-    def _draw(self, bar: Bar, done: int) -> None:
+    def _draw_bar(self, bar: Bar, done: int) -> None:
         if bar not in self._drawn:
             self._drawn[bar] = self._progress.add_task(
                 bar.name, total=bar.total, completed=done, visible=False, phase=bar.phase, figures=""
@@ -132,10 +132,10 @@ class Bars:
         drawn = self._drawn[bar]
         self._progress.update(drawn, completed=done)
         task = next(task for task in self._progress.tasks if task.id == drawn)
-        self._progress.update(drawn, visible=True, figures=_figures(bar, done, task))
+        self._progress.update(drawn, visible=True, figures=_figures_of(bar, done, task))
 
 
-def _figures(bar: Bar, done: int, task: "Task") -> str:
+def _figures_of(bar: Bar, done: int, task: "Task") -> str:
     """Return the bar's state in words and numbers."""
     from walvec.units import byte_size
 
@@ -160,7 +160,7 @@ def _time_left(task: "Task") -> str:
 
 
 class _Above:
-    """A stream that prints log lines above the bars, unchanged, one whole line at a time."""
+    """A stream that prints each log line above the bars, unchanged."""
 
     def __init__(self, console: "Console") -> None:
         self._console = console

@@ -153,14 +153,14 @@ async def serving(address: tuple[str, int], answers: Routes) -> AsyncIterator[tu
 
     def connected() -> asyncio.BaseProtocol:
         nonlocal crowd
-        crowd = crowd or _crowd(answers)
+        crowd = crowd or _make_crowd(answers)
         return crowd()
 
     try:
         server = await loop.create_server(connected, host, port, backlog=BACKLOG)
     except OSError as error:
         raise PreconditionFailed(
-            f"Cannot listen on {host}:{port}: {_reason(error)}",
+            f"Cannot listen on {host}:{port}: {_reason_for(error)}",
             hint='set [http] listen to another address; port 0 takes a free port, "" turns the server off',
         ) from error
     # Importing takes as long as connecting to the databases, and happens at the same time.
@@ -177,19 +177,19 @@ async def serving(address: tuple[str, int], answers: Routes) -> AsyncIterator[tu
             await crowd.shutdown(SHUTDOWN)
 
 
-def _crowd(answers: Routes) -> "Crowd":
+def _make_crowd(answers: Routes) -> "Crowd":
     from walvec.observe.http import Crowd
 
-    return Crowd(partial(_answer, answers), most=MAX_CONNECTIONS, seconds=TIME_LIMIT)
+    return Crowd(partial(_answer_request, answers), most=MAX_CONNECTIONS, seconds=TIME_LIMIT)
 
 
-def _reason(error: OSError) -> str:
+def _reason_for(error: OSError) -> str:
     """Name the error's kind, because asyncio's message repeats the address."""
     known = {errno.EADDRINUSE: "port in use", errno.EACCES: "permission denied"}
     return known.get(error.errno or 0) or errno.errorcode.get(error.errno or 0) or type(error).__name__
 
 
-def _answer(answers: Routes, method: str, target: str) -> HttpResponse:
+def _answer_request(answers: Routes, method: str, target: str) -> HttpResponse:
     """Answer a request by its method and target."""
     path = target.partition("?")[0]
     answer = answers.get(path)

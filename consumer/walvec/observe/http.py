@@ -35,8 +35,8 @@ class Conversation(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answer a request that the parser refuses."""
         if isinstance(exc, LineTooLong):
-            return _response(plain(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request is too long"))
-        return _response(_refusal(HTTPStatus(status)))
+            return _to_response(plain(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request is too long"))
+        return _to_response(_refusal_of(HTTPStatus(status)))
 
 
 class Crowd(web.Server):
@@ -48,8 +48,8 @@ class Crowd(web.Server):
     def __init__(self, answer: Callable[[str, str], HttpResponse], *, most: int, seconds: float) -> None:
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             if request.version not in (HttpVersion10, HttpVersion11):
-                return _response(_refusal(HTTPStatus.BAD_REQUEST))
-            return _response(answer(request.method, request.raw_path))
+                return _to_response(_refusal_of(HTTPStatus.BAD_REQUEST))
+            return _to_response(answer(request.method, request.raw_path))
 
         super().__init__(handle)
         self._most, self._seconds = most, seconds
@@ -97,11 +97,11 @@ class Crowd(web.Server):
             end.cancel()
 
 
-def _refusal(status: HTTPStatus) -> HttpResponse:
+def _refusal_of(status: HTTPStatus) -> HttpResponse:
     return plain(status, "Not an HTTP/1 request")
 
 
-def _response(answer: HttpResponse) -> web.Response:
+def _to_response(answer: HttpResponse) -> web.Response:
     """Return the answer as aiohttp has it; the connection ends after it."""
     headers = {"Content-Type": answer.content_type, **_HEADERS}
     if answer.status is HTTPStatus.METHOD_NOT_ALLOWED:

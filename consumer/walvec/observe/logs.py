@@ -54,7 +54,7 @@ def set_up(log: LogSettings, stream: TextIO | None = None) -> None:
         describe_exception,
         mask,
     ]
-    renderer = _renderer(log, stream)
+    renderer = _choose_renderer(log, stream)
     if isinstance(renderer, structlog.dev.ConsoleRenderer):
         prepare += [shorten_batch, make_visible]
     structlog.configure(
@@ -86,7 +86,7 @@ def describe_exception(_: WrappedLogger, __: str, event: EventDict) -> EventDict
     error = given[1] if isinstance(given, tuple) else (sys.exception() if given is True else given)
     if isinstance(error, BaseException):
         event["error"] = type(error).__qualname__
-        event["where"] = _place(error)
+        event["where"] = _place_of(error)
         if isinstance(error, WalvecError):
             event["what"] = str(error)
         if os.environ.get(TRACEBACK_VARIABLE) == "1":
@@ -99,7 +99,7 @@ def mask(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
     A value is masked by the name of its field, or where it looks like a secret.
     """
-    return {name: _masked(name, value) for name, value in event.items()}
+    return {name: _masked_value(name, value) for name, value in event.items()}
 
 
 def masked(text: str) -> str:
@@ -129,36 +129,36 @@ def make_visible(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
     A traceback keeps its lines.
     """
-    return {name: value if name == "exception" else _shown(value) for name, value in event.items()}
+    return {name: value if name == "exception" else _visible_value(value) for name, value in event.items()}
 
 
-def _shown(value: Any) -> Any:
+def _visible_value(value: Any) -> Any:
     if isinstance(value, str):
         return visible(value)
     if isinstance(value, dict):
-        return {_shown(inner): _shown(item) for inner, item in value.items()}
-    return [_shown(item) for item in value] if isinstance(value, list | tuple) else value
+        return {_visible_value(inner): _visible_value(item) for inner, item in value.items()}
+    return [_visible_value(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _masked(name: str, value: Any) -> Any:
+def _masked_value(name: str, value: Any) -> Any:
     if _MASKED_NAMES.fullmatch(name.lower()) and value is not None:
         return MASK
     if isinstance(value, str):
         return masked(value)
     if isinstance(value, dict):
-        return {inner: _masked(str(inner), item) for inner, item in value.items()}
+        return {inner: _masked_value(str(inner), item) for inner, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_masked("", item) for item in value]
+        return [_masked_value("", item) for item in value]
     return f"{len(value)} bytes" if isinstance(value, bytes | bytearray | memoryview) else value
 
 
-def _place(error: BaseException) -> str:
+def _place_of(error: BaseException) -> str:
     """Name the innermost line of the traceback."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
 
 
-def _renderer(log: LogSettings, stream: TextIO) -> Processor:
+def _choose_renderer(log: LogSettings, stream: TextIO) -> Processor:
     if log.format == "json" or (log.format == "auto" and not stream.isatty()):
         return structlog.processors.JSONRenderer(default=str, ensure_ascii=False)
     colors = stream.isatty() and not os.environ.get("NO_COLOR")

@@ -41,14 +41,15 @@ class Exposition(Collector):
 
     def collect(self) -> Iterator[Family]:
         """Yield every metric, even one that has no value now."""
-        for metric, samples in (*_work(self._telemetry), *_embedder(self._telemetry), *_now(self._telemetry)):
-            yield _family(metric, samples)
+        for read in (_read_work, _read_embedder, _read_attachment):
+            for metric, samples in read(self._telemetry):
+                yield _to_family(metric, samples)
 
 
 Read = Sequence[tuple[Metric, Samples]]
 
 
-def _work(telemetry: Telemetry) -> Read:
+def _read_work(telemetry: Telemetry) -> Read:
     return (
         (m.RECONNECTS, [((error,), count) for error, count in telemetry.reconnects.items()]),
         (m.ROWS, telemetry.rows.items()),
@@ -58,7 +59,7 @@ def _work(telemetry: Telemetry) -> Read:
     )
 
 
-def _embedder(telemetry: Telemetry) -> Read:
+def _read_embedder(telemetry: Telemetry) -> Read:
     provider, dispatcher = telemetry.provider, telemetry.dispatcher
     usage = dispatcher.usage if dispatcher else None
     failure = dispatcher.failure if dispatcher else None
@@ -74,14 +75,19 @@ def _embedder(telemetry: Telemetry) -> Read:
     )
 
 
-def _now(telemetry: Telemetry) -> Read:
+def _read_attachment(telemetry: Telemetry) -> Read:
     """Read the attachment; without one its metrics have no value."""
     vitals = telemetry.vitals() if telemetry.vitals else None
     attached: Read = [(m.ATTACHED, [((), int(vitals is not None))])]
-    return [*attached, *_stream(vitals), *_slot(vitals.slot if vitals else None), *_vectorizers(vitals)]
+    return [
+        *attached,
+        *_read_stream(vitals),
+        *_read_slot(vitals.slot if vitals else None),
+        *_read_vectorizers(vitals),
+    ]
 
 
-def _stream(vitals: Vitals | None) -> Read:
+def _read_stream(vitals: Vitals | None) -> Read:
     values = (
         (
             (m.CHECKPOINT, vitals.saved),
@@ -98,20 +104,20 @@ def _stream(vitals: Vitals | None) -> Read:
     )
     given = dict[Metric, float | None](values)
     metrics = (m.CHECKPOINT, m.CONFIRMED, m.RECEIVED, m.LAG, m.LAG_SECONDS, m.STALL, m.WRITABLE, m.BUFFER)
-    return [(metric, _single(given.get(metric))) for metric in metrics]
+    return [(metric, _single_sample(given.get(metric))) for metric in metrics]
 
 
-def _slot(slot: Slot | None) -> Read:
+def _read_slot(slot: Slot | None) -> Read:
     status = slot.wal_status if slot else None
     return (
-        (m.RETAINED, _single(slot.retained_bytes if slot else None)),
-        (m.UNCONFIRMED, _single(slot.unconfirmed_bytes if slot else None)),
-        (m.SAFE, _single(slot.safe_wal_size if slot else None)),
+        (m.RETAINED, _single_sample(slot.retained_bytes if slot else None)),
+        (m.UNCONFIRMED, _single_sample(slot.unconfirmed_bytes if slot else None)),
+        (m.SAFE, _single_sample(slot.safe_wal_size if slot else None)),
         (m.SLOT_STATUS, [((known,), int(known == status)) for known in _WAL_STATUSES] if status else []),
     )
 
 
-def _vectorizers(vitals: Vitals | None) -> Read:
+def _read_vectorizers(vitals: Vitals | None) -> Read:
     if vitals is None:
         metrics = (
             m.IN_FLIGHT,
@@ -145,11 +151,11 @@ def _vectorizers(vitals: Vitals | None) -> Read:
     )
 
 
-def _single(value: float | None) -> Samples:
+def _single_sample(value: float | None) -> Samples:
     return [] if value is None else [((), value)]
 
 
-def _family(metric: Metric, samples: Samples) -> Family:
+def _to_family(metric: Metric, samples: Samples) -> Family:
     """Return the metric as prometheus_client has it."""
     labels = metric.labels
     if metric.kind == "histogram":

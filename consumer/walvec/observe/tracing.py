@@ -52,7 +52,7 @@ def tracing() -> Iterator[Trace]:
     if not is_asked_for():
         yield lambda _: None
         return
-    trace, close = _begin()
+    trace, close = _open_provider()
     try:
         yield trace
     finally:
@@ -95,7 +95,7 @@ def spans_of(provider: "TracerProvider") -> Trace:
     return trace
 
 
-def _begin() -> tuple[Trace, Callable[[], None]]:
+def _open_provider() -> tuple[Trace, Callable[[], None]]:
     """Return the function that makes spans, and the one that sends the last of them."""
     from opentelemetry.trace import ProxyTracerProvider, get_tracer_provider
 
@@ -131,11 +131,11 @@ def _own_provider() -> tuple["TracerProvider", Callable[[], None]]:
         resource = resource.merge(Resource({SERVICE_NAME: "walvec"}))
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     for name in (os.environ.get(EXPORTER) or "otlp").split(","):
-        provider.add_span_processor(BatchSpanProcessor(_exporter(name.strip())()))
+        provider.add_span_processor(BatchSpanProcessor(_find_exporter(name.strip())()))
     return provider, provider.shutdown
 
 
-def _exporter(name: str) -> Callable[[], "SpanExporter"]:
+def _find_exporter(name: str) -> Callable[[], "SpanExporter"]:
     """Find an exporter by its name in the variable.
 
     `otlp` means over HTTP, unless the protocol is gRPC. Raises ImportError if it is not installed.

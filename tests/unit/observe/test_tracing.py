@@ -201,7 +201,7 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> list[ReadableSpan]:
     """Return the spans sent to an installed exporter, which the variable asks for."""
     spans: list[ReadableSpan] = []
     monkeypatch.setenv(tracing.EXPORTER, "own")
-    monkeypatch.setattr(tracing, "_exporter", lambda _: lambda: Collector(spans))
+    monkeypatch.setattr(tracing, "_find_exporter", lambda _: lambda: Collector(spans))
     return spans
 
 
@@ -264,7 +264,7 @@ class TestProvider:
         hanging = threading.Event()
         monkeypatch.setenv(tracing.EXPORTER, "own")
         monkeypatch.setattr(tracing, "_FLUSH_LIMIT", 0.01)
-        monkeypatch.setattr(tracing, "_begin", lambda: (lambda _: None, hanging.wait))
+        monkeypatch.setattr(tracing, "_open_provider", lambda: (lambda _: None, hanging.wait))
         with tracing.tracing():
             pass
         hanging.set()
@@ -315,7 +315,7 @@ class TestMissing:
             raise ValueError("canary")
 
         monkeypatch.setenv(tracing.EXPORTER, "otlp")
-        monkeypatch.setattr(tracing, "_exporter", refuse)
+        monkeypatch.setattr(tracing, "_find_exporter", refuse)
         assert self.warned(log)["what"] == "ValueError"
         assert "canary" not in str(log)
 
@@ -324,5 +324,5 @@ class TestMissing:
 def test_otlp_is_over_http(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """OTLP goes over HTTP by default, which the extra includes."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
-    made = tracing._exporter("otlp")
+    made = tracing._find_exporter("otlp")
     assert getattr(made, "__module__", "").startswith("opentelemetry.exporter.otlp.proto.http")
