@@ -110,9 +110,8 @@ def explain_failure(error: BaseException) -> WalvecError | None:
     """
     rule = rule_for(error)
     if isinstance(error, WalvecError):
-        if rule.verdict == "stop":
-            error.hint = error.hint or rule.hint
-        return error
+        lacks_hint = rule.verdict == "stop" and rule.hint is not None and error.hint is None
+        return WalvecError(error.what, hint=rule.hint) if lacks_hint else error
     if not isinstance(error, psycopg.Error):
         return None
     hint, state = rule.hint, error.sqlstate

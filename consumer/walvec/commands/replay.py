@@ -109,7 +109,7 @@ async def _find_way(
             "skipped",
             hint="name an older copy (walvec slots list), or run: walvec resync",
         )
-    own = await manage.inspect(source, config.source.slot)
+    own = await manage.find_slot(source, config.source.slot)
     if own and own.active:
         raise SlotActive(
             f'process {own.active_pid} reads slot "{own.name}"', hint="stop it, then run walvec replay again"

@@ -82,7 +82,7 @@ async def resync(
 async def _own_slot(config: Config, source: Connection) -> Slot | None:
     """Return the slot to drop; None if there is none. Refuses one of another kind."""
     name = config.source.slot
-    slot = await manage.inspect(source, name)
+    slot = await manage.find_slot(source, name)
     if slot is None:
         return None
     if slot.plugin not in PLUGINS:

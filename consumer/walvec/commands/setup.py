@@ -161,7 +161,7 @@ async def _create_slot(site: Site, time_limit: float) -> None:
     """Create the slot and its first checkpoint, which belong together."""
     if await load_checkpoint(site.target, site.slot):
         return
-    slot = await manage.inspect(site.source, site.slot)
+    slot = await manage.find_slot(site.source, site.slot)
     if slot is None:
         beginning = await _make_slot(site, time_limit)
     else:

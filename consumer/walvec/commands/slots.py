@@ -88,7 +88,7 @@ async def find_idle(connection: Connection, name: str) -> Slot:
 
     Raises PreconditionFailed if it does not exist, SlotActive while it is being read.
     """
-    slot = await manage.inspect(connection, name)
+    slot = await manage.find_slot(connection, name)
     if slot is None:
         raise PreconditionFailed(f'slot "{name}" does not exist', hint="list them: walvec slots list")
     if slot.active:

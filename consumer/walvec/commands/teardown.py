@@ -81,7 +81,7 @@ async def _plan(config: Config, source: Connection, target: Connection, *, table
     kinds = {entry.kind for entry in ledger.entries if entry.slot == name} - {"schema"}
     recorded = kinds if tables else kinds - {"table", "index"}
     known = bool(vectorizers or await load_checkpoint(target, name) or recorded)
-    slot = await manage.inspect(source, name)
+    slot = await manage.find_slot(source, name)
     is_own = bool(slot and slot.database == source.info.dbname and ledger.maker("slot", name) is not None)
     if slot and is_own and slot.active:
         raise SlotActive(

@@ -59,7 +59,7 @@ class Settings(Protocol):
 
     @property
     def provider(self) -> str:
-        """mistral, openai, hashing or python."""
+        """mistral, openai, local, hashing or python."""
 
     @property
     def model(self) -> str:
@@ -102,13 +102,18 @@ def open_embedder(settings: Settings) -> Embedder:
     """Make the configured provider's embedder; nothing is sent yet.
 
     Only that provider's module is imported; a provider with an HTTP client is imported on its first request.
-    Raises PreconditionFailed if the key's environment variable or the user's function is missing.
+    Raises PreconditionFailed if the key's environment variable, the local model or the user's function is
+    missing.
     """
     match settings.provider:
         case "mistral" | "openai":
             from walvec.embed.late import LateEmbedder
 
             return LateEmbedder(settings)
+        case "local":
+            from walvec.embed.local import LocalEmbedder
+
+            return LocalEmbedder(settings)
         case "hashing":
             from walvec.embed.hashing import HashingEmbedder
 
@@ -120,5 +125,5 @@ def open_embedder(settings: Settings) -> Embedder:
         case unknown:
             raise PreconditionFailed(
                 f'Unknown embedding provider "{unknown}"',
-                hint="set [embedder] provider to mistral, openai, hashing or python",
+                hint="set [embedder] provider to mistral, openai, local, hashing or python",
             )

@@ -52,7 +52,7 @@ def test_a_table_that_is_not_there(walvec: Walvec, tmp_path: Path) -> None:
     """Nothing is written for it."""
     result = walvec("init", "public.nobody")
     assert (result.code, list(tmp_path.iterdir())) == (3, [])
-    assert result.stderr.startswith('walvec: there is no table "public"."nobody"\n')
+    assert result.stderr.startswith('walvec: Table "public"."nobody" does not exist\n')
 
 
 @pytest.mark.parametrize(

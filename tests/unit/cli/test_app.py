@@ -19,6 +19,7 @@ COMMANDS = [
     "backfill",
     "resync",
     "replay",
+    "demo",
     "teardown",
     "slots",
     "dead-letter",

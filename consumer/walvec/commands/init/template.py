@@ -56,7 +56,7 @@ target = {target}
 
 PROVIDERS = {
     "mistral": """\
-provider = "mistral"                 # mistral, openai, hashing, python
+provider = "mistral"                 # mistral, openai, local, hashing, python
 model = "mistral-embed"
 dimensions = 1024
 # base_url = "https://api.mistral.ai"
@@ -67,6 +67,10 @@ model = "text-embedding-3-small"
 dimensions = 1536
 # base_url = "https://api.openai.com/v1"
 # api_key_env = "OPENAI_API_KEY"     # the variable that holds the key""",
+    "local": """\
+provider = "local"                   # no network, no key; English. Needs: pip install 'walvec[local]'
+# model = "wordllama-l2-supercat-256"
+# dimensions = 256""",
     "hashing": """\
 provider = "hashing"                 # no network, no key: to try walvec out; knows words, not meaning
 # model = "hashing"
