@@ -188,7 +188,7 @@ class Dispatcher:
                     if await self._is_to_blame(trial, error):
                         return error.bare()
                     raise
-        raise AssertionError("stamina gives up only when told to")
+        raise AssertionError("stamina never gives up here")
 
     async def _is_to_blame(self, trial: Trial, error: EmbeddingError) -> bool:
         """Whether the texts are to blame. While nothing is answered, wait."""

@@ -88,14 +88,14 @@ async def test_each_request_is_told_with_its_outcome_and_texts(
 ) -> None:
     """`on_answer` gets each request's outcome and texts once it has left the service."""
     embedding_service.script(Status(503))
-    told: list[tuple[str, int, int]] = []
+    reported: list[tuple[str, int, int]] = []
 
     def answered(_: float, outcome: str, texts: int) -> None:
-        told.append((outcome, texts, dispatcher.in_flight))
+        reported.append((outcome, texts, dispatcher.in_flight))
 
     dispatcher = connect(on_answer=answered, concurrency=1)
     await dispatcher.embed(TEXTS[:15])
-    assert told == [("ServiceUnavailable", 10, 0), ("ok", 10, 0), ("ok", 5, 0)]
+    assert reported == [("ServiceUnavailable", 10, 0), ("ok", 10, 0), ("ok", 5, 0)]
 
 
 async def test_requests_in_flight_are_counted(connect: Open, embedding_service: EmbeddingService) -> None:
@@ -327,7 +327,7 @@ async def test_a_failing_text_does_not_hold_up_the_others(
     dispatcher = connect(max_batch_inputs=128, max_batch_tokens=16_000, concurrency=8)
     began = time.monotonic()
     results = await dispatcher.embed(texts)
-    assert time.monotonic() - began < 3, "it takes less than one on a machine of its own"
+    assert time.monotonic() - began < 3, "it takes less than one on an idle machine"
     assert [isinstance(result, Refused) for result in results] == [False] * 300 + [True]
     assert dispatcher.usage.requests < 50
 

@@ -147,7 +147,7 @@ def test_checkpoint_and_confirmed_lsn_are_the_databases(served: Sidecar, probe: 
         ((lsn,),) = served.source.execute(query, [served.slot]).fetchall()
         return probe.metric("walvec_confirmed_lsn") == Lsn.parse(lsn)
 
-    assert until(lambda: confirmed() or None, "what the slot was told is what it has")
+    assert until(lambda: confirmed() or None, "the exported LSN is the one that the slot has")
 
 
 def test_not_ready_while_the_service_fails(
@@ -206,8 +206,8 @@ def test_nothing_private_is_told(served: Sidecar, probe: Probe, run: Run) -> Non
     served.source.execute("INSERT INTO blog VALUES (%s, %s)", [f"{KEY}-4", f"{ROW} POISON"])
     served.source.execute("INSERT INTO blog VALUES (%s, %s)", [f"{KEY}-5", f"{ROW} five"])
     served.in_step()
-    told = probe.get("/metrics")[1] + probe.get("/readyz")[1]
-    assert "canary" not in told
+    answers = probe.get("/metrics")[1] + probe.get("/readyz")[1]
+    assert "canary" not in answers
 
 
 def test_port_in_use_is_waited_for(served: Sidecar) -> None:

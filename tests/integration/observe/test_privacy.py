@@ -16,7 +16,7 @@ SPOILED = [Spoiled(how) for how in get_args(Spoiled.__annotations__["how"])]
 
 # A failing cast quotes what it was given.
 TEXT = "CASE WHEN body LIKE '%!' THEN body::int::text ELSE body END"
-TOLD = "SELECT vectorizer, stage, error_class, error_message FROM walvec.dead_letter"
+DEAD_LETTERS = "SELECT vectorizer, stage, error_class, error_message FROM walvec.dead_letter"
 
 
 @pytest.fixture
@@ -90,10 +90,10 @@ def dsn_is_wrong(sidecar: Sidecar) -> None:
     sidecar.settings["source"]["dsn"] = dsn
 
 
-def told(sidecar: Sidecar, *outcomes: Outcome) -> str:
+def all_output(sidecar: Sidecar, *outcomes: Outcome) -> str:
     """Return all output: stdout, stderr with the log, and the dead letters."""
     printed = [text for outcome in outcomes for text in (outcome.stdout, outcome.stderr)]
-    return "\n".join([*printed, str(sidecar.target.execute(TOLD).fetchall())])
+    return "\n".join([*printed, str(sidecar.target.execute(DEAD_LETTERS).fetchall())])
 
 
 def canaries(text: str) -> set[str]:
@@ -103,7 +103,7 @@ def canaries(text: str) -> set[str]:
 
 def run(sidecar: Sidecar, walvec: Walvec, line: str) -> Outcome:  # noqa: F811
     """Run a command with the current settings, and none of the environment's."""
-    sidecar.path  # noqa: B018  written anew
+    sidecar.path  # noqa: B018  written again
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("WALVEC_SOURCE__DSN")
         return walvec(*line.split())
@@ -133,7 +133,7 @@ def test_run_tells_nothing(
     fault(planted)
     outcome = run(planted, walvec, "run --once --give-up-after 0")
     assert outcome.stderr.strip()
-    assert canaries(told(planted, outcome)) == set()
+    assert canaries(all_output(planted, outcome)) == set()
 
 
 def test_commands_tell_nothing(planted: Sidecar, walvec: Walvec) -> None:  # noqa: F811
@@ -143,7 +143,7 @@ def test_commands_tell_nothing(planted: Sidecar, walvec: Walvec) -> None:  # noq
     lines += ["status", "config show", "config show --json", "check --estimate", "check --estimate --json"]
     lines += ["init --output - --yes"]
     outcomes = [run(planted, walvec, line) for line in lines]
-    assert canaries(told(planted, *outcomes)) == set()
+    assert canaries(all_output(planted, *outcomes)) == set()
     assert canaries(run(planted, walvec, "dead-letter list --json").stdout) == {KEY}
 
 
@@ -153,7 +153,7 @@ def test_a_process_tells_nothing(planted: Sidecar) -> None:
     process = planted.start("run")
     process.wait_for("streaming")
     shown = Path(f"/proc/{process.pid}/cmdline").read_text()
-    until(lambda: planted.target.execute(TOLD).fetchall(), "the row that is refused")
+    until(lambda: planted.target.execute(DEAD_LETTERS).fetchall(), "the row that is refused")
     ended = Outcome(process.stop(), process.output(), str(process.log))
     assert ("run" in shown, ended.code) == (True, 0)
-    assert canaries(shown + told(planted, ended)) == set()
+    assert canaries(shown + all_output(planted, ended)) == set()

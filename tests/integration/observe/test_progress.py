@@ -80,7 +80,7 @@ class Terminal:
     def __init__(self, sidecar: Sidecar, *words: str, term: str = "xterm") -> None:
         self._end, other = pty.openpty()
         fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-        sidecar.path  # noqa: B018  written anew
+        sidecar.path  # noqa: B018  written again
         self._process = subprocess.Popen(
             [sys.executable, "-c", COMMAND, *words],
             cwd=sidecar.directory,

@@ -197,8 +197,8 @@ def test_an_exception_is_its_class_and_place(stream: io.StringIO) -> None:
 
 def test_our_own_exceptions_speak(stream: io.StringIO) -> None:
     """The message of walvec's own exceptions is logged, since none is private."""
-    structlog.get_logger().error("stopped", exc_info=ConfigInvalid("slot is wrong", hint="mend it"))
-    assert lines(stream)[0]["what"] == "slot is wrong; mend it"
+    structlog.get_logger().error("stopped", exc_info=ConfigInvalid("slot is wrong", hint="correct it"))
+    assert lines(stream)[0]["what"] == "slot is wrong; correct it"
 
 
 def test_a_traceback_on_request(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
