@@ -112,6 +112,7 @@ FORMER = {
     "vector index is being built": "index.building",
     "vector index is built": "index.built",
     "attaching anew": "stream.reattaching",
+    "attaching again": "stream.reattaching",
     "trying again": "stream.retrying",
     "tried again": "statement.retried",
     "waiting for another session to let go of the slot": "slot.waiting",
@@ -133,4 +134,5 @@ FORMER = {
     "stopped": "run.stopped",
     "stopped before everything in flight was finished; it comes again": "run.stopped_early",
     "settings lie open": "config.exposed",
+    "a password can be read by everybody": "config.exposed",
 }
