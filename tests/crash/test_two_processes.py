@@ -14,8 +14,9 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from tests.crash.observe import follow_blog, insert
+from tests.fix_process import Process, until
 from tests.fix_proxy import Proxy
-from tests.fix_walvec import Process, Sidecar, until
+from tests.fix_sidecar import Sidecar
 from walvec_slots.changes import StreamedTable
 from walvec_slots.errors import SlotActive
 from walvec_slots.plugin import WAL2JSON
@@ -58,7 +59,7 @@ def test_second_waits_and_takes_over(sidecar: Sidecar, first: Process) -> None:
 
 
 def test_second_takes_over_from_one_that_stops(sidecar: Sidecar, first: Process) -> None:
-    """So a new version can be started before the old one is stopped."""
+    """A new version can be started before the old one is stopped."""
     second = sidecar.start("run")
     second.wait_for(WAITING)
     insert(sidecar, 6, 5)
@@ -99,7 +100,7 @@ def test_the_one_in_the_way_is_named(sidecar: Sidecar) -> None:
 
 
 def test_role_without_rights_cannot_keep_it_waiting(sidecar: Sidecar) -> None:
-    """Whoever may only connect can take any lock that the server shows, and holds nothing up."""
+    """A role that may only connect can take any lock, and holds nothing up."""
     follow_blog(sidecar)
     sidecar.once()
     name = f"mallory_{os.getpid()}"
@@ -143,7 +144,7 @@ def _take(connection: psycopg.Connection, key: int) -> None:
 def test_its_own_past_is_no_other_process(
     distant_sidecar: Sidecar, proxies: dict[str, Proxy], side: str
 ) -> None:
-    """Sessions that the server has not ended yet are named as its own, and waited for with --no-wait too."""
+    """A process names its own earlier sessions as such, and waits for them."""
     follow_blog(distant_sidecar)
     process = distant_sidecar.start("run", "--no-wait")
     insert(distant_sidecar, 1, 5)
@@ -161,7 +162,7 @@ def test_its_own_past_is_no_other_process(
 
 
 def test_zombie_writes_nothing(sidecar: Sidecar, first: Process) -> None:
-    """One that was stopped with a batch in hand, lost its sessions and wakes up finds itself shut out."""
+    """A process that was paused and lost its sessions finds itself shut out."""
     sidecar.service.latency = 0.5
     sidecar.service.forget()
     insert(sidecar, 6, 5, "old")
@@ -189,7 +190,7 @@ def test_zombie_writes_nothing(sidecar: Sidecar, first: Process) -> None:
 
 
 def test_slot_is_in_other_hands(sidecar: Sidecar) -> None:
-    """Whatever else reads the slot, walvec waits for it to let go, or ends with exit code 5."""
+    """Where anything else reads the slot, walvec waits, or ends with exit code 5."""
     follow_blog(sidecar)
     insert(sidecar, 1, 5)
     with asyncio.Runner() as runner:
@@ -206,7 +207,7 @@ def test_slot_is_in_other_hands(sidecar: Sidecar) -> None:
 
 
 def test_two_slots_write_to_one_target_side_by_side(sidecar: Sidecar, tmp_path: Path) -> None:
-    """The fence is one slot's: a walvec with another slot, and its own tables, waits for nobody."""
+    """The fence is one slot's, so processes of two slots write side by side."""
     dsn = sidecar.settings["source"]["dsn"]
     directory = tmp_path / "other"
     directory.mkdir()

@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from walvec.config.load import Config
 from walvec.config.search_path import search_path
 from walvec.database.pgvector import find_vectors
-from walvec.database.silence import Session
+from walvec.database.silence import PATIENCE, Patience, Session
 from walvec.errors import ConfigInvalid
 from walvec_slots.errors import ConnectionLost, PreconditionFailed
 from walvec_slots.queries import load_sql
@@ -59,17 +59,19 @@ _KEEPALIVES = {
 }
 
 
-async def connect_source(config: Config, *, role: str) -> Connection:
+async def connect_source(config: Config, *, role: str, patience: Patience = PATIENCE) -> Connection:
     """Open a read-only autocommit session on the source.
 
     Raises ConnectionLost where the server does not answer, PreconditionFailed where it refuses or a pooler is
     in between.
     """
     settings = _SOURCE | {"walvec.search_path": search_path(config.source.search_path)}
-    return await _connect("source", config.source_dsn, role, settings)
+    return await _connect("source", config.source_dsn, role, settings, patience=patience)
 
 
-async def connect_target(config: Config, *, role: str, standby: bool = False) -> Connection:
+async def connect_target(
+    config: Config, *, role: str, standby: bool = False, patience: Patience = PATIENCE
+) -> Connection:
     """Open an autocommit session on the target whose commits are durable when they return.
 
     With `standby`, for reading alone, a hot standby of the target will do.
@@ -84,6 +86,7 @@ async def connect_target(config: Config, *, role: str, standby: bool = False) ->
         _TARGET,
         setting="target" if own else "source",
         standby=standby,
+        patience=patience,
     )
     try:
         # The checkpoint must survive a crash of the server before the slot is told of it.
@@ -118,6 +121,7 @@ async def _connect(
     *,
     setting: str = "source",
     standby: bool = False,
+    patience: Patience = PATIENCE,
 ) -> Connection:
     settings = _OURS | settings
     try:
@@ -127,6 +131,7 @@ async def _connect(
     except psycopg.OperationalError as error:
         raise connection_error(which, error, setting) from error
     connection.conninfo = startup(conninfo(dsn, f"{role} (is it still there?)"), settings, standby=standby)
+    connection.patience = patience
     # Most statements come back thousands of times.
     connection.prepare_threshold = 2
     return connection

@@ -2,16 +2,17 @@
 
 Behind some proxies and firewalls a cable that is cut looks like a server at work: what is sent is
 acknowledged, nothing comes back, and the kernel's keepalives are answered by the box in between. So a
-statement that has had no answer for PATIENCE seconds is looked into. Another session asks the server whether
-it is still at work on it; if it is not, or nothing answers there either, the session is hung up, and the
-statement ends as it does when a connection breaks.
+statement that has had no answer for a while (`Patience`) is looked into. Another session asks the server
+whether it is still at work on it; if it is not, or nothing answers there either, the session is hung up, and
+the statement ends as it does when a connection breaks.
 """
 
 import asyncio
 import os
 import socket
+from dataclasses import dataclass
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import psycopg
 import structlog
@@ -20,9 +21,7 @@ from psycopg.abc import PQGen
 from walvec.database.waiting import WaitingStatement, held_up, look_at_statement
 
 NOTICE_AFTER = 1.0  # seconds without an answer after which a statement is looked into; then twice as many
-PATIENCE = 30.0  # seconds without an answer after which a server that is not at work on it has gone silent
 SAY_AGAIN = 60.0  # seconds after which a reason that lasts is logged again
-QUESTION_LIMIT = 15.0  # seconds for the answer to that
 CANCEL_LIMIT = 1.0  # seconds that a server is given to take note that a statement is given up
 
 _log = structlog.get_logger(__name__)
@@ -30,10 +29,25 @@ _log = structlog.get_logger(__name__)
 _Answer = TypeVar("_Answer")
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a session waits for its server, in seconds."""
+
+    # Without an answer for this long, a server that is not at work on the statement has gone silent.
+    answer: float = 30.0
+
+    # Another session has this long to find out whether it is.
+    question: float = 15.0
+
+
+PATIENCE: Final = Patience()
+
+
 class Session(psycopg.AsyncConnection[Any]):
     """psycopg's connection; `conninfo` is what it was opened with, password included."""
 
     conninfo = ""
+    patience = PATIENCE
     _waiting_since: float | None = None  # by the event loop's clock
     _said: tuple[float, str] | None = None  # which reason was logged last, and when
     _alarm: asyncio.TimerHandle | None = None  # one for many waits, which are short and several a statement
@@ -73,7 +87,7 @@ class Session(psycopg.AsyncConnection[Any]):
         A server that answers anything at all, say that it has too many connections, is given the benefit.
         """
         try:
-            async with asyncio.timeout(QUESTION_LIMIT):
+            async with asyncio.timeout(self.patience.question):
                 other = await psycopg.AsyncConnection.connect(self.conninfo, autocommit=True)
                 async with other:
                     return await look_at_statement(other, self.info.backend_pid)
@@ -100,15 +114,15 @@ class Session(psycopg.AsyncConnection[Any]):
             self._looking = loop.create_task(self._look_into(), name="look into a silent session")
 
     async def _look_into(self) -> None:
-        loop, pause = asyncio.get_running_loop(), min(NOTICE_AFTER, PATIENCE)
+        loop, pause = asyncio.get_running_loop(), min(NOTICE_AFTER, self.patience.answer)
         began = loop.time() - NOTICE_AFTER
         while True:
             seen = await self._ask()
             waited = loop.time() - began
-            if waited >= PATIENCE and not (seen and seen.at_work):
+            if waited >= self.patience.answer and not (seen and seen.at_work):
                 break
             self._note(seen, waited)
-            pause = min(2 * pause, PATIENCE)
+            pause = min(2 * pause, self.patience.answer)
             await asyncio.sleep(pause)
         _log.warning(
             "a session is hung up: its server has gone silent",

@@ -12,8 +12,8 @@ from typing import Final
 
 from walvec.embed.dispatch import Dispatcher
 from walvec.embed.service import RetryWait
-from walvec.stages.committed import Committed
-from walvec.stages.timing import STAGES
+from walvec.stages.batch import Committed
+from walvec.stages.stopwatch import STAGES
 from walvec.stages.vitals import Vitals
 
 Trace = Callable[[Committed], None]
@@ -113,7 +113,7 @@ class Telemetry:
         self.texts[name, "refused"] += batch.refused
         self.texts[name, "reused"] += counts["texts_reused"]
         self.batch_rows.setdefault(name, Tally(_ROW_BOUNDS)).add(counts["rows"])
-        for stage, began, ended in batch.stages.spans():
+        for stage, began, ended in done.times.spans():
             self.stage_seconds[stage].add(ended - began)
         self._trace(done)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, cast
 import structlog
 
 from walvec.observe.telemetry import Trace
-from walvec.stages.committed import Committed
+from walvec.stages.batch import Committed
 
 # Even importing the API takes 15 ms.
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def spans_of(provider: "TracerProvider") -> Trace:
     tracer = provider.get_tracer("walvec")
 
     def trace(done: Committed) -> None:
-        stages = done.batch.stages
+        stages = done.times
         # Stages have monotonic times, spans have dates.
         offset = time_ns() - int(monotonic() * _NANOSECONDS)
 

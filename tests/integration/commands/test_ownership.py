@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from tests.fix_embedding_service import EmbeddingService
 from tests.fix_postgres import CHECKOUT
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 from walvec.commands import dead_letter, resync, teardown
 from walvec.config.load import fingerprint
 from walvec.errors import UsageInvalid

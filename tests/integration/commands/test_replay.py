@@ -13,7 +13,8 @@ import pytest
 
 from tests.crash.observe import checkpoint, slot_lsn, wal_end
 from tests.fix_postgres import CHECKOUT
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 from walvec.commands import replay, slots
 from walvec.errors import UsageInvalid
 from walvec_slots.errors import PreconditionFailed, SlotActive, SlotLost

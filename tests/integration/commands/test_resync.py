@@ -6,7 +6,8 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 from walvec.commands import resync
 from walvec.errors import UsageInvalid
 from walvec_slots import manage

@@ -9,7 +9,7 @@ from psycopg.conninfo import make_conninfo
 from typer.testing import CliRunner
 
 from tests.fix_pooler import Pooler
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 from walvec.cli.app import app
 from walvec_slots.errors import PoolerInBetween
 from walvec_slots.stream import ReplicationStream

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import LiteralString
 
 import psycopg
@@ -9,7 +10,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 
 TAKE_AND_GIVE: dict[str, tuple[LiteralString, LiteralString]] = {
     "the right to read": ("REVOKE SELECT ON pages.page FROM {role}", "GRANT SELECT ON pages.page TO {role}"),
@@ -115,22 +117,19 @@ def test_a_right_taken_back_before_the_start_pauses_one_vectorizer(
 
 
 @pytest.mark.parametrize("what", ["the right to read", "row-level security"])
-def test_a_refetch_without_the_right_is_no_end(
-    two: Sidecar, reader: sql.Identifier, monkeypatch: pytest.MonkeyPatch, what: str
-) -> None:
+def test_a_refetch_without_the_right_is_no_end(two: Sidecar, reader: sql.Identifier, what: str) -> None:
     """A row read by its key, before anybody has looked at the catalog, pauses its vectorizer too."""
     take, give = TAKE_AND_GIVE[what]
     two.source.execute("ALTER TABLE pages.page ALTER COLUMN body SET STORAGE EXTERNAL")
     two.source.execute("UPDATE pages.page SET body = repeat('long ', 1000)")
     two.once()
-    monkeypatch.setattr("walvec.watch.INTERVAL", 3600.0)
+    two.timing = replace(two.timing, watch_interval=3600.0, longest_watch_interval=3600.0)
     with two.running():
         two.in_step()
         change(two, reader, take)
         # The text is not in the change: it is out of line, and stays as it is.
         two.source.execute("UPDATE pages.page SET id = 2")
         until(lambda: paused(two), "the pages are paused")
-        monkeypatch.setattr("walvec.watch.INTERVAL", 0.2)
         two.source.execute("INSERT INTO blog VALUES (2, 'another post')")
         two.in_step()
     change(two, reader, give)

@@ -13,7 +13,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from tests.fix_postgres import CHECKOUT
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 from tests.integration.commands.conftest import Walvec, walvec  # noqa: F401  a fixture
 from walvec_slots.errors import PreconditionFailed
 

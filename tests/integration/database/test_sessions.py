@@ -10,7 +10,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from tests.fix_postgres import drop_database
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 from walvec.commands import check, resync
 from walvec.database.connect import connect_source, connect_source_for_changes, connect_target
 from walvec_slots.errors import NotUtf8, PreconditionFailed

@@ -14,7 +14,8 @@ from psycopg.conninfo import make_conninfo
 
 from tests.fix_embedding_service import EmbeddingService
 from tests.fix_postgres import Cluster
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 from walvec_slots.errors import PreconditionFailed
 
 HBA = """local all all trust
@@ -84,7 +85,6 @@ def sidecar(
     tmp_path: Path,
     embedding_service: EmbeddingService,
     log: list[dict[str, Any]],
-    impatient: None,
 ) -> Iterator[Sidecar]:
     """A sidecar on that server."""
     until(lambda: reachable(encrypted), "the server takes TLS")

@@ -9,9 +9,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fix_embedding_service import Status
-from tests.fix_walvec import Run, Sidecar, until
+from tests.fix_process import Run, until
+from tests.fix_sidecar import Sidecar
 from walvec.observe import health
-from walvec.stages.timing import STAGES
+from walvec.stages.stopwatch import STAGES
 from walvec_slots.lsn import Lsn
 
 ROW, KEY, API = "canary-in-a-row", "canary-in-a-key", "canary-in-the-api"

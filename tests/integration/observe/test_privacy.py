@@ -8,7 +8,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.fix_embedding_service import Reset, Spoiled, Status
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 from tests.integration.commands.conftest import Outcome, Walvec, walvec  # noqa: F401  a fixture
 
 ROW, KEY, API, PASSWORD = "canary-in-a-row", "canary-in-a-key", "canary-in-the-api", "canary-in-the-dsn"

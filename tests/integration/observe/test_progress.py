@@ -15,7 +15,8 @@ from time import monotonic
 
 import pytest
 
-from tests.fix_walvec import TIMEOUT, Sidecar
+from tests.fix_process import TIMEOUT
+from tests.fix_sidecar import Sidecar
 
 ROWS, COLUMNS = 50, 140
 COMMAND = "import walvec.cli.app; walvec.cli.app.main()"

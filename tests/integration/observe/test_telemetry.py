@@ -12,8 +12,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.documents import section
-from tests.fix_walvec import Sidecar, until
-from walvec.stages.timing import STAGES
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
+from walvec.stages.stopwatch import STAGES
 
 ROW, KEY = "canary-in-a-row", "canary-in-a-key"
 

@@ -10,7 +10,8 @@ import pytest
 
 from tests.fix_embedding_service import EmbeddingService
 from tests.fix_postgres import CHECKOUT, Cluster
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 from walvec.errors import WalvecError
 from walvec_slots.errors import PreconditionFailed, SlotLost
 
@@ -323,7 +324,6 @@ def test_source_that_went_back_and_wrote_past_the_checkpoint_is_refused(
     create_database: Callable[[], str],
     tmp_path: Path,
     embedding_service: EmbeddingService,
-    impatient: None,
 ) -> None:
     """A volume's snapshot has the same identity and timeline: the last embedded commit gives it away."""
     with closing(Sidecar(cluster.dsn(), create_database(), tmp_path, embedding_service, [])) as sidecar:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 from walvec_slots.errors import WalvecError
 
 EXPRESSIONS: dict[str, dict[str, Any]] = {

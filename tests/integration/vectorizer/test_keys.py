@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 from psycopg import sql
 
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 
 # The key's columns and six keys, as PostgreSQL reads them: three rows for the backfill, three for the stream.
 KEYS: dict[str, tuple[str, Sequence[str | tuple[str, ...]]]] = {

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fix_walvec import Sidecar, new_sidecar
+from tests.fix_sidecar import Sidecar, new_sidecar
 
 TABLES = (
     "CREATE TABLE blog (id int, lang text, body text, PRIMARY KEY (id, lang)) PARTITION BY LIST (lang)",

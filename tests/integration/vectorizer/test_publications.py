@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 from walvec.errors import ConfigInvalid
 
 ROWS = "INSERT INTO blog SELECT i, 'body ' || i, i % 3 = 0, i FROM generate_series({0}, {0} + 8) AS i"

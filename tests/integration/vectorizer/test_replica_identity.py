@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 from walvec_slots.errors import PreconditionFailed
 
 # What identifies a row, and the key's columns that walvec makes of it.

@@ -24,16 +24,22 @@ LOOP = "main (walvec/cli/app.py:1);run (asyncio/runners.py:190);Handle._run (asy
             "look-up",
         ),
         (
-            "Source.evaluate (walvec/stages/evaluate.py:1);Session.wait (walvec/database/silence.py:40)",
+            (
+                "SourceReader.evaluate_images (walvec/stages/evaluate.py:1);"
+                "Session.wait (walvec/database/silence.py:40)"
+            ),
             "evaluate",
         ),
-        ("Backfill.run (walvec/stages/backfill.py:1);Source.after (walvec/stages/evaluate.py:1)", "backfill"),
+        (
+            "Backfill.run (walvec/stages/backfill.py:1);Reader.rows_after (walvec/stages/evaluate.py:1)",
+            "backfill",
+        ),
         (
             "Preparer._embed (walvec/stages/prepare.py:1);OpenAIEmbedder._post (walvec/embed/openai.py:7)",
             "embed",
         ),
-        ("Preparer._chunk_all.<locals>.<dictcomp> (walvec/stages/prepare.py:1)", "chunk and hash"),
-        ("Pipeline._read (walvec/pipeline.py:1);Router.route (walvec/stages/route.py:1)", "plan and order"),
+        ("Preparer._cut_all.<locals>.<dictcomp> (walvec/stages/prepare.py:1)", "chunk and hash"),
+        ("Pipeline.run (walvec/pipeline.py:1);Router.route (walvec/stages/route.py:1)", "plan and order"),
         ("EpollSelector.select (selectors.py:451)", stacks.LOOP),
         (
             "<module> (walvec/stages/plan.py:1);_find_and_load (<frozen importlib._bootstrap>:1)",

@@ -5,9 +5,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from walvec.database.registry import Phase
 from walvec.observe.prometheus import Exposition
 from walvec.observe.telemetry import Tally, Telemetry
-from walvec.stages.committed import Committed
+from walvec.stages.batch import Batch, Committed, Parked, Position
 from walvec.stages.vitals import BackfillStanding, Vitals
-from walvec.stages.write import Batch, Parked, Position
 from walvec.vectorizer.target import Chunk
 from walvec_slots.lsn import Lsn
 

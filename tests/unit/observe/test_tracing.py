@@ -15,9 +15,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from tests.documents import section
 from walvec.observe import tracing
-from walvec.stages.committed import Committed
-from walvec.stages.timing import STAGES, Stages
-from walvec.stages.write import Batch, Parked, Position
+from walvec.stages.batch import Batch, Committed, Parked, Position
+from walvec.stages.stopwatch import STAGES, StageTimes
 from walvec_slots.lsn import Lsn
 
 SECTION = section("docs/operations/log.md", "Tracing")
@@ -54,11 +53,11 @@ def committed() -> Committed:
         embedded=3,
         refused=1,
         texts=5,
-        stages=Stages(),
     )
+    times = StageTimes()
     for stage in STAGES:
-        batch.stages.done(stage)
-    return Committed("blog", batch, Position(Lsn.parse("0/1A"), Lsn(1), (), transactions=2))
+        times.done(stage)
+    return Committed("blog", batch, Position(Lsn.parse("0/1A"), Lsn(1), (), transactions=2), times)
 
 
 def described(column: int) -> list[set[str]]:
