@@ -160,7 +160,7 @@ async def _begin_anew(site: setup.Site, slot: Slot | None, time_limit: float) ->
     failpoint("resync-drop")
     await setup.begin(site, beginning)
     failpoint("resync-begin")
-    await setup.copy_slot(site, trial)
+    await setup.make_slot_from_copy(site, trial)
     say(f"slot {name} uses the output plugin {plugin.name}")
     failpoint("resync-copy")
     await manage.drop_slot(site.source, trial)

@@ -183,7 +183,7 @@ async def _make_slot(site: Site, time_limit: float) -> Lsn:
     return beginning
 
 
-async def copy_slot(site: Site, original: str) -> None:
+async def make_slot_from_copy(site: Site, original: str) -> None:
     """Make the slot as a copy of another one, which it begins where that one does."""
     name = site.slot
     await _make(

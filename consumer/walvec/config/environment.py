@@ -19,11 +19,11 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from walvec.config.file import KeyPath
+from walvec.config.names import VECTORIZERS
 from walvec.config.problems import did_you_mean, keys_of, model_in
 from walvec.errors import ConfigInvalid
 
 PREFIX = "WALVEC_"
-VECTORIZERS = "WALVEC_VECTORIZER"
 
 
 class Environment(PydanticBaseSettingsSource):

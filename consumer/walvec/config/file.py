@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from walvec.config.names import DEFAULT_PATH
 from walvec.errors import ConfigInvalid
-
-DEFAULT_PATH = Path("walvec.toml")
 
 KeyPath = tuple[str | int, ...]
 
@@ -35,7 +34,7 @@ class ConfigFile:
 
         Raises ConfigInvalid when it is absent, unreadable or no TOML.
         """
-        path = path or DEFAULT_PATH
+        path = path or Path(DEFAULT_PATH)
         try:
             text = path.read_bytes().decode()
             return cls(path, tomllib.loads(text), dict(_locate(text)))

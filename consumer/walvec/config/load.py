@@ -14,9 +14,10 @@ from typing import Annotated, Self, cast
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from walvec.config.environment import VECTORIZERS, Environment, origin, spelling, with_vectorizers
+from walvec.config.environment import Environment, origin, spelling, with_vectorizers
 from walvec.config.file import ConfigFile, KeyPath
 from walvec.config.misread import ENCODE, VARIABLES, misread_part, names_part
+from walvec.config.names import VECTORIZERS
 from walvec.config.problems import explain_problems, keys_of, place_of, refusal
 from walvec.config.sections import (
     EmbedderSettings,

@@ -20,12 +20,12 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from walvec.config.names import TRACEBACK_VARIABLE
 from walvec.config.sections import LogSettings
 from walvec.observe.visible import visible
 from walvec_slots.errors import WalvecError
 
 MASKED = "***"
-TRACEBACK_VARIABLE = "WALVEC_TRACEBACK"  # set to 1: exceptions with their words and their traceback
 
 _MASKED_NAMES = re.compile(
     r"key|text|chunk|row|query|token|.*(dsn|conninfo|password|passwd|secret|api_key|authorization)"
