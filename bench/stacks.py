@@ -59,7 +59,7 @@ PACKAGES: Mapping[str, str] = {"walvec/embed/": "embed"}
 
 # Where a module serves several stages: by the beginning of the function's qualified name.
 FUNCTIONS: Sequence[tuple[str, str, str]] = (
-    ("walvec/vectorizer/target", "TargetTable.existing", "look-up"),
+    ("walvec/vectorizer/target", "TargetTable.held_hashes", "look-up"),
     ("walvec/stages/evaluate", "Source.evaluate", "evaluate"),
     ("walvec/stages/evaluate", "Source.by_key", "evaluate"),
     ("walvec/stages/prepare", "Preparer._chunk", "chunk and hash"),

@@ -77,6 +77,10 @@ ALTER TABLE {table} OWNER TO {role}
 -- Remedy
 ALTER EXTENSION vector UPDATE
 
+-- name: publish_columns
+-- Remedy. A table's column list is changed by publishing the table again.
+ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER PUBLICATION {publication} ADD TABLE {table} ({columns}){filter}
+
 -- name: creators
 -- For each schema, whether it exists, and which roles may create in it that are neither superusers nor this one.
 SELECT wanted.name, n.oid IS NOT NULL, (

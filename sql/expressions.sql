@@ -147,3 +147,15 @@ JOIN pg_namespace AS n ON n.oid = c.relnamespace
 JOIN pg_type AS t ON t.oid = a.atttypid
 WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND a.attnum > 0 AND NOT a.attisdropped AND NOT a.attnotnull
     AND t.typcategory <> 'A'
+
+-- name: grant_usage
+-- Remedy
+GRANT USAGE ON SCHEMA {name} TO {role}
+
+-- name: grant_execute
+-- Remedy
+GRANT EXECUTE ON FUNCTION {name} TO {role}
+
+-- name: grant_select
+-- Remedy
+GRANT SELECT ON TABLE {name} TO {role}

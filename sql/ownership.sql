@@ -108,6 +108,10 @@ DROP TABLE {table}
 -- Remedy
 ALTER TABLE {table} OWNER TO {role}
 
+-- name: grant_all
+-- Remedy
+GRANT USAGE ON SCHEMA walvec TO {role}; GRANT ALL ON ALL TABLES IN SCHEMA walvec TO {role}
+
 -- name: change_schema_owner
 -- Remedy, by a superuser who has looked at what is in it; or DROP SCHEMA, if nobody needs it.
 ALTER SCHEMA walvec OWNER TO {role}

@@ -45,7 +45,6 @@ __all__ = [
     "TableName",
     "TargetSettings",
     "Vectorizer",
-    "fingerprint",
     "load_config",
     "require_vectorizers",
 ]
@@ -162,21 +161,3 @@ def require_vectorizers(config: Config) -> None:
             hint="`walvec init SCHEMA.TABLE --output -` prints one; `walvec teardown` drops a slot that is "
             "not needed any more",
         )
-
-
-def fingerprint(vectorizer: Vectorizer, embedder: EmbedderSettings) -> dict[str, str]:
-    """Describe all that decides what a row's vectors are; the metadata keeps it, to notice a change.
-
-    The metric and the index are absent: they change how vectors are searched, not what they are.
-    """
-    chunk = vectorizer.chunk
-    return {
-        "table": str(vectorizer.table),
-        "target": str(vectorizer.target),
-        "text": vectorizer.text,
-        "where": vectorizer.where or "",
-        "chunk": chunk if isinstance(chunk, str) else f"{chunk.size}/{chunk.overlap}",
-        "provider": embedder.provider,
-        "model": embedder.model,
-        "dimensions": str(embedder.dimensions),
-    }

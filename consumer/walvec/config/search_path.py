@@ -25,7 +25,7 @@ def schemas(text: str) -> list[str]:
     return names
 
 
-def spell(names: Iterable[str]) -> str:
+def spell_path(names: Iterable[str]) -> str:
     """Write a search path that begins with PostgreSQL's own schema, as `schemas` reads it."""
     return ", ".join(
         [_OWN, *(name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else _quoted(name) for name in names)]

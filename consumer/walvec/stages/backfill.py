@@ -28,7 +28,7 @@ from walvec.stages.memory import ByteBudget
 from walvec.stages.vitals import BackfillStanding
 from walvec.stages.write import Progress, Writer
 from walvec.vectorizer.target import TargetTable
-from walvec.vectorizer.vector_index import build_index, stands
+from walvec.vectorizer.vector_index import build_index, index_is_valid
 from walvec_slots.settle import Connection
 
 _log = structlog.get_logger(__name__)
@@ -70,7 +70,7 @@ class Backfill:
         The caller holds the writer's session.
         """
         kind = self._lane.binding.vectorizer.index
-        if self.phase == "done" and kind != "none" and not await stands(self._table, self._target):
+        if self.phase == "done" and kind != "none" and not await index_is_valid(self._table, self._target):
             self.phase = "index"
         if self.phase != "rows" or self._last_key is not None:
             return

@@ -25,7 +25,7 @@ from walvec.errors import LaneBehind
 from walvec.stages.actions import Action, Found, Upsert
 from walvec.stages.memory import ByteBudget, Workspace
 from walvec.stages.write import Batch, Progress
-from walvec.vectorizer.bind import Binding
+from walvec.vectorizer.binding import Binding
 from walvec_slots.ack import Ledger, Span
 
 _ACTION_BYTES = 600  # what an action takes besides its texts: dict entries, key, objects

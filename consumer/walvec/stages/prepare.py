@@ -28,7 +28,7 @@ from walvec.stages.lane import Claim, Segment
 from walvec.stages.texts import Slice, Texts, Weigher
 from walvec.stages.timing import Stages
 from walvec.stages.write import Batch, Parked
-from walvec.vectorizer.bind import Binding
+from walvec.vectorizer.binding import Binding
 from walvec.vectorizer.target import Chunk, TargetTable
 from walvec_slots.settle import Connection
 
@@ -113,7 +113,7 @@ class Preparer:
         """Return what the target holds for each key; nothing for one that its types cannot express."""
 
         async def look_up(some: Sequence[Key]) -> list[dict[int, bytes]]:
-            found = await in_place(self._table.existing, self._lookups, some, equals)
+            found = await in_place(self._table.held_hashes, self._lookups, some, equals)
             return [found.get(key, {}) for key in some]
 
         answers = await isolate(keys, look_up, psycopg.Error, is_refusal)

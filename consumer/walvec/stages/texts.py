@@ -15,7 +15,7 @@ from walvec.errors import EvaluationFailed
 from walvec.policy import in_place
 from walvec.stages.actions import Action, Delete, Found, Refetch, Upsert
 from walvec.stages.evaluate import RowText, SourceReader
-from walvec.vectorizer.bind import Binding
+from walvec.vectorizer.binding import Binding
 
 _CHUNK_BYTES = 500  # what a chunk takes besides its text and its vector: hash, tuples, list entries
 _VALUE_BYTES = 4  # of a vector

@@ -1,7 +1,7 @@
-"""Whether the rows of a vectorizer's table can be read by walvec's role: that is their owner's to grant.
+"""Whether walvec's role may read the rows of a vectorizer's table.
 
-He may revoke it at any time, or hide rows by a policy. That concerns this vectorizer and no other: it is
-paused, and goes on once the right is back.
+The table's owner grants that, may revoke it at any time, and may hide rows by a policy. It concerns that
+vectorizer alone: it is paused, and goes on once the right is back.
 """
 
 from collections.abc import Iterator
@@ -20,9 +20,9 @@ from walvec_slots.settle import Connection
 async def require_rights(
     connection: Connection, vectorizer: Vectorizer, relation: Relation, try_it: sql.Composed
 ) -> None:
-    """Raise Unreadable where a statement like those that read the rows is refused for want of a right.
+    """Raise Unreadable where this role lacks a right to read the rows.
 
-    Whatever else is wrong with it is for others to say.
+    `try_it` is a statement like those that read them. Whatever else is wrong with it is reported elsewhere.
     """
     try:
         async with connection.transaction():
@@ -37,20 +37,20 @@ async def require_rights(
         return
     _, remedy = await hindrance(connection, relation) or ("", None)
     raise Unreadable(
-        f'vectorizer "{vectorizer.name}": the rows of {vectorizer.table} cannot be read: {said}',
-        hint=remedy or "give walvec's role the right that is missing",
+        f'Vectorizer "{vectorizer.name}": the rows of {vectorizer.table} cannot be read: {said}',
+        hint=remedy or f"grant role {connection.info.user} the missing right",
     )
 
 
 @contextmanager
 def noticing_rights(name: str) -> Iterator[None]:
-    """Have a vectorizer bound again where a read is refused: that finds out which right is missing.
+    """Turn a refused read into CatalogChanged: binding again finds the missing right.
 
-    Not where a function that the expressions call was refused something: that says nothing of the table.
+    A refusal inside a function that the expressions call stays as it is: it says nothing of the table.
     """
     try:
         yield
     except psycopg.errors.InsufficientPrivilege as error:
         if error.diag.context:
             raise
-        raise CatalogChanged(f'vectorizer "{name}": its rows cannot be read any more') from error
+        raise CatalogChanged(f'Vectorizer "{name}": its rows can no longer be read') from error

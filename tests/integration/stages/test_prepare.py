@@ -20,7 +20,8 @@ from walvec.stages.prepare import NEW, Preparer
 from walvec.stages.texts import Slice, Texts, Weigher
 from walvec.stages.visibility import Unseen
 from walvec.stages.write import Batch, Progress
-from walvec.vectorizer.bind import Binding, bind
+from walvec.vectorizer.bind import bind
+from walvec.vectorizer.binding import Binding
 from walvec.vectorizer.target import TargetTable
 from walvec_slots.ack import Span
 from walvec_slots.lsn import Lsn

@@ -12,7 +12,7 @@ from walvec.config.load import Config, TableName, Vectorizer
 from walvec.database.connect import connect_source
 from walvec.errors import ConfigInvalid
 from walvec.vectorizer.bind import resolve_expressions
-from walvec.vectorizer.expressions import doubts, require_fit
+from walvec.vectorizer.expressions import find_doubts, require_fit
 from walvec.vectorizer.unfit import Unfit
 from walvec_slots.errors import PreconditionFailed, WalvecError
 from walvec_slots.settle import Connection
@@ -274,7 +274,7 @@ def refusal(dsn: str, text: str = "body", where: str | None = None) -> WalvecErr
 
 def doubtful(dsn: str, text: str, where: str | None = None) -> list[Unfit]:
     """Return what is doubted in these expressions."""
-    return ask(dsn, lambda connection: doubts(connection, vectorizer(text, where)))
+    return ask(dsn, lambda connection: find_doubts(connection, vectorizer(text, where)))
 
 
 @pytest.mark.parametrize("expression", REFUSED)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from walvec.config.load import Config, TableName, fingerprint, load_config
+from walvec.config.load import Config, TableName, load_config
 from walvec.errors import ConfigInvalid
 
 BLOG = """
@@ -515,39 +515,6 @@ class TestHttp:
     def test_the_address(self, listen: str, address: tuple[str, int] | None) -> None:
         """Host and port, IPv6 in brackets, or nothing."""
         assert read(f'[http]\nlisten = "{listen}"').http.address == address
-
-
-class TestFingerprint:
-    """What tells that vectors are out of date."""
-
-    @pytest.fixture
-    def base(self) -> dict[str, str]:
-        """The fingerprint of the plain file."""
-        config = read(BLOG)
-        return fingerprint(config.vectorizers[0], config.embedder)
-
-    @pytest.mark.parametrize("line", ['metric = "l2"', 'index = "none"'])
-    def test_the_way_of_searching_is_no_part(self, base: dict[str, str], line: str) -> None:
-        """Vectors stay valid under another index."""
-        config = read(BLOG + line)
-        assert fingerprint(config.vectorizers[0], config.embedder) == base
-
-    @pytest.mark.parametrize(
-        ("section", "line", "key"),
-        [
-            ("vectorizer", 'where = "x"', "where"),
-            ("vectorizer", 'chunk = "none"', "chunk"),
-            ("vectorizer", "chunk = { overlap = 1 }", "chunk"),
-            ("embedder", "dimensions = 3", "dimensions"),
-        ],
-    )
-    def test_what_the_vectors_rest_on_is(
-        self, base: dict[str, str], section: str, line: str, key: str
-    ) -> None:
-        """A change of expression, chunking or model shows, under its own key."""
-        config = read(table(section, line))
-        changed = fingerprint(config.vectorizers[0], config.embedder)
-        assert {name for name in base if base[name] != changed[name]} == {key}
 
 
 class TestSpot:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from walvec.config.search_path import schemas, search_path, spell
+from walvec.config.search_path import schemas, search_path, spell_path
 
 
 @pytest.mark.parametrize(
@@ -34,4 +34,4 @@ def test_what_is_no_path_is_refused(text: str) -> None:
 @given(st.lists(st.text(min_size=1).filter(lambda name: name not in ("pg_catalog", "pg_temp"))))
 def test_any_names_can_be_spelt(names: list[str]) -> None:
     """What init writes is read as the same schemas."""
-    assert schemas(spell(names)) == ["pg_catalog", *names]
+    assert schemas(spell_path(names)) == ["pg_catalog", *names]

@@ -12,7 +12,7 @@ from walvec.stages.evaluate import SourceReader
 from walvec.stages.lane import Claim, Lane, Segment, SegmentLimits
 from walvec.stages.memory import ByteBudget
 from walvec.stages.write import Batch
-from walvec.vectorizer.bind import Binding
+from walvec.vectorizer.binding import Binding
 from walvec.vectorizer.target import TargetTable
 from walvec_slots.ack import Ledger
 from walvec_slots.lsn import Lsn

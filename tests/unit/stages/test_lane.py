@@ -15,7 +15,7 @@ from walvec.stages.actions import DELETE, Action, Found, Upsert
 from walvec.stages.lane import Claim, Lane, Segment, SegmentLimits
 from walvec.stages.memory import ByteBudget
 from walvec.stages.write import Batch, Progress
-from walvec.vectorizer.bind import Binding
+from walvec.vectorizer.binding import Binding
 from walvec_slots.ack import Ledger
 from walvec_slots.lsn import Lsn
 

@@ -1,6 +1,6 @@
 import pytest
 
-from walvec.vectorizer.literals import literals, pointed, without_clock
+from walvec.vectorizer.literals import literals, point_out, without_clock
 
 
 @pytest.mark.parametrize(
@@ -53,4 +53,4 @@ def test_other_words_stay(value: str) -> None:
 )
 def test_the_mark_stands_under_the_place(position: int, shown: str) -> None:
     """A mark stands under the place in its own line, and at the end for what lies past it."""
-    assert pointed("wrong", "ab\ncd", position) == shown
+    assert point_out("wrong", "ab\ncd", position) == shown

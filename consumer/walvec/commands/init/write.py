@@ -22,7 +22,7 @@ from walvec.commands.output import say
 from walvec.config.environment import spelling
 from walvec.config.load import TableName
 from walvec.config.masking import SECRETS
-from walvec.config.search_path import spell
+from walvec.config.search_path import spell_path
 from walvec.config.table_name import MAX_NAME_BYTES
 from walvec.errors import UsageInvalid
 
@@ -52,7 +52,10 @@ def write(
         proposals, dsn=dsn, provider=provider, left_out=found.left_out, schemas=found.schemas
     )
     if found.schemas:
-        say(f"names in expressions are looked up in {spell(found.schemas)}, as the database does", err=True)
+        say(
+            f"names in expressions are looked up in {spell_path(found.schemas)}, as the database does",
+            err=True,
+        )
     if output == STDOUT:
         sys.stdout.write(text)
         return
@@ -96,7 +99,7 @@ def render_config(
         vectorizers = ["".join(f"# {line}\n" for line in example.splitlines())]
     if left_out:
         vectorizers.append("# Left out:\n" + "".join(_remark(f"  {reason}") for reason in left_out))
-    path = f"search_path = {_quoted(spell(schemas))}"
+    path = f"search_path = {_quoted(spell_path(schemas))}"
     path = f"{path:<36} # in which functions and operators of expressions are looked up"
     return FRAME.format(
         dsn=_dsn_line(dsn), search_path=path, embedder=PROVIDERS[provider], vectorizers="\n".join(vectorizers)
