@@ -2,28 +2,28 @@
 -- {table} is the vectorizer's table and {alias} its bare name, under which the expressions know the row;
 -- {embed} is the vectorizer's `text` under its `where` and the publication's row filter.
 --
--- The expressions are the user's, and are resolved in [source] search_path. They stand within these statements, so
--- that everything else here is written with its schema: a function or operator of the same name, planted where others
--- may create, must not be taken for PostgreSQL's own. {key} is compared and sorted by its index's operators.
+-- The expressions are the user's, and are resolved in [source] search_path. They stand inside these statements, so
+-- everything else here is written with its schema: a function or operator of the same name, planted where others may
+-- create, must not be taken for PostgreSQL's own. {key} is compared and sorted by its index's operators.
 
 -- name: resolve_expressions
--- Look the names in expressions up in [source] search_path from here on: in this transaction, or this session.
+-- From here on, look up names in [source] search_path: for the rest of this transaction, or of this session.
 SELECT pg_catalog.set_config(
     'search_path', coalesce(pg_catalog.current_setting('walvec.search_path', true), 'pg_catalog, pg_temp'), %(local)s
 )
 
 -- name: evaluate_images
--- Evaluate the expressions on row images, in the order given. The same expressions serve every read below, so that the
--- stream and the backfill give equal text, byte by byte. Only the columns that the expressions use are there, in the
--- types under their domains: what a domain checks is its owner's code. OFFSET 0 reads a text once, however often its
--- column is named.
+-- Evaluate the expressions on row images, in the given order. The same expressions serve every read below, so that the
+-- stream and the backfill give equal text, byte by byte. The image has only the columns that the expressions use, in
+-- the types under their domains, because a domain's check is its owner's code. OFFSET 0 has a text read once, however
+-- often its column is named.
 SELECT {embed} FROM (
     SELECT {image} FROM {image_values} AS walvec_image ({image_names}) OFFSET 0
 ) AS {alias}
 
 -- name: reads_back
--- Whether a cast from text to these types is what their input functions do. A cast of the user's own may do anything, and
--- the one to regclass looks a name up.
+-- Whether a cast from text to these types does what their input functions do. A cast that a user created may do
+-- anything, and the one to regclass looks up a name.
 SELECT NOT EXISTS (
     SELECT FROM pg_catalog.pg_cast AS c
     WHERE c.castsource OPERATOR(pg_catalog.=) 'pg_catalog.text'::pg_catalog.regtype
@@ -36,7 +36,7 @@ SELECT NOT EXISTS (
 )
 
 -- name: is_embedded
--- Whether a row is to be embedded, if it has a text. The line breaks end a trailing comment.
+-- Whether a row is to be embedded, if it has a text. The line breaks end a comment in the expression.
 (
 {filter}
 ) AND (
@@ -44,23 +44,22 @@ SELECT NOT EXISTS (
 )
 
 -- name: embed_expression
--- A row that must not be embedded gives NULL, as does one without text.
+-- NULL for a row that must not be embedded, and for one without text.
 CASE WHEN {is_embedded} THEN (
 {text}
 )::pg_catalog.text END
 
 -- name: used_columns
--- Let the planner say which columns the expressions use: the fence (OFFSET 0) keeps the inner SELECT apart, and the
--- planner puts NULL in place of those of its columns that nothing above reads. The last one is read where the row as a
--- whole is.
+-- Have the planner tell which columns the expressions use: OFFSET 0 keeps the inner SELECT apart, and the planner puts
+-- NULL in place of each of its columns that nothing above reads. The last column is read where the row as a whole is.
 EXPLAIN (VERBOSE, FORMAT JSON, COSTS OFF)
 SELECT {embed} FROM (
     SELECT *, 0 AS walvec_row FROM pg_catalog.json_populate_recordset(NULL::{table}, '[]') AS {alias} OFFSET 0
 ) AS {alias}
 
 -- name: limited
--- The rows of another statement, in its order, each with whether its text is longer than what may come together with
--- others: it is left out then. OFFSET 0 keeps the text from being worked out once for each mention here.
+-- The rows of another statement, in its order. A text that is too long to come together with others is left out, and
+-- the last column says so. OFFSET 0 keeps the text from being computed once for each mention here.
 SELECT {keys}
     CASE WHEN pg_catalog.octet_length(walvec_text) OPERATOR(pg_catalog.<=) %(longest)s THEN walvec_text END,
     pg_catalog.octet_length(walvec_text) OPERATOR(pg_catalog.>) %(longest)s
@@ -75,13 +74,13 @@ SELECT {key}, {embed} FROM {only} {table} AS {alias}
 ORDER BY {key_order} LIMIT %(limit)s
 
 -- name: rows_after
--- The rows that follow a key, in key order, as above.
+-- The rows that follow a key, in key order, with their text.
 SELECT {key}, {embed} FROM {only} {table} AS {alias}
 WHERE {follows}
 ORDER BY {key_order} LIMIT %(limit)s
 
 -- name: keys_from_start
--- The first keys alone, for rows among which an expression fails.
+-- The first keys alone, for when an expression fails on one of the rows.
 SELECT {key} FROM {only} {table} AS {alias}
 ORDER BY {key_order} LIMIT %(limit)s
 
@@ -91,13 +90,13 @@ WHERE {follows}
 ORDER BY {key_order} LIMIT %(limit)s
 
 -- name: try_to_read
--- Reads nothing, and asks for every right that a read does.
+-- Reads nothing, and requires every right that a read does.
 EXPLAIN SELECT {key}, {embed} FROM {only} {table} AS {alias}
 
 -- name: rows_by_key
--- A row's own key and text for each key, in the order given: NULL where there is no row, or no text to embed. The row's
--- key is equal to the one that was asked for, and may be spelled differently. A subquery a key keeps the expressions'
--- names apart from this statement's.
+-- For each key, in the given order, the row's own key and text: NULL where there is no row, or no text to embed. The
+-- row's key equals the one that was asked for, and may be spelled differently. A subquery for each key keeps the
+-- expressions' names apart from this statement's.
 SELECT walvec_found.*
 FROM {keys} WITH ORDINALITY AS walvec_wanted ({names}, walvec_position)
 LEFT JOIN LATERAL (
@@ -106,12 +105,12 @@ LEFT JOIN LATERAL (
 ORDER BY walvec_position
 
 -- name: keys_as_typed
--- The keys in the types of the table's: an error where one is of none.
+-- The keys cast to the types of the table's key: an error where that fails.
 SELECT {typed} FROM {keys} AS walvec_wanted ({names})
 
 -- name: keys_gone
--- Those of the keys, in the order given, that no row has which is to be embedded if it has a text. The text itself is
--- not worked out; and `is_embedded` is for no row but the key's own, which a condition of WHERE would not promise.
+-- Those of the keys, in the given order, for which no row is to be embedded. The text itself is not computed. The
+-- subquery evaluates `is_embedded` on the key's own row only, which a condition in WHERE would not guarantee.
 SELECT {names} FROM (
     SELECT walvec_wanted.*, (
         SELECT {is_embedded} FROM {only} {table} AS {alias} WHERE {wanted}
@@ -122,7 +121,7 @@ WHERE walvec_is_embedded IS NOT TRUE
 ORDER BY walvec_position
 
 -- name: row_estimate
--- How many rows the table has, by its statistics; for a table never analysed, by its size.
+-- How many rows the table has, by its statistics, or by its size where it was never analysed.
 SELECT coalesce(pg_catalog.sum(
     CASE WHEN c.reltuples OPERATOR(pg_catalog.>=) 0 THEN c.reltuples
         ELSE pg_catalog.pg_relation_size(c.oid) OPERATOR(pg_catalog./) 200 END
@@ -131,7 +130,7 @@ FROM pg_catalog.pg_class AS c
 WHERE c.oid OPERATOR(pg_catalog.=) ANY (%(oids)s)
 
 -- name: current_snapshot
--- Which transactions a read beginning now would see.
+-- Which transactions a read that begins now would see.
 SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text
 
 -- name: open_transactions
@@ -155,8 +154,8 @@ SELECT (
 )::pg_catalog.text
 
 -- name: position
--- Which server this is, and since which promotion or restore. Everything committed before now lies before the LSN. A
--- position just past a page header is where the next record would begin; the last one ended before the header.
+-- Which server this is, on which timeline, and an LSN before which everything lies that is committed by now. A position
+-- just past a page header is where the next record would begin; the last record ended before the header.
 SELECT system_identifier, CASE
     WHEN pg_catalog.pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint())
     ELSE (

@@ -1,4 +1,4 @@
-"""Connections to the two databases, with the settings that walvec's guarantees rest on.
+"""Connections to both databases, with the settings that the guarantees rest on.
 
 Every session prints values as the replication session does (PostgreSQL documentation, "Client Connection
 Defaults"), so that a key read here and the same key from the stream are equal as text.
@@ -128,7 +128,7 @@ async def _connect(
     setting: str = "source",
     standby: bool = False,
 ) -> Connection:
-    """Open a session; `which` names the database, `setting` the section whose dsn it is."""
+    """Open a session; `which` names the database, `setting` the dsn's section."""
     settings = _OURS | settings
     try:
         connection = await open_session(

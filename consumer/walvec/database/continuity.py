@@ -48,7 +48,7 @@ async def look_at_server(connection: Connection) -> Server:
 
 
 async def require_one_server(side: str, connections: Iterable[Connection]) -> None:
-    """Raise ConnectionLost where a side's sessions are not all on one server and timeline.
+    """Raise ConnectionLost unless a side's sessions are on one server and timeline.
 
     During a failover, a name or a list of hosts may lead to the old primary and to the new one.
     """
@@ -98,7 +98,7 @@ def require_present_primary(name: str, checkpoint: Checkpoint, server: Server) -
 
 
 def find_copy(slots: Iterable[Slot], source: SourceSettings, database: str, lsn: Lsn) -> Slot | None:
-    """Return a slot with all changes from `lsn` on that could replace the source's own.
+    """Return a slot with all changes from `lsn` on that can replace the own one.
 
     Where there are several, it is the one nearest to `lsn`.
     """

@@ -39,6 +39,6 @@ async def count_parked(connection: Connection) -> dict[str, int]:
 
 
 async def count_retried(connection: Connection) -> dict[str, int]:
-    """Return the number of dead letters that are tried again by themselves, by vectorizer."""
+    """Return, by vectorizer, how many dead letters are tried again by themselves."""
     cursor = await connection.execute(_QUERIES["count_retried"])
     return dict(await cursor.fetchall())

@@ -1,4 +1,4 @@
-"""One writer for a slot: the lock in the target that a session must hold, and who holds it.
+"""One writer for a slot: the lock that its session holds in the target.
 
 The lock ends with its session. After a connection broke, the holder may be a session of this very process
 that the server has not ended yet, or its walsender: `OwnSessions` tells these from other processes'.
@@ -44,9 +44,9 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The session that holds the lock, as the server shows it; None: this role may not see it.
+    """The session that holds the lock, as the server shows it.
 
-    `began` tells it from another one with the same process id, as after a restart. `may_write`: its role may
+    None stands for what this role may not see. `began` tells it from another one with the same process id, as after a restart. `may_write`: its role may
     write walvec's tables, or that cannot be seen.
     """
 
@@ -189,7 +189,7 @@ async def _holder_of(connection: Connection, key: int) -> Holder | None:
 
 
 class OwnSessions:
-    """This process's sessions on the servers, past ones included, and the wait for these."""
+    """This process's sessions, past ones included, and the wait for those to end."""
 
     def __init__(self, waiting: Callable[[str], None] = lambda _: None) -> None:
         """Begin with no session; `waiting` gets what is waited for, whenever that changes."""

@@ -1,4 +1,4 @@
-"""Keys in SQL: typed columns in the table, text in walvec. Pure, but for `read_keys`.
+"""Keys in SQL: typed columns in the table, text in walvec. Pure.
 
 A statement about many keys takes one text array a key column, `%(k0)s, %(k1)s, …`, unnests them to columns
 `k0, k1, …` and casts these to the columns' types. The functions here compose the parts of such statements;
@@ -35,7 +35,7 @@ def literal_sql(text: str) -> sql.SQL:
 
 
 def type_name(column: Column) -> sql.SQL:
-    """Return the column's type as PostgreSQL spells it; for a domain, the type under it.
+    """Return the column's type as PostgreSQL spells it; of a domain, its base type.
 
     A domain's CHECK is its owner's code, and would run as walvec's role.
     """
@@ -73,7 +73,7 @@ def unnest_keys(key: Sequence[Column], prefix: str = "k") -> sql.Composed:
 
 
 def key_order(key: Sequence[Column], alias: str | None = None) -> sql.Composed:
-    """Compose `alias.id USING OPERATOR(pg_catalog.<), …`, the order of the key's index.
+    """Compose `alias.id USING OPERATOR(pg_catalog.<), …`, the key's index order.
 
     It goes into ORDER BY. Without an alias, it is of the columns as `key_names` names them.
     """

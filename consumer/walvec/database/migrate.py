@@ -1,4 +1,4 @@
-"""walvec's schema in the target database: created, migrated, and checked for its version."""
+"""walvec's schema in the target: created, migrated, and checked for its version."""
 
 from collections.abc import Iterator
 from typing import LiteralString
@@ -16,7 +16,7 @@ _MIGRATIONS = FOLDER / "migrations"
 
 
 async def migrate(connection: Connection) -> list[int]:
-    """Create walvec's schema or bring it up to date; return the migrations applied now."""
+    """Create walvec's schema or bring it up to date; return what was applied now."""
     done = []
     async with connection.transaction():
         if not await _holds(connection, "schema_exists"):

@@ -95,12 +95,12 @@ async def hand_over(connection: Connection, slot: str, table: TableName, oid: in
 
 
 async def forget_slot(connection: Connection, slot: str, kinds: Iterable[OwnedKind]) -> None:
-    """Remove a slot's records of these kinds, and those of indexes gone with their table."""
+    """Remove a slot's records of these kinds, and of indexes gone with their table."""
     await connection.execute(_QUERIES["forget_slot"], {"slot": slot, "kinds": list(kinds)})
 
 
 async def drop_records(connection: Connection) -> str | None:
-    """Drop walvec's own tables, and the schema if setup made it; return what was dropped.
+    """Drop walvec's own tables, and the schema if setup made it; return which.
 
     Nothing is dropped while a slot needs them, or something is recorded that walvec made.
     """

@@ -1,4 +1,4 @@
-"""pgvector in a target database: which schema it is in, and how its vectors are sent.
+"""pgvector in a target database: its schema, and how its vectors are sent.
 
 Sessions have only PostgreSQL's own schema in their search path, so pgvector's type, casts, operators and
 operator classes are written with their schema. That is looked up once a session.

@@ -1,4 +1,4 @@
-"""The vectorizers that the target knows: their slot, their epoch, their backfill's progress.
+"""The vectorizers that the target knows: slot, epoch and progress of each.
 
 What must be in one transaction with the vectors is written by `stages.write`; here is the rest.
 """
@@ -55,7 +55,7 @@ class VectorizerState:
 
     @property
     def horizon_lsn(self) -> Lsn:
-        """The source's WAL insert position as the epoch began; older changes are read by key."""
+        """The source's WAL insert position as the epoch began: see `read_horizon`."""
         return Lsn.parse(self.horizon)
 
     @property
@@ -103,7 +103,7 @@ async def begin_epoch(
     horizon: Lsn | None = None,
     waits_for_xid: int | None = None,
 ) -> None:
-    """Begin an epoch: every row is compared again, and writes for the epoch before are fenced.
+    """Begin an epoch: every row is compared again, and earlier writers are fenced.
 
     A process that attaches gives the `identity` it has found, as `horizon` the source's WAL insert position
     read after that, and `waits_for_xid`, before which all transactions must end before the rows are read. A

@@ -13,7 +13,7 @@ _HALF = 1 << 31
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one `pg_current_snapshot()` sees: all before `xmax` except those in progress.
+    """What a `pg_current_snapshot()` sees: all before `xmax` but those in progress.
 
     Ids have 64 bits.
     """

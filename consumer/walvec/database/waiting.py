@@ -1,4 +1,4 @@
-"""What a session's statement waits for, asked of the server through another session.
+"""What a session's statement waits for, asked through another session.
 
 A session that hangs in a commit cannot tell why, and neither can the task that waits for it. `held_up` knows
 which sessions of this process wait.

@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Vectorizers:
-    """The configured vectorizers: those that can follow changes, and those that cannot.
+    """The configured vectorizers: those that can follow changes, and the others.
 
     `paused` names the latter. `with_letters` names those that have rows parked.
     """
@@ -46,7 +46,7 @@ class Vectorizers:
 async def admit_vectorizers(
     config: Config, plugin: Plugin, writer: Connection, catalog: Connection, *, starting: bool
 ) -> Vectorizers:
-    """Bind the configured vectorizers, and begin a new epoch where a table has changed.
+    """Bind the configured vectorizers; begin a new epoch where a table has changed.
 
     A vectorizer that cannot follow its table is refused when the process starts. Later it is paused, with the
     reason: its vectors stay as they are, and the others go on. One whose rows this role may not read is
@@ -132,7 +132,7 @@ async def _begin_epoch(
 
 
 async def _find_awaited_xid(state: VectorizerState, binding: Binding, catalog: Connection) -> int | None:
-    """Return the id that all open transactions must have ended before, ahead of any read.
+    """Return the id before which every transaction must end ahead of a read.
 
     A transaction that is open while a table joins a publication may have rows that are not sent. A read that
     begins once it has ended finds them.

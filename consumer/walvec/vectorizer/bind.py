@@ -1,4 +1,4 @@
-"""Bind a vectorizer to its table: describe it, and prove that its expressions can be evaluated.
+"""Bind a vectorizer: describe its table, and prove that it can be followed.
 
 This happens once before the stream starts, and again where the catalog has changed (`admission`, `watch`).
 `walvec check` and `walvec setup` bind what is not published yet.
@@ -54,7 +54,7 @@ async def bind_to(
     listing: Published,
     publication: str,
 ) -> Binding:
-    """Bind a vectorizer to a table as it is described and published; raises as `bind` does."""
+    """Bind a vectorizer to a table as it is described; raises as `bind` does."""
     binding = Binding(vectorizer, relation, listing, ())
     async with connection.transaction(force_rollback=True):
         search_path = await resolve_expressions(connection, local=True)
@@ -69,7 +69,7 @@ async def bind_to(
 
 
 async def resolve_expressions(connection: Connection, *, local: bool) -> str:
-    """Have the session, or with `local` its transaction, resolve names as the expressions need it.
+    """Have the session, or with `local` its transaction, resolve the user's names.
 
     Returns the search path. From then on every other statement on the session must name its schemas.
     """
@@ -89,7 +89,7 @@ async def _is_valid(connection: Connection, binding: Binding) -> bool:
 
 
 async def _reads_back(connection: Connection, binding: Binding) -> bool:
-    """Whether a cast from text reads every used column as its type's input function does."""
+    """Whether casts from text read the used columns as input functions do."""
     oids = [column.base_type_oid for column in binding.image_columns]
     cursor = await connection.execute(_QUERIES["reads_back"], {"oids": oids})
     return await cursor.fetchone() == (True,)
@@ -116,14 +116,14 @@ async def _find_used_columns(connection: Connection, binding: Binding) -> tuple[
 
 
 def _innermost_output(plan: Mapping[str, object]) -> list[str]:
-    """Return what the innermost scan of a plan gives: one expression a column of the table."""
+    """Return what the innermost scan of a plan gives: an expression for each column."""
     while "Plans" in plan:
         plan = cast("list[Mapping[str, object]]", plan["Plans"])[0]
     return cast("list[str]", plan.get("Output", []))
 
 
 def _refuse_unpublished(binding: Binding, used: tuple[str, ...], publication: str) -> None:
-    """Raise PreconditionFailed where the publication leaves out a column that is needed."""
+    """Raise PreconditionFailed where the publication leaves out a needed column."""
     listed = binding.published.columns
     if listed is None:
         return
@@ -136,7 +136,7 @@ def _refuse_unpublished(binding: Binding, used: tuple[str, ...], publication: st
 
 
 def _publish_columns(binding: Binding, names: frozenset[str], publication: str) -> str:
-    """Write out the statements that publish these columns, under the row filter that there is."""
+    """Write out the statements that publish these columns; a row filter stays."""
     row_filter = binding.published.row_filter
     return (
         sql.SQL(_REMEDIES["publish_columns"])
@@ -153,7 +153,7 @@ def _publish_columns(binding: Binding, names: frozenset[str], publication: str) 
 
 
 def _refuse_taken_names(binding: Binding) -> None:
-    """Raise PreconditionFailed where a column of the key has the name of one of the target's own."""
+    """Raise PreconditionFailed where a key column is named like one of the target's."""
     taken = sorted(_COMPOSED & set(binding.relation.key))
     if taken:
         raise PreconditionFailed(

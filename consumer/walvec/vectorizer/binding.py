@@ -1,4 +1,4 @@
-"""A vectorizer held against the catalog: what its table is, and what it uses of it.
+"""A vectorizer bound to its table: what the table is, and what is used of it.
 
 A `Binding` is worked out once, before the stream starts (`bind`); the stages after it go by what it says. It
 is a value: nothing here asks the database.
@@ -80,7 +80,7 @@ class Binding:
         )
 
     def identity(self) -> dict[str, object]:
-        """Describe all of the catalog that a row's text, and the events that bring it, depend on.
+        """Describe everything in the catalog that a row's text and events depend on.
 
         Where it differs, a new epoch begins and every row is compared. Things are identified by oid and
         attnum, and by when their catalog entry was written: so a column that was renamed while another took

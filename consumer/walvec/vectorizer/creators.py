@@ -1,4 +1,4 @@
-"""Who may create objects in the schemas where the user's expressions look up names.
+"""Who may create objects in the schemas where expressions look up names.
 
 Such a role could plant a function or an operator that an expression then calls as walvec's role.
 """
@@ -16,7 +16,7 @@ _QUERIES = load_sql("check.sql")
 
 
 async def look_for_creators(connection: Connection, path: str) -> list[Finding]:
-    """Warn of schemas in `[source] search_path` that are missing or that others may fill."""
+    """Warn of schemas in the search path that are missing, or that others may fill."""
     named = schemas(path)
     cursor = await connection.execute(_QUERIES["creators"], {"schemas": named})
     return [

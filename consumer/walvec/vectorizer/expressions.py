@@ -172,7 +172,10 @@ def _refusal(error: psycopg.Error, expression: _Expression, start: int, role: st
 
 
 def _grant(message: str, role: str) -> str:
-    """Write out the statement that grants what PostgreSQL denied; its message gives the name bare."""
+    """Write out the statement that grants what PostgreSQL's message says it denied.
+
+    The message gives the name bare: without quotes, and without its schema.
+    """
     if not (denied := _DENIED.fullmatch(message)):
         return f"grant role {role} what it lacks"
     name, grantee = sql.Identifier(denied[2]), sql.Identifier(role)
@@ -207,7 +210,7 @@ async def _look_up(connection: Connection, reading: Reading) -> list[CatalogEntr
 async def _judge_checks(
     connection: Connection, called: Sequence[CatalogEntry], table: str
 ) -> AsyncIterator[Unfit]:
-    """Judge the checks of the domains that something is cast to, and of those within these."""
+    """Judge the checks of domains that something is cast to, nested ones included."""
     seen: set[str] = set()
     waiting = list(called)
     while waiting:

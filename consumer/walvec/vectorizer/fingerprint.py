@@ -31,7 +31,7 @@ def fingerprint_of(vectorizer: Vectorizer, embedder: EmbedderSettings) -> dict[s
 
 
 def changed_settings(state: VectorizerState, wanted: Mapping[str, str]) -> list[str]:
-    """Return which settings differ from those that a vectorizer's vectors were made with."""
+    """Return which settings differ from those that the vectors were made with."""
     return [key for key, value in wanted.items() if state.fingerprint.get(key) != value]
 
 

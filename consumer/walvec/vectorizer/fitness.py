@@ -1,4 +1,4 @@
-"""Whether an expression is a function of the row, by what PostgreSQL says of it. Pure.
+"""Whether PostgreSQL's plan shows an expression to be a function of the row. Pure.
 
 It may depend on the row's values, and on settings that walvec pins in all of its sessions. So a function that
 came with PostgreSQL must be immutable, or stable and in the list below: others may read anything.
@@ -155,7 +155,7 @@ def sight_of(plan: Mapping[str, Any]) -> Sight:
 
 
 def sight_of_check(reading: Reading) -> Sight:
-    """Treat a domain's check as a sub-select: the planner does not tell its volatility."""
+    """Treat a domain's check as a sub-select: neither's volatility is known."""
     return Sight("", reading, volatile=False, sub_selects=True, tables=(), nodes=frozenset())
 
 

@@ -1,4 +1,4 @@
-"""What planning needs to know about a table; the rest of its binding is `binding`'s."""
+"""What planning needs to know about a table, apart from the rest of its binding."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The statements that read a vectorizer's table, filled in with its names and expressions. Pure.
+"""The statements that read a vectorizer's table, filled in for it. Pure.
 
 What is asked stands in `sql/source.sql` and `sql/estimate.sql`; who asks is `bind`, `stages.evaluate` and the
 estimate of `walvec check`.
@@ -57,7 +57,7 @@ def source_query(binding: Binding, name: str, *, file: str = "source.sql") -> sq
 
 
 def _image_columns(binding: Binding) -> sql.Composed:
-    """Compose the columns of a row image from their texts, in the types under their domains."""
+    """Compose a row image's columns from their texts, domains as their base types."""
     return sql.SQL(", ").join(
         sql.SQL("{}::{}{} AS {}").format(
             sql.Identifier("walvec_image", f"c{i}"),
@@ -70,7 +70,7 @@ def _image_columns(binding: Binding) -> sql.Composed:
 
 
 def _within_published(binding: Binding, row_filter: sql.Composable) -> sql.Composed:
-    """Leave out rows of partitions that are not published: no event reports their changes."""
+    """Leave out rows of unpublished partitions: no event reports their changes."""
     return sql.SQL("({}\n) AND {} OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.oid[])").format(
         row_filter,
         identifier(binding.vectorizer.table.name, "tableoid"),

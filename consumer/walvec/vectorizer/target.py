@@ -1,4 +1,4 @@
-"""The target table of a vectorizer: its shape, and the statements that read and write it.
+"""A vectorizer's target table: its shape, and what reads and writes it.
 
 Key columns keep the source's names, order and types; everything else is the same for every vectorizer. Every
 method takes the session to work in: the writer's for what belongs to its transaction, another for look-ups.
@@ -58,7 +58,7 @@ class TargetTable:
     """One vectorizer's target table."""
 
     def __init__(self, vectorizer: Vectorizer, key: Sequence[Column], dimensions: int) -> None:
-        """Describe the table of a vectorizer, for its rows' key and its model's dimensions."""
+        """Describe a vectorizer's table, for its rows' key and the model's dimensions."""
         self.name: TableName = vectorizer.target
         self.key = key
         self._kind = "vector" if dimensions <= MAX_VECTOR_DIMENSIONS else "halfvec"

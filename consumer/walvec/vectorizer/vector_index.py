@@ -1,4 +1,4 @@
-"""The vector index: built once the first backfill is done, without holding up a write.
+"""The vector index: built after the first backfill, without holding up a write.
 
 An index that the user made is used if it serves the search, and never dropped. What walvec builds is recorded
 in `walvec.made` first, so that one that a crash left half built is known by its name.
@@ -78,7 +78,7 @@ async def build_index(table: TargetTable, connection: Connection, kind: Index) -
 
 
 async def drop_own_indexes(table: TargetTable, connection: Connection, *, useless: bool = False) -> None:
-    """Drop the indexes that walvec built, with `useless` only those that serve no search."""
+    """Drop the indexes that walvec built; `useless`: those that serve no search."""
     for index in await _read_indexes(table, connection):
         if index.maker and not (useless and index.serves):
             await connection.execute(_compose("drop_index", table, sql.Identifier(*index.name), connection))

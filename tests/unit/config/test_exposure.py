@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from walvec.config.exposure import exposed
+from walvec.config.exposure import find_exposure
 
 SECRETS = [
     '[source]\ndsn = "postgresql://walvec:hunter2@db/app"',
@@ -24,7 +24,7 @@ def written(directory: Path, text: str, mode: int) -> Path:
 def test_a_secret_that_everybody_can_read(tmp_path: Path, text: str) -> None:
     """Said with what mends it, without the secret."""
     path = written(tmp_path, text, 0o644)
-    finding = exposed(path)
+    finding = find_exposure(path)
     assert finding is not None
     assert (finding.level, finding.remedy and finding.remedy.split(";")[0]) == (
         "warning",
@@ -37,15 +37,15 @@ def test_a_secret_that_everybody_can_read(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("mode", [0o600, 0o640])
 def test_a_secret_that_is_kept(tmp_path: Path, text: str, mode: int) -> None:
     """Its owner reads it, and a group that somebody chose."""
-    assert exposed(written(tmp_path, text, mode)) is None
+    assert find_exposure(written(tmp_path, text, mode)) is None
 
 
 @pytest.mark.parametrize("text", ["", '[source]\ndsn = "postgresql://walvec@db/app"'])
 def test_no_secret(tmp_path: Path, text: str) -> None:
     """Then everybody may read."""
-    assert exposed(written(tmp_path, text, 0o644)) is None
+    assert find_exposure(written(tmp_path, text, 0o644)) is None
 
 
 def test_no_file(tmp_path: Path) -> None:
     """All settings may come from the environment."""
-    assert exposed(tmp_path / "walvec.toml") is None
+    assert find_exposure(tmp_path / "walvec.toml") is None

@@ -138,7 +138,7 @@ class TestRefusals:
             ("source", 'publication = " "', "[source] publication is blank"),
             ("source", 'plugin = "decoderbufs"', "[source] plugin must be 'auto', 'wal2json' or 'pgoutput'"),
             ("source", "slot = 7", "[source] slot must be a string"),
-            ("source", 'sloot = "x"', "[source] sloot is no setting; did you mean slot?"),
+            ("source", 'sloot = "x"', "[source] sloot is not a setting; did you mean slot?"),
             ("embedder", "dimensions = 0", "[embedder] dimensions must be greater than or equal to 1"),
             ("embedder", "dimensions = 16001", "[embedder] dimensions must be less than or equal to 16000"),
             (
@@ -175,7 +175,7 @@ class TestRefusals:
                 "blog chunk.overlap must be smaller than size",
             ),
             ("vectorizer", "chunk = { size = 0 }", "blog chunk.size must be greater than or equal to 1"),
-            ("vectorizer", "chunk = { sise = 1 }", "blog chunk.sise is no setting; did you mean size?"),
+            ("vectorizer", "chunk = { sise = 1 }", "blog chunk.sise is not a setting; did you mean size?"),
             ("vectorizer", 'chunk = "all"', 'blog chunk must be "none" or a table'),
             ("vectorizer", "chunk = 3", "blog chunk must be a table"),
             ("vectorizer", 'where = ""', "blog where is blank"),
@@ -237,7 +237,7 @@ class TestRefusals:
         text = refused('[source]\nsloot = "x"\n[log]\nlevel = 1\n' + BLOG)
         assert text.splitlines() == [
             "2 settings are wrong",
-            "  walvec.toml line 2: [source] sloot is no setting; did you mean slot?",
+            "  walvec.toml line 2: [source] sloot is not a setting; did you mean slot?",
             "  walvec.toml line 4: [log] level must be 'debug', 'info', 'warning' or 'error'",
         ]
 
@@ -255,7 +255,7 @@ class TestRefusals:
                 "[vectorizer] must be an array of tables; write [[vectorizer]], with two brackets",
             ),
             ("vectorizer = [1]", "[[vectorizer]] number 1 must be a table"),
-            ("[Source]", "[Source] is no setting; did you mean source?"),
+            ("[Source]", "[Source] is not a setting; did you mean source?"),
             ("[source]\nslot = x", "walvec.toml is not TOML: Invalid value (at line 2, column 8)"),
         ],
     )
@@ -434,9 +434,9 @@ class TestEnvironment:
     @pytest.mark.parametrize(
         ("variable", "text", "says"),
         [
-            ("WALVEC_SORCE__SLOT", "x", "WALVEC_SORCE__SLOT is no setting; did you mean source?"),
-            ("WALVEC_SOURCE__SLOTS", "x", "WALVEC_SOURCE__SLOTS is no setting; did you mean slot?"),
-            ("WALVEC_SOURCE__SLOT__X", "x", "WALVEC_SOURCE__SLOT__X is no setting"),
+            ("WALVEC_SORCE__SLOT", "x", "WALVEC_SORCE__SLOT is not a setting; did you mean source?"),
+            ("WALVEC_SOURCE__SLOTS", "x", "WALVEC_SOURCE__SLOTS is not a setting; did you mean slot?"),
+            ("WALVEC_SOURCE__SLOT__X", "x", "WALVEC_SOURCE__SLOT__X is not a setting"),
             (
                 "WALVEC_EMBEDDER__TIMEOUT",
                 "x",
@@ -465,7 +465,7 @@ class TestEnvironment:
         assert says in refused(BLOG)
 
     def test_other_variables_are_left_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Without a double underscore it is no setting."""
+        """Without a double underscore it is not a setting."""
         monkeypatch.setenv("WALVEC_TEST_DSN", "host=x")
         assert read(BLOG).source_dsn == ""
 

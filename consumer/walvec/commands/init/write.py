@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 from walvec.commands.init.proposal import Proposal, TextColumn, lengths_of, look
 from walvec.commands.init.template import FRAME, PROVIDERS, VECTORIZER
 from walvec.commands.output import say
-from walvec.config.environment import spelling
+from walvec.config.environment import spell_variable
 from walvec.config.load import TableName
 from walvec.config.masking import SECRETS
 from walvec.config.search_path import spell_path
@@ -174,8 +174,8 @@ def _names(tables: Sequence[TableName]) -> list[str]:
     taken: dict[str, str] = {}
     for table in tables:
         wanted = [_identifier(table.name), _identifier(f"{table.schema}_{table.name}")]
-        name = _free(wanted, lambda name: spelling(name) in taken)
-        taken[spelling(name)] = name
+        name = _free(wanted, lambda name: spell_variable(name) in taken)
+        taken[spell_variable(name)] = name
     return list(taken.values())
 
 

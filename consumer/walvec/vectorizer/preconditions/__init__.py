@@ -1,4 +1,4 @@
-"""Everything that must hold before walvec can work, checked point by point; changes nothing.
+"""Everything that must hold before walvec can work; checking it changes nothing.
 
 There is one list for all. `check` prints every finding (`examine`), `setup`, `resync` and `replay` raise the
 first that fails (`survey`), and `run` raises those that it can ask for quickly (`require_to_run`), beside

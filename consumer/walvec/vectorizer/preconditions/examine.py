@@ -1,4 +1,4 @@
-"""The one list of preconditions, and what `check`, `setup`, `run` and `resync` take from it."""
+"""The one list of preconditions, and what each command takes from it."""
 
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack

@@ -85,8 +85,9 @@ async def _doubt_findings(connection: Connection, vectorizer: Vectorizer) -> lis
 
 
 async def bind_before_setup(connection: Connection, vectorizer: Vectorizer, publication: str) -> Binding:
-    """Bind a vectorizer; a table that setup has yet to publish counts as published whole.
+    """Bind a vectorizer, before or after setup has published its table.
 
+    A table that is not published yet counts as published whole.
     Raises PreconditionFailed, or ConfigInvalid where an expression is not valid or not a function of the row.
     """
     relation = await describe(connection, *vectorizer.table)

@@ -24,7 +24,7 @@ _FIRST_WITH_HALFVEC = (0, 7)
 async def target_findings(
     config: Config, connection: Connection, records: Records, bindings: Mapping[str, Binding]
 ) -> AsyncIterator[Finding]:
-    """Check the target database, and the target tables of the vectorizers that could be bound."""
+    """Check the target database, and the target of each vectorizer that was bound."""
     server = await ask_catalog(connection, "target_server")
     yield server_finding(server)
     try:
@@ -105,7 +105,7 @@ async def _schema_finding(connection: Connection, schema: str, server: DictRow) 
 
 
 def _vectors_finding(config: Config, vectorizer: Vectorizer, records: Records) -> Finding | None:
-    """Say whether vectorizer and target are this slot's, and its vectors of these settings."""
+    """Say whether the vectorizer is this slot's, and its vectors of these settings."""
     subject, slot = f"vectors of {vectorizer.name}", config.source.slot
     state = records.vectorizers.get(vectorizer.name)
     configured = {configured.name for configured in config.vectorizers}
@@ -122,7 +122,7 @@ def _vectors_finding(config: Config, vectorizer: Vectorizer, records: Records) -
 async def _table_finding(
     connection: Connection, table: TargetTable, subject: str, role: str, ledger: Ownership
 ) -> Finding:
-    """Say whether a target table is walvec's to write and has the right shape, or can be made."""
+    """Say whether a target is walvec's to write and has its shape, or can be made."""
     try:
         if not await require_own_table(connection, ledger, table.name):
             return await _new_table_finding(connection, table, subject)
@@ -148,7 +148,7 @@ async def _new_table_finding(connection: Connection, table: TargetTable, subject
 
 
 async def _unknown_types(connection: Connection, table: TargetTable) -> str:
-    """List the key's types that the target lacks, as it may where it is another database."""
+    """List the key's types that the target lacks, as another database may."""
     types = [column.type_name for column in table.key]
     cursor = await connection.execute(QUESTIONS["unknown_types"], {"types": types})
     return ", ".join(name for (name,) in await cursor.fetchall())
