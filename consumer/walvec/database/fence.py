@@ -46,8 +46,8 @@ _log = structlog.get_logger(__name__)
 class Holder:
     """The session that holds the lock, as the server shows it.
 
-    None stands for what this role may not see. `began` tells it from another one with the same process id, as after a restart. `may_write`: its role may
-    write walvec's tables, or that cannot be seen.
+    None stands for what this role may not see. `began` tells it from another one with the same process id, as
+    after a restart. `may_write`: its role may write walvec's tables, or that cannot be seen.
     """
 
     pid: int
