@@ -1,4 +1,4 @@
--- What a vectorizer's expressions call. Nothing here writes, locks or creates anything, but for the remedies.
+-- What a vectorizer's expressions call. Nothing here writes, locks or creates anything.
 
 -- name: called_functions
 -- Every function that the expressions may reach and that did not come with PostgreSQL, which its oid tells, with the
@@ -149,14 +149,22 @@ JOIN pg_type AS t ON t.oid = a.atttypid
 WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND a.attnum > 0 AND NOT a.attisdropped AND NOT a.attnotnull
     AND t.typcategory <> 'A'
 
--- name: grant_usage
--- Remedy
-GRANT USAGE ON SCHEMA {name} TO {role}
-
--- name: grant_execute
--- Remedy
-GRANT EXECUTE ON FUNCTION {name} TO {role}
-
--- name: grant_select
--- Remedy
-GRANT SELECT ON TABLE {name} TO {role}
+-- name: missing_grants
+-- Remedies, for each schema, function or relation of this name that this role may not use.
+SELECT format('GRANT USAGE ON SCHEMA %%I TO %%I', nspname, current_user)
+FROM pg_namespace
+WHERE %(kind)s = 'schema' AND nspname = %(name)s AND NOT has_schema_privilege(oid, 'USAGE')
+UNION ALL
+SELECT format(
+    'GRANT EXECUTE ON FUNCTION %%I.%%I(%%s) TO %%I',
+    n.nspname, p.proname, pg_get_function_identity_arguments(p.oid), current_user
+)
+FROM pg_proc AS p
+JOIN pg_namespace AS n ON n.oid = p.pronamespace
+WHERE %(kind)s = 'function' AND p.proname = %(name)s AND NOT has_function_privilege(p.oid, 'EXECUTE')
+UNION ALL
+SELECT format('GRANT SELECT ON %%I.%%I TO %%I', n.nspname, c.relname, current_user)
+FROM pg_class AS c
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE %(kind)s NOT IN ('schema', 'function') AND c.relname = %(name)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+    AND NOT has_table_privilege(c.oid, 'SELECT')

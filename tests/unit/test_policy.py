@@ -59,8 +59,8 @@ class TestConnectionError:
         failure = psycopg.OperationalError(f"connection failed: x failed: {words}")
         error = connection_error("target", failure, "source")
         assert isinstance(error, PreconditionFailed)
-        assert error.hint == "look at [source] dsn"
-        assert error.what == f"the target database refuses the connection: x failed: {words}"
+        assert error.hint == "check [source] dsn"
+        assert error.what == f"The target database refuses the connection: x failed: {words}"
 
 
 class TestWorst:

@@ -18,6 +18,7 @@ from walvec.errors import ConfigInvalid
 from walvec.vectorizer.deparsed import Reading, joined_columns, read_printed
 from walvec.vectorizer.fitness import CatalogEntry, sight_of, sight_of_check, unfitness
 from walvec.vectorizer.literals import literals, point_out, without_clock
+from walvec.vectorizer.readable import write_grants
 from walvec.vectorizer.unfit import Unfit, aggregates, clock_literal, nullable_join, several_rows
 from walvec_slots.errors import PreconditionFailed, WalvecError
 from walvec_slots.queries import load_sql
@@ -30,10 +31,6 @@ _QUERIES = load_sql("expressions.sql")
 
 _SYSTEM_COLUMN = re.compile(r'column "?(?:.*\.)?(ctid|tableoid|xmin|xmax|cmin|cmax)"? does not exist')
 _GIVES_ROWS = ("set-returning function", "must not return a set")
-
-# What PostgreSQL refuses the use of -> the remedy in `sql/expressions.sql`.
-_DENIED = re.compile(r"permission denied for (schema|function|table) (.+)")
-_GRANTS = {"schema": "grant_usage", "function": "grant_execute", "table": "grant_select"}
 
 
 async def called_functions(connection: Connection, vectorizer: Vectorizer) -> tuple[tuple[int, int], ...]:
@@ -133,11 +130,16 @@ async def _plan(connection: Connection, expression: _Expression) -> Mapping[str,
     """Have an expression parsed and planned."""
     statement, start = expression.statement()
     try:
-        cursor = await connection.execute(statement)
+        async with connection.transaction():
+            cursor = await connection.execute(statement)
     except psycopg.OperationalError:
         raise
+    except psycopg.errors.InsufficientPrivilege as error:
+        message = error.diag.message_primary or "is refused"
+        hint = await write_grants(connection, message)
+        raise PreconditionFailed(f"{expression.spot}: {message}", hint=hint) from error
     except psycopg.Error as error:
-        raise _refusal(error, expression, start, connection.info.user) from error
+        raise _refusal(error, expression, start) from error
     ((plans,),) = await cursor.fetchall()
     plan: Mapping[str, Any] = plans[0]["Plan"]
     if _FENCE not in plan["Output"][1]:
@@ -147,7 +149,7 @@ async def _plan(connection: Connection, expression: _Expression) -> Mapping[str,
     return plan
 
 
-def _refusal(error: psycopg.Error, expression: _Expression, start: int, role: str) -> WalvecError:
+def _refusal(error: psycopg.Error, expression: _Expression, start: int) -> WalvecError:
     """Say in terms of the settings what PostgreSQL says of the whole statement.
 
     The expression begins at the character `start` of it, from 0.
@@ -157,8 +159,6 @@ def _refusal(error: psycopg.Error, expression: _Expression, start: int, role: st
     message = message.removeprefix("argument of CASE/WHEN ")
     position = int(said.statement_position or 0) - 1 - start
     table = str(vectorizer.table)
-    if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        return PreconditionFailed(f"{expression.spot}: {message}", hint=_grant(message, role))
     if isinstance(error, psycopg.errors.GroupingError) and _FENCE in message:
         return ConfigInvalid(f"{expression.spot}: {(found := aggregates(table)).what}", hint=found.hint)
     if any(words in message for words in _GIVES_ROWS):
@@ -169,17 +169,6 @@ def _refusal(error: psycopg.Error, expression: _Expression, start: int, role: st
         f"{expression.spot}: {point_out(message, expression.written, position)}",
         hint=_way_out(error, message) or f"{expression.key} is SQL over a row of {table}.",
     )
-
-
-def _grant(message: str, role: str) -> str:
-    """Write out the statement that grants what PostgreSQL's message says it denied.
-
-    The message gives the name bare: without quotes, and without its schema.
-    """
-    if not (denied := _DENIED.fullmatch(message)):
-        return f"grant role {role} what it lacks"
-    name, grantee = sql.Identifier(denied[2]), sql.Identifier(role)
-    return sql.SQL(_QUERIES[_GRANTS[denied[1]]]).format(name=name, role=grantee).as_string()
 
 
 def _way_out(error: psycopg.Error, message: str) -> str | None:

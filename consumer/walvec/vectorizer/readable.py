@@ -4,6 +4,7 @@ The table's owner grants that, may revoke it at any time, and may hide rows by a
 vectorizer alone: it is paused, and goes on once the right is back.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,9 +13,24 @@ from psycopg import sql
 
 from walvec.config.load import Vectorizer
 from walvec.errors import CatalogChanged, Unreadable
+from walvec_slots.queries import load_sql
 from walvec_slots.relation import Relation
 from walvec_slots.rights import hindrance
 from walvec_slots.settle import Connection
+
+_QUERIES = load_sql("expressions.sql")
+
+# The name comes bare: without quotes, and without its schema.
+_DENIED = re.compile(r"permission denied for (?:materialized |foreign )?(?P<kind>\w+) (?P<name>.+)")
+
+
+async def write_grants(connection: Connection, message: str) -> str:
+    """Write out the statements that grant what PostgreSQL's message says it denied."""
+    grants = []
+    if denied := _DENIED.fullmatch(message):
+        cursor = await connection.execute(_QUERIES["missing_grants"], denied.groupdict())
+        grants = [grant for (grant,) in await cursor.fetchall()]
+    return "; ".join(grants) or f"grant role {connection.info.user} the missing right"
 
 
 async def require_rights(
@@ -35,10 +51,10 @@ async def require_rights(
         return
     else:
         return
-    _, remedy = await hindrance(connection, relation) or ("", None)
+    _, remedy = await hindrance(connection, relation) or ("", await write_grants(connection, said))
     raise Unreadable(
         f'Vectorizer "{vectorizer.name}": the rows of {vectorizer.table} cannot be read: {said}',
-        hint=remedy or f"grant role {connection.info.user} the missing right",
+        hint=remedy,
     )
 
 

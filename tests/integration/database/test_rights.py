@@ -86,7 +86,9 @@ def test_a_right_taken_back_pauses_one_vectorizer(two: Sidecar, reader: sql.Iden
         two.source.execute("INSERT INTO blog VALUES (2, 'another post')")
         until(lambda: two.actual_of("blog") == two.expected_of("blog"), "the posts go on")
     assert "pages" in reason
-    assert reader.as_string() in reason or what == "a function"
+    assert reader.as_string() in reason
+    if what == "a function":
+        assert sql.SQL(give).format(role=reader).as_string() in reason
     with two.running():
         two.source.execute("INSERT INTO blog VALUES (3, 'a third post')")
         until(lambda: two.actual_of("blog") == two.expected_of("blog"), "the posts go on after a start")

@@ -231,7 +231,7 @@ def test_a_role_without_the_right_to_pgvector_s_schema_hears_of_it(elsewhere: Si
         elsewhere.settings["target"] = {"dsn": dsn}
         refused = elsewhere.refusal(elsewhere.setup)
         assert isinstance(refused, PreconditionFailed)
-        assert refused.hint == f'GRANT USAGE ON SCHEMA "My extensions" TO {role}'
+        assert refused.hint == f'GRANT USAGE ON SCHEMA "My extensions" TO "{role}"'
     finally:
         run(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))
         run(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
