@@ -47,7 +47,7 @@ def table(section: str, line: str) -> str:
 
 
 class TestDefaults:
-    """What a silent file means."""
+    """What a key means that the file leaves out."""
 
     def test_a_file_with_one_vectorizer_is_complete(self) -> None:
         """The defaults are those that the contract lists."""
@@ -107,7 +107,7 @@ class TestDefaults:
         ],
     )
     def test_the_provider_implies_model_and_dimensions(self, lines: str, model: str, dimensions: int) -> None:
-        """What the file says comes first, then what the provider implies."""
+        """The file comes first, then what the provider implies."""
         embedder = read(f"[embedder]\n{lines}").embedder
         assert (embedder.model, embedder.dimensions) == (model, dimensions)
 
@@ -126,7 +126,7 @@ class TestDefaults:
 
 
 class TestRefusals:
-    """What doesn't fit is named, with its fix."""
+    """Wrong settings are named, with their fix."""
 
     @pytest.mark.parametrize(
         ("section", "line", "says"),
@@ -183,7 +183,7 @@ class TestRefusals:
         ],
     )
     def test_names_the_key_and_what_is_wrong(self, section: str, line: str, says: str) -> None:
-        """Whatever doesn't fit is refused by the key's name as the file spells it."""
+        """A refusal names the key as the file spells it."""
         assert says in refused(table(section, line))
 
     @pytest.mark.parametrize(
@@ -200,11 +200,11 @@ class TestRefusals:
         ],
     )
     def test_a_vectorizer_that_cannot_work(self, old: str, new: str, says: str) -> None:
-        """Names, tables and expressions are looked at before any database is."""
+        """Names, tables and expressions are checked before any database is asked."""
         assert says in refused(BLOG.replace(old, new, 1))
 
     def test_one_name_twice(self) -> None:
-        """A name means one vectorizer, in the environment's spelling too."""
+        """Two vectorizers cannot share a name, in the environment's spelling either."""
         other = BLOG.replace('"blog"', '"BLOG"').replace("embedding", "other")
         assert "[[vectorizer]] number 2 name" not in (text := refused(BLOG + other))
         assert "[[vectorizer]] BLOG name is the name of another vectorizer too" in text
@@ -233,7 +233,7 @@ class TestRefusals:
         assert says in refused(f"[embedder]\n{lines}")
 
     def test_every_mistake_is_listed_with_its_line(self) -> None:
-        """One run shows all there is to mend."""
+        """One refusal lists everything that has to be fixed."""
         text = refused('[source]\nsloot = "x"\n[log]\nlevel = 1\n' + BLOG)
         assert text.splitlines() == [
             "2 settings are wrong",
@@ -260,26 +260,26 @@ class TestRefusals:
         ],
     )
     def test_a_file_of_another_shape(self, text: str, says: str) -> None:
-        """Sections are tables, and TOML's own errors keep their place."""
+        """A section must be a table, and TOML's own errors keep their place."""
         assert says in refused(text)
 
     def test_a_file_in_another_encoding(self) -> None:
-        """TOML is UTF-8."""
+        """A file that is not UTF-8 is refused."""
         with pytest.raises(ConfigInvalid, match="not UTF-8"):
             read("# ä", encoding="latin-1")
 
     def test_no_file(self) -> None:
-        """What is missing is said with the command that writes it."""
+        """The refusal of a missing file names the command that writes one."""
         with pytest.raises(ConfigInvalid, match=r"walvec.toml does not exist; `walvec init"):
             load_config()
 
     def test_a_directory(self, tmp_path: Path) -> None:
-        """A path that cannot be read is said to be so."""
+        """A path that cannot be read is refused as such."""
         with pytest.raises(ConfigInvalid, match="cannot be read: Is a directory"):
             load_config(tmp_path)
 
     def test_no_pydantic_in_the_message(self) -> None:
-        """The report is ours: no class, no URL, no input."""
+        """A refusal shows no class, URL or input of pydantic's report."""
         text = refused("source = 1\n" + BLOG + "chunk = 3\nmetric = 2")
         assert not re.search(r"pydantic|input|type=|Source|instance", text)
 
@@ -326,7 +326,7 @@ class TestSecrets:
     )
     @pytest.mark.parametrize("section", ["source", "target"])
     def test_a_password_that_became_another_part_is_refused(self, section: str, dsn: str) -> None:
-        """An address that libpq reads otherwise than it was meant is refused without a word of it."""
+        """An address that libpq misreads is refused, and none of it is shown."""
         text = refused(f'[{section}]\ndsn = "{dsn}"')
         assert f"[{section}] dsn" in text
         assert "hunter2" not in text
@@ -344,7 +344,7 @@ class TestSecrets:
         ],
     )
     def test_an_address_that_says_what_is_meant_is_taken(self, dsn: str) -> None:
-        """What is encoded, or stands where it may, is no reason to refuse."""
+        """An encoded password, and special characters where they are allowed, are accepted."""
         assert read(f'[source]\ndsn = "{dsn}"').source_dsn == dsn
 
     @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ class TestSecrets:
     def test_a_variable_of_libpq_is_refused_alike(
         self, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
     ) -> None:
-        """PGHOST and its like complete the connection string; one that it has itself does not count."""
+        """PGHOST and its like are checked where they complete the connection string."""
         monkeypatch.setenv(variable, value)
         text = refused("")
         assert variable in text
@@ -372,7 +372,7 @@ class TestSecrets:
         ["https://u:hunter2/x@h", "https://u:p/hunter2@h", "https://u:p?hunter2@h", "https://u:p#hunter2@h"],
     )
     def test_an_embedder_s_address_is_refused_alike(self, url: str) -> None:
-        """What stands before an unencoded / in its password would be the host."""
+        """An unencoded / in an embedder's password is refused: its start would be the host."""
         assert "hunter2" not in refused(f'[embedder]\nbase_url = "{url}"')
 
     def test_a_dsn_has_no_repr(self) -> None:
@@ -383,7 +383,7 @@ class TestSecrets:
 
 
 class TestEnvironment:
-    """WALVEC_SECTION__KEY."""
+    """WALVEC_SECTION__KEY variables."""
 
     @pytest.mark.parametrize(
         ("variable", "text", "path", "value"),
@@ -408,7 +408,7 @@ class TestEnvironment:
         path: tuple[str | int, ...],
         value: object,
     ) -> None:
-        """Every key has its variable."""
+        """Every key has a variable, which wins."""
         monkeypatch.setenv(variable, text)
         found: Any = read(table("source", 'slot = "file"')).model_dump()
         for key in path:
@@ -427,7 +427,7 @@ class TestEnvironment:
         assert [each.text for each in read(BLOG + other).vectorizers] == ["title", "body"]
 
     def test_replaces_all_vectorizers(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A container needs no file."""
+        """One variable can hold all vectorizers, so that a container needs no file."""
         monkeypatch.setenv("WALVEC_VECTORIZER", '[{"name":"a","table":"t","text":"x","target":"e"}]')
         assert [each.name for each in load_config().vectorizers] == ["a"]
 
@@ -460,18 +460,18 @@ class TestEnvironment:
     def test_a_wrong_variable_is_refused(
         self, monkeypatch: pytest.MonkeyPatch, variable: str, text: str, says: str
     ) -> None:
-        """A variable that means nothing is a mistake, not a comment; the message names the variable."""
+        """A variable that means nothing is refused, and the message names it."""
         monkeypatch.setenv(variable, text)
         assert says in refused(BLOG)
 
     def test_other_variables_are_left_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Without a double underscore it is not a setting."""
+        """A variable without a double underscore is not a setting."""
         monkeypatch.setenv("WALVEC_TEST_DSN", "host=x")
         assert read(BLOG).source_dsn == ""
 
 
 class TestTableName:
-    """Names in the file."""
+    """Names of tables in the file."""
 
     @pytest.mark.parametrize(
         ("text", "name"),
@@ -485,18 +485,18 @@ class TestTableName:
         ],
     )
     def test_reads_the_exact_spelling(self, text: str, name: tuple[str, str]) -> None:
-        """Nothing is folded; quotes allow for what is otherwise punctuation."""
+        """A name is not folded; quotes allow for what is otherwise punctuation."""
         assert TableName.parse(text) == name
 
     @pytest.mark.parametrize("text", ["", " ", ".", "a.", ".a", "a.b.c", 'a"b', '"a', '""', "a b .c", "a\0"])
     def test_refuses_what_is_no_name(self, text: str) -> None:
-        """Half a name is none."""
+        """A malformed name is refused."""
         with pytest.raises(ValueError, match="is not a table name"):
             TableName.parse(text)
 
     @given(*[st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=15)] * 2)
     def test_is_spelt_so_that_it_reads_the_same(self, schema: str, name: str) -> None:
-        """Any name PostgreSQL allows can be written in the file."""
+        """Any name that PostgreSQL allows can be written in the file."""
         assert TableName.parse(str(TableName(schema, name))) == (schema, name)
 
 
@@ -513,15 +513,15 @@ class TestHttp:
         ],
     )
     def test_the_address(self, listen: str, address: tuple[str, int] | None) -> None:
-        """Host and port, IPv6 in brackets, or nothing."""
+        """The address is host and port, IPv6 in brackets, or nothing."""
         assert read(f'[http]\nlisten = "{listen}"').http.address == address
 
 
 class TestSpot:
-    """Where a key of a vectorizer was set, for messages about its SQL."""
+    """Where a vectorizer's key was set, for messages about its SQL."""
 
     def test_a_line_of_the_file(self) -> None:
-        """A key of the file is found by its line, one that is absent by its table's."""
+        """A key is found by its line, and an absent one by its table's."""
         (vectorizer,) = read("\n# remark\n" + BLOG).vectorizers
         assert (vectorizer.spot("text"), vectorizer.spot("where")) == (
             "text (walvec.toml line 7)",

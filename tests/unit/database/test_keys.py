@@ -80,7 +80,7 @@ KEY = (ID, ODD)
     ],
 )
 def test_sql(composed: sql.Composable, text: str) -> None:
-    """Names are quoted, and percent signs doubled, since a statement with keys has parameters."""
+    """Names are quoted and percent signs doubled, for statements with parameters."""
     assert composed.as_string() == text
 
 
@@ -92,7 +92,7 @@ def test_sql(composed: sql.Composable, text: str) -> None:
     ],
 )
 def test_array_parameters(given: list[tuple[str, ...]], expected: dict[str, list[str]]) -> None:
-    """The arrays are one list a key column, all equally long."""
+    """There is one list for each key column, and all are equally long."""
     assert keys.array_parameters(given, KEY) == expected
 
 

@@ -25,13 +25,13 @@ from walvec.vectorizer.literals import literals, point_out, without_clock
     ],
 )
 def test_constants(written: str, found: list[str]) -> None:
-    """A constant is found in every way of quoting, and not in comments and names."""
+    """Constants are found however they are quoted, but not in comments and names."""
     assert [written[begin:end] for begin, end in literals(written)] == found
 
 
 @pytest.mark.parametrize("value", ["now", "NOW", " today ", "{today,now}", "[tomorrow,)", "yesterday 04:05"])
 def test_a_word_of_the_clock_is_replaced(value: str) -> None:
-    """A constant with a word that dates know gives another one, without it."""
+    """A word such as today is replaced by one that no date has."""
     assert "walvec" in (without_clock(value) or "")
 
 
