@@ -1,4 +1,4 @@
-"""A connection pooler in between is refused before anything is left on a shared session."""
+"""A connection pooler is refused before anything is left on a shared session."""
 
 from collections.abc import Iterator
 from pathlib import Path

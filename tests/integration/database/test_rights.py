@@ -1,4 +1,4 @@
-"""A right that a table's owner revokes pauses that vectorizer, and the others go on."""
+"""A right that a table's owner revokes pauses that table's vectorizer alone."""
 
 import os
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ def reader(server: str) -> Iterator[sql.Identifier]:
 
 @pytest.fixture
 def two(reader: sql.Identifier, distant_sidecar: Sidecar) -> Sidecar:
-    """Return walvec on two tables of two owners, which its role reads by granted rights."""
+    """Return walvec on two tables, which its role reads by granted rights alone."""
     sidecar = distant_sidecar
     sidecar.source.execute("""
         CREATE TABLE blog (id integer PRIMARY KEY, body text);

@@ -37,7 +37,7 @@ def roles(server: str) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture
 def restricted(roles: tuple[str, str], distant_sidecar: Sidecar) -> Sidecar:
-    """Return two databases, each entered under its own role, and an owner's table with a row."""
+    """Return two databases, each entered under its own role, and a table with a row."""
     sidecar = distant_sidecar
     sidecar.source.execute('CREATE SCHEMA app; CREATE TABLE app."Blog" (id bigint PRIMARY KEY, body text)')
     sidecar.source.execute("""INSERT INTO app."Blog" VALUES (1, 'one')""")

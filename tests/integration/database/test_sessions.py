@@ -1,4 +1,4 @@
-"""Neither settings of a database or role nor an extension's schema change what walvec reads."""
+"""Neither settings of a database nor an extension's schema change what is read."""
 
 import asyncio
 import os
@@ -156,7 +156,7 @@ def latin(sidecar: Sidecar, server: str) -> Iterator[str]:
 async def test_another_encoding_is_refused_by_all(
     sidecar: Sidecar, latin: str, side: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Check, setup, run and resync refuse a database that is not in UTF-8, and make nothing in it.
+    """No command accepts a database that is not in UTF-8, or creates anything in it.
 
     wal2json cannot read such a source; pgoutput can.
     """
@@ -190,7 +190,7 @@ async def in_thread(command: Callable[[], None]) -> None:
 
 @pytest.fixture
 def elsewhere(sidecar: Sidecar) -> Sidecar:
-    """Return a database whose pgvector and citext are in a schema outside any search path."""
+    """Return a database with pgvector and citext in a schema outside any search path."""
     sidecar.source.execute('CREATE SCHEMA "My extensions"')
     sidecar.source.execute("DROP EXTENSION vector")
     sidecar.source.execute('CREATE EXTENSION vector SCHEMA "My extensions"')

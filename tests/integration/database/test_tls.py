@@ -1,4 +1,4 @@
-"""Every connection that walvec makes is encrypted, to a server that proves who it is."""
+"""Every connection of walvec is encrypted, to a server that proves who it is."""
 
 import shutil
 import subprocess
@@ -118,7 +118,7 @@ def test_every_session_is_encrypted(sidecar: Sidecar) -> None:
 
 
 def test_a_server_that_cannot_prove_itself_is_refused(sidecar: Sidecar, tmp_path: Path) -> None:
-    """Nothing is sent to a server of another root certificate, and the reason is given."""
+    """Nothing is sent to a server of another root certificate; the reason is given."""
     other, _ = certify(tmp_path / "other")
     sidecar.settings["source"]["dsn"] = make_conninfo(
         sidecar.settings["source"]["dsn"], sslrootcert=str(other)

@@ -1,4 +1,4 @@
-"""Which functions an expression may reach: replacing one of them begins a new epoch."""
+"""Which functions an expression may reach; replacing one begins a new epoch."""
 
 import asyncio
 

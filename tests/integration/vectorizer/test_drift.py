@@ -58,7 +58,7 @@ def held(sidecar: Sidecar) -> int:
     ],
 )
 def test_change_that_can_be_followed_needs_no_restart(blog: Sidecar, statement: str) -> None:
-    """A changed table is picked up, rewritten rows are compared again, and later edits arrive."""
+    """A changed table is picked up, its rows are compared, and later edits arrive."""
     for each in statement.split(";"):
         blog.source.execute(each.encode())
     if "id < 5" in statement:

@@ -1,4 +1,4 @@
-"""What changes beside the stream, while walvec runs, is away, or is behind: target = f(source)."""
+"""Whatever changes beside the stream, and whenever, the target is f(source)."""
 
 import subprocess
 from collections.abc import Callable
@@ -108,7 +108,7 @@ def test_columns_are_known_by_more_than_their_names(blog: Sidecar, before: str, 
 
 
 def test_renamed_label_of_an_enum_is_another_text(sidecar: Sidecar) -> None:
-    """A type that prints other values gives other texts, inside arrays and composites too."""
+    """A type that prints other values gives other texts, in arrays and composites too."""
     sidecar.source.execute(
         "CREATE TYPE mood AS ENUM ('sad', 'glad'); CREATE TYPE pair AS (mood mood, number int)"
     )
@@ -192,7 +192,7 @@ def test_partition_made_again_is_followed(sidecar: Sidecar) -> None:
 def test_older_events_about_equal_keys_meet_in_one_row(
     sidecar: Sidecar, kind: LiteralString, first: str, statements: str
 ) -> None:
-    """Keys that are equal and look different stand for the existing row, as it is spelled."""
+    """Keys that are equal and look different stand for the existing row's spelling."""
     sidecar.source.execute("CREATE TABLE other (id int, filler text)")
     sidecar.source.execute(f"CREATE TABLE item (id {kind} PRIMARY KEY, body text)".encode())
     sidecar.source.execute("INSERT INTO item VALUES (%s, 'first')", [first])
@@ -252,7 +252,7 @@ def test_what_leaves_the_rows_as_the_stream_tells_begins_no_epoch(blog: Sidecar,
 def test_process_with_the_settings_before_writes_nothing_more(
     blog: Sidecar, embedding_service: EmbeddingService
 ) -> None:
-    """No vector of the old provider is written once `walvec backfill` was given another."""
+    """No vector of the old provider is written after a backfill with another one."""
     old = blog.start("run")
     old.wait_for("streaming")
     blog.settings["embedder"] |= {"provider": "hashing", "dimensions": embedding_service.dimensions}
@@ -270,7 +270,7 @@ def test_process_with_the_settings_before_writes_nothing_more(
 
 
 def test_vectorizer_of_another_slot_is_not_written(blog: Sidecar) -> None:
-    """A second configuration with the same vectorizer and another slot is refused, and writes nothing."""
+    """A vectorizer of another slot is refused, and nothing of it is written."""
     before = blog.actual()
     blog.source.execute("UPDATE walvec.vectorizer SET slot = 'another'")
     blog.source.execute("UPDATE blog SET body = 'new'")

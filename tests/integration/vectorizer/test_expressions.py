@@ -1,4 +1,4 @@
-"""`text` and `where` may be any SQL over a row; stream and backfill evaluate it alike."""
+"""`text` and `where` may be any SQL over a row, which both paths evaluate alike."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -167,7 +167,7 @@ class TestRowThatFails:
 
 
 class TestReadOnly:
-    """Walvec's sessions write nothing on the source, even where its role owns the tables."""
+    """Walvec writes nothing on the source, even where its role owns the tables."""
 
     def test_expressions_are_evaluated_read_only(self, sidecar: Sidecar) -> None:
         """Backfill, stream and reads by key evaluate expressions in read-only sessions."""

@@ -382,7 +382,7 @@ class TestErrors:
     """PostgreSQL's errors are shown where the user wrote the expression."""
 
     def test_the_place_is_pointed_at(self, made: str) -> None:
-        """The message has PostgreSQL's words, the line of the file, and a mark under the word at fault."""
+        """The message has PostgreSQL's words, and a mark under the word at fault."""
         error = refusal(made, "titel || body")
         assert error.what == (
             'text (walvec.toml line 12): column "titel" does not exist\n    titel || body\n    ^'

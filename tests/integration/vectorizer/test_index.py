@@ -51,7 +51,7 @@ def test_what_bears_the_name_stays(blog: Sidecar, statement: str) -> None:
 
 
 def test_fitting_index_of_the_user_is_used(blog: Sidecar) -> None:
-    """An index that the user made is used if it serves the search, and is never dropped."""
+    """The user's own index is used if it serves the search, and is never dropped."""
     blog.source.execute("CREATE INDEX mine ON blog_embedding USING hnsw (embedding vector_cosine_ops)")
     blog.once()
     assert indexes(blog) == {"mine": "hnsw vector_cosine_ops"}

@@ -178,7 +178,7 @@ def check(table: Table) -> None:
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_key(tables: dict[str, Table], kind: str) -> None:
-    """Rows with this key are backfilled, inserted, read by key, moved to another key and deleted."""
+    """Rows with this key are backfilled, inserted, read by key, moved and deleted."""
     table = tables[kind]
     check(table)
     table.insert(3)

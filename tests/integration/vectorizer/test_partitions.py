@@ -1,4 +1,4 @@
-"""Rows of a partitioned table arrive under their leaf's name and belong to the root."""
+"""Rows of a partitioned table arrive under a leaf's name and belong to the root."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Exactly what the publication lets through is followed, though wal2json ignores it."""
+"""Exactly what the publication lets through is followed; wal2json ignores it."""
 
 from typing import Any
 
@@ -80,7 +80,7 @@ def test_insert_only(blog: Sidecar) -> None:
 
 
 def test_column_list_that_leaves_one_out(blog: Sidecar) -> None:
-    """The refusal of a column that is not published names it, and the hint publishes it."""
+    """The refusal names a column that is not published, and its hint publishes it."""
     blog.follow(text="body || secret", row_filter="id > 2")
     blog.source.execute("CREATE PUBLICATION walvec FOR TABLE blog (id, body) WHERE (id > 2)")
     error = blog.refusal(blog.setup)

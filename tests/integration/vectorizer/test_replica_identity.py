@@ -1,4 +1,4 @@
-"""Replica identities that identify rows are followed; others are refused, with the fix."""
+"""Tables with identified rows are followed; the others are refused, with a fix."""
 
 from collections.abc import Iterator
 
@@ -61,7 +61,7 @@ def table(kind: str) -> str:
 
 @pytest.fixture(scope="module")
 def tables(shared_sidecar: Sidecar) -> Iterator[Sidecar]:
-    """Return a table for each identity, with short and TOASTed texts, which is followed."""
+    """Return a followed table for each identity, with short and TOASTed texts."""
     for kind, (statements, key) in IDENTITIES.items():
         shared_sidecar.source.execute(f"CREATE TABLE {table(kind)} ({COLUMNS})".encode())
         shared_sidecar.source.execute(f"ALTER TABLE {table(kind)} ALTER body SET STORAGE EXTERNAL".encode())
@@ -183,7 +183,7 @@ def test_key_column_with_a_name_of_the_target(sidecar: Sidecar) -> None:
 
 
 def test_partition_without_the_roots_identity(sidecar: Sidecar) -> None:
-    """Each leaf has its own replica identity, and one that does not carry the key is named."""
+    """The refusal names a leaf whose replica identity does not carry the key."""
     sidecar.source.execute("CREATE TABLE blog (id int PRIMARY KEY, body text) PARTITION BY RANGE (id)")
     sidecar.source.execute("CREATE TABLE blog_all PARTITION OF blog DEFAULT")
     sidecar.source.execute("ALTER TABLE blog_all REPLICA IDENTITY NOTHING")

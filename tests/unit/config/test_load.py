@@ -344,7 +344,7 @@ class TestSecrets:
         ],
     )
     def test_an_address_that_says_what_is_meant_is_taken(self, dsn: str) -> None:
-        """An encoded password, and special characters where they are allowed, are accepted."""
+        """Encoded passwords, and special characters where they may be, are accepted."""
         assert read(f'[source]\ndsn = "{dsn}"').source_dsn == dsn
 
     @pytest.mark.parametrize(
@@ -372,7 +372,7 @@ class TestSecrets:
         ["https://u:hunter2/x@h", "https://u:p/hunter2@h", "https://u:p?hunter2@h", "https://u:p#hunter2@h"],
     )
     def test_an_embedder_s_address_is_refused_alike(self, url: str) -> None:
-        """An unencoded / in an embedder's password is refused: its start would be the host."""
+        """An unencoded / in an embedder's password, which misplaces the host, is refused."""
         assert "hunter2" not in refused(f'[embedder]\nbase_url = "{url}"')
 
     def test_a_dsn_has_no_repr(self) -> None:

@@ -52,5 +52,5 @@ def test_other_words_stay(value: str) -> None:
     ],
 )
 def test_the_mark_stands_under_the_place(position: int, shown: str) -> None:
-    """A mark stands under the place in its own line, and at the end for what lies past it."""
+    """A mark stands under the place in its line, or at the end for what lies past it."""
     assert point_out("wrong", "ab\ncd", position) == shown
