@@ -77,7 +77,7 @@ async def read_next_xid(connection: Connection) -> int:
     """Return a transaction id past every open transaction of the source."""
     cursor = await connection.execute(_QUERIES["open_transactions"])
     ((snapshot, xids),) = await cursor.fetchall()
-    return Snapshot.parse(snapshot).past(xids)
+    return Snapshot.parse(snapshot).id_past(xids)
 
 
 def is_old_primary(checkpoint: Checkpoint, server: Server) -> bool:

@@ -78,7 +78,7 @@ async def fenced(connection: Connection, slot: str, *, hint: str) -> AsyncIterat
     key = await _take_lock(connection, slot)
     if key is None:
         holder = await find_holder(connection, slot)
-        raise SlotActive(f'{_name(holder)} writes for slot "{slot}"', hint=hint)
+        raise SlotActive(f'{_sentence_name(holder)} writes for slot "{slot}"', hint=hint)
     try:
         yield
     finally:
@@ -146,7 +146,7 @@ def _is_at_work(holder: Holder | None) -> SlotActive:
     )
 
 
-def _name(holder: Holder | None) -> str:
+def _sentence_name(holder: Holder | None) -> str:
     """Name a session at the beginning of a sentence."""
     return f"S{str(holder).removeprefix('s')}" if holder else "Another session"
 
@@ -200,7 +200,7 @@ class OwnSessions:
 
     async def add_stream(self, catalog: Connection, pid: int) -> None:
         """Note the server process of a stream on the source."""
-        self._streams.add((pid, await _began(catalog, pid)))
+        self._streams.add((pid, await _session_began(catalog, pid)))
 
     async def take_fence(self, writer: Connection, slot: str, *, wait: bool) -> None:
         """Make `writer` the session that writes for the slot.
@@ -214,14 +214,15 @@ class OwnSessions:
             is_own = holder is not None and (holder.pid, holder.began) in self._writers
             if holder and not is_own and not wait:
                 raise SlotActive(
-                    f'{_name(holder)} writes for slot "{slot}"', hint="end it, or wait for it with --wait"
+                    f'{_sentence_name(holder)} writes for slot "{slot}"',
+                    hint="end it, or wait for it with --wait",
                 )
             if holder and (seen is None or seen.pid != holder.pid):
                 seen = holder
                 self._say(str(holder), slot, is_own=is_own)
             await asyncio.sleep(INTERVAL)
         pid = writer.info.backend_pid
-        self._writers.add((pid, await _began(writer, pid)))
+        self._writers.add((pid, await _session_began(writer, pid)))
 
     async def outlive(self, catalog: Connection, slot: str, refusal: SlotActive) -> None:
         """Wait until no earlier stream of this process holds the slot.
@@ -230,7 +231,7 @@ class OwnSessions:
         """
         seen: int | None = None
         while (found := await inspect(catalog, slot)) and found.active_pid is not None:
-            if (found.active_pid, await _began(catalog, found.active_pid)) not in self._streams:
+            if (found.active_pid, await _session_began(catalog, found.active_pid)) not in self._streams:
                 # It may have ended just now.
                 if (now := await inspect(catalog, slot)) and now.active_pid == found.active_pid:
                     raise refusal
@@ -249,7 +250,7 @@ class OwnSessions:
             _log.info("waiting for another session to let go of the slot", slot=slot, holder=holder)
 
 
-async def _began(connection: Connection, pid: int) -> str | None:
+async def _session_began(connection: Connection, pid: int) -> str | None:
     """Return when a session of this server began.
 
     Returns None where it has ended, or this role may not see it.

@@ -19,12 +19,12 @@ async def migrate(connection: Connection) -> list[int]:
     """Create walvec's schema or bring it up to date; return what was applied now."""
     done = []
     async with connection.transaction():
-        if not await _holds(connection, "schema_exists"):
+        if not await _is_true(connection, "schema_exists"):
             await connection.execute(_QUERIES["create_schema"])
-        if not await _holds(connection, "migration_table_exists"):
+        if not await _is_true(connection, "migration_table_exists"):
             await connection.execute(_QUERIES["create_migration_table"])
         applied = await _applied_versions(connection)
-        for version, statements in _migrations():
+        for version, statements in _read_migrations():
             if version not in applied:
                 await _apply_migration(connection, statements)
                 await connection.execute(_QUERIES["record_migration"], {"version": version})
@@ -63,7 +63,7 @@ async def require_schema(connection: Connection) -> None:
 
 async def is_migrated(connection: Connection) -> bool:
     """Whether walvec's tables exist, in any version."""
-    return await _holds(connection, "migration_table_exists")
+    return await _is_true(connection, "migration_table_exists")
 
 
 async def is_outdated(connection: Connection) -> bool:
@@ -72,7 +72,7 @@ async def is_outdated(connection: Connection) -> bool:
     Raises PreconditionFailed where they are of a newer version.
     """
     applied = await _applied_versions(connection) if await is_migrated(connection) else set()
-    known = {version for version, _ in _migrations()}
+    known = {version for version, _ in _read_migrations()}
     if applied - known:
         raise PreconditionFailed(
             "Tables in schema walvec of the target database are of a newer version than this program",
@@ -81,7 +81,7 @@ async def is_outdated(connection: Connection) -> bool:
     return bool(known - applied)
 
 
-async def _holds(connection: Connection, question: LiteralString) -> bool:
+async def _is_true(connection: Connection, question: LiteralString) -> bool:
     cursor = await connection.execute(_QUERIES[question])
     return await cursor.fetchone() == (True,)
 
@@ -91,7 +91,7 @@ async def _applied_versions(connection: Connection) -> set[int]:
     return {version for (version,) in await cursor.fetchall()}
 
 
-def _migrations() -> Iterator[tuple[int, LiteralString]]:
+def _read_migrations() -> Iterator[tuple[int, LiteralString]]:
     """Yield version and statements of every migration, oldest first.
 
     They are files of the package.

@@ -54,7 +54,7 @@ class Ownership:
             None,
         )
 
-    def of(self, slot: str, kind: OwnedKind) -> list[Made]:
+    def made_for(self, slot: str, kind: OwnedKind) -> list[Made]:
         """Return what was made for a slot."""
         return [entry for entry in self.entries if (entry.slot, entry.kind) == (slot, kind)]
 
@@ -104,7 +104,7 @@ async def drop_records(connection: Connection) -> str | None:
 
     Nothing is dropped while a slot needs them, or something is recorded that walvec made.
     """
-    row = await _row(connection, "is_unused")
+    row = await _ask_row(connection, "is_unused")
     if not row or not row["unused"]:
         return None
     await connection.execute(_QUERIES["drop_tables"])
@@ -128,10 +128,10 @@ async def require_own_schema(connection: Connection) -> bool:
     Raises PreconditionFailed where it belongs to another role, or holds what walvec did not make. Only the
     catalog is read, because anything in a foreign schema could run its owner's code.
     """
-    row = await _row(connection, "schema")
+    row = await _ask_row(connection, "schema")
     if row is None:
         return False
-    hint = _statement("change_schema_owner", role=sql.Identifier(row["role"]))
+    hint = _write_remedy("change_schema_owner", role=sql.Identifier(row["role"]))
     if not row["trusted"]:
         raise PreconditionFailed(
             f"Schema walvec in the target database belongs to role {row['owner']}, not to {row['role']}",
@@ -149,7 +149,7 @@ async def require_own_schema(connection: Connection) -> bool:
 
 async def find_relation(connection: Connection, table: TableName) -> int | None:
     """Return the oid of the relation with a name in the target, None if there is none."""
-    row = await _row(connection, "relation", **table._asdict())
+    row = await _ask_row(connection, "relation", **table._asdict())
     return None if row is None else int(row["oid"])
 
 
@@ -159,7 +159,7 @@ async def require_own_table(connection: Connection, ledger: Ownership, table: Ta
     Raises PreconditionFailed where it is not walvec's to write. A table that walvec did not make must belong
     to this role and must run no code when it is written.
     """
-    row = await _row(connection, "relation", **table._asdict())
+    row = await _ask_row(connection, "relation", **table._asdict())
     if row is None:
         return None
     if row["kind"] not in {"r", "p"}:
@@ -170,7 +170,7 @@ async def require_own_table(connection: Connection, ledger: Ownership, table: Ta
         names = {"table": sql.Identifier(*table), "role": sql.Identifier(row["role"])}
         raise PreconditionFailed(
             f"The target table {table} was not made by walvec setup and belongs to role {row['owner']}",
-            hint=f"name another target; or, as {row['owner']}: {_statement('change_owner', **names)}",
+            hint=f"name another target; or, as {row['owner']}: {_write_remedy('change_owner', **names)}",
         )
     if row["bears"]:
         raise PreconditionFailed(
@@ -222,11 +222,11 @@ def require_free_target(
             )
 
 
-async def _row(connection: Connection, query: str, **parameters: object) -> dict[str, Any] | None:
+async def _ask_row(connection: Connection, query: str, **parameters: object) -> dict[str, Any] | None:
     async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(_QUERIES[query], parameters)
         return await cursor.fetchone()
 
 
-def _statement(name: str, **identifiers: sql.Composable) -> str:
+def _write_remedy(name: str, **identifiers: sql.Composable) -> str:
     return sql.SQL(_QUERIES[name]).format(**identifiers).as_string()

@@ -122,7 +122,7 @@ async def begin_epoch(
     await connection.execute(_QUERIES["begin_epoch"], values)
 
 
-async def pause(connection: Connection, name: str, reason: str) -> None:
+async def pause_vectorizer(connection: Connection, name: str, reason: str) -> None:
     """Pause a vectorizer and save why; its next epoch ends the pause."""
     await connection.execute(_QUERIES["pause"], {"name": name, "reason": reason})
 

@@ -15,7 +15,13 @@ from walvec.config.load import Config, Vectorizer
 from walvec.database.continuity import read_horizon, read_next_xid
 from walvec.database.dead_letters import count_parked
 from walvec.database.ownership import load_ledger, require_own_table
-from walvec.database.registry import VectorizerState, begin_epoch, load_vectorizers, pause, remove_vectorizer
+from walvec.database.registry import (
+    VectorizerState,
+    begin_epoch,
+    load_vectorizers,
+    pause_vectorizer,
+    remove_vectorizer,
+)
 from walvec.errors import ConfigInvalid, Unreadable
 from walvec.vectorizer.bind import bind
 from walvec.vectorizer.binding import Binding
@@ -70,7 +76,7 @@ async def admit_vectorizers(
         except (PreconditionFailed, ConfigInvalid) as error:
             if starting and not state.paused and not isinstance(error, Unreadable):
                 raise
-            await pause(writer, name, str(error))
+            await pause_vectorizer(writer, name, str(error))
             paused.append(name)
             _log.error(
                 "vectorizer is paused; its vectors stay as they are",

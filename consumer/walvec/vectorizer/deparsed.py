@@ -68,7 +68,7 @@ def read_printed(expressions: Iterable[str]) -> Reading:
     texts = list(expressions)
     tokens = [token for text in texts for token in _TOKEN.finditer(text)]
     return Reading(
-        calls=frozenset(call for text in texts for call in _calls(text)),
+        calls=frozenset(call for text in texts for call in _read_calls(text)),
         syntax=frozenset(token["syntax"] for token in tokens if token["syntax"]),
         types=frozenset(token["type"] for token in tokens if token["type"]),
         operators=frozenset(
@@ -110,7 +110,7 @@ def joined_columns(expression: str, alias: str) -> list[PrintedColumn]:
     )
 
 
-def _calls(text: str) -> Iterator[Call]:
+def _read_calls(text: str) -> Iterator[Call]:
     """Yield each call, its arguments counted by the commas at its depth."""
     open_calls: list[tuple[re.Match[str] | None, int]] = []
     pending: re.Match[str] | None = None
@@ -124,7 +124,7 @@ def _calls(text: str) -> Iterator[Call]:
             case ")" | "]" if open_calls:
                 call, commas = open_calls.pop()
                 if call:
-                    yield _call(call["call"], 0 if empty else commas + 1)
+                    yield _read_call(call["call"], 0 if empty else commas + 1)
             case "," if open_calls:
                 call, commas = open_calls.pop()
                 open_calls.append((call, commas + 1))
@@ -133,7 +133,7 @@ def _calls(text: str) -> Iterator[Call]:
         empty = False
 
 
-def _call(printed: str, arguments: int) -> Call:
+def _read_call(printed: str, arguments: int) -> Call:
     *schema, name = (_unquoted(part) for part in re.findall(_NAME, printed))
     return Call("".join(schema), name, arguments)
 

@@ -16,8 +16,8 @@ from psycopg.rows import class_row
 from walvec.config.load import Vectorizer
 from walvec.errors import ConfigInvalid
 from walvec.vectorizer.deparsed import Reading, joined_columns, read_printed
-from walvec.vectorizer.fitness import CatalogEntry, sight_of, sight_of_check, unfitness
-from walvec.vectorizer.literals import literals, point_out, without_clock
+from walvec.vectorizer.fitness import CatalogEntry, find_unfitness, sight_of, sight_of_check
+from walvec.vectorizer.literals import find_literals, point_out, without_clock
 from walvec.vectorizer.readable import write_grants
 from walvec.vectorizer.unfit import Unfit, aggregates, clock_literal, nullable_join, several_rows
 from walvec_slots.errors import PreconditionFailed, WalvecError
@@ -50,7 +50,7 @@ async def require_fit(connection: Connection, vectorizer: Vectorizer) -> None:
     Raises ConfigInvalid where they are not; it names the key and points into what the user wrote. Raises
     PreconditionFailed where walvec's role may not use what they name.
     """
-    for expression in _expressions(vectorizer):
+    for expression in _expressions_of(vectorizer):
         await _examine(connection, expression)
 
 
@@ -61,7 +61,7 @@ async def find_doubts(connection: Connection, vectorizer: Vectorizer) -> list[Un
     """
     found: list[Unfit] = []
     values: dict[str, str] = {}
-    for expression in _expressions(vectorizer):
+    for expression in _expressions_of(vectorizer):
         value, bearable = await _examine(connection, expression)
         values[expression.key] = value
         found += [Unfit(f"{expression.spot}: {doubt.what}", doubt.hint, bearable=True) for doubt in bearable]
@@ -102,7 +102,7 @@ class _Expression:
         return composed.as_string(), len(template.partition("{expression}")[0])
 
 
-def _expressions(vectorizer: Vectorizer) -> Iterator[_Expression]:
+def _expressions_of(vectorizer: Vectorizer) -> Iterator[_Expression]:
     # The condition comes first: it keeps out rows for which the text need not make sense.
     if vectorizer.where is not None:
         yield _Expression(vectorizer, "where", vectorizer.where)
@@ -115,9 +115,9 @@ async def _examine(connection: Connection, expression: _Expression) -> tuple[str
     Raises ConfigInvalid for the first finding that is not bearable.
     """
     table = str(expression.vectorizer.table)
-    sight = sight_of(await _plan(connection, expression))
+    sight = sight_of(await _plan_expression(connection, expression))
     called = await _look_up(connection, sight.reading)
-    findings = list(unfitness(sight, called, table, expression.written))
+    findings = list(find_unfitness(sight, called, table, expression.written))
     findings += [finding async for finding in _judge_checks(connection, called, table)]
     findings += [finding async for finding in _find_clock_literals(connection, expression)]
     for finding in findings:
@@ -126,7 +126,7 @@ async def _examine(connection: Connection, expression: _Expression) -> tuple[str
     return sight.value, findings
 
 
-async def _plan(connection: Connection, expression: _Expression) -> Mapping[str, Any]:
+async def _plan_expression(connection: Connection, expression: _Expression) -> Mapping[str, Any]:
     """Have an expression parsed and planned."""
     statement, start = expression.statement()
     try:
@@ -139,7 +139,7 @@ async def _plan(connection: Connection, expression: _Expression) -> Mapping[str,
         hint = await write_grants(connection, message)
         raise PreconditionFailed(f"{expression.spot}: {message}", hint=hint) from error
     except psycopg.Error as error:
-        raise _refusal(error, expression, start) from error
+        raise _explain_refusal(error, expression, start) from error
     ((plans,),) = await cursor.fetchall()
     plan: Mapping[str, Any] = plans[0]["Plan"]
     if _FENCE not in plan["Output"][1]:
@@ -149,7 +149,7 @@ async def _plan(connection: Connection, expression: _Expression) -> Mapping[str,
     return plan
 
 
-def _refusal(error: psycopg.Error, expression: _Expression, start: int) -> WalvecError:
+def _explain_refusal(error: psycopg.Error, expression: _Expression, start: int) -> WalvecError:
     """Say in terms of the settings what PostgreSQL says of the whole statement.
 
     The expression begins at the character `start` of it, from 0.
@@ -209,7 +209,7 @@ async def _judge_checks(
         seen.add(check.name)
         reading = read_printed([check.name])
         within = await _look_up(connection, reading)
-        for finding in unfitness(sight_of_check(reading), within, table, check.name):
+        for finding in find_unfitness(sight_of_check(reading), within, table, check.name):
             yield finding
         waiting += within
 
@@ -219,7 +219,7 @@ async def _find_clock_literals(connection: Connection, expression: _Expression) 
 
     What a constant is read as shows once a word takes its place that no date has.
     """
-    spans = list(literals(expression.written))
+    spans = list(find_literals(expression.written))
     if not spans:
         return
     constants = [sql.SQL(expression.written[slice(*span)]) for span in spans]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from walvec.vectorizer.deparsed import Reading, read_printed
-from walvec.vectorizer.unfit import Reason, Unfit, own_function, unfit
+from walvec.vectorizer.unfit import Reason, Unfit, judge_own_function, word_reason
 
 # Settings that alter what stable functions and output functions print, and what constants mean. They must be
 # the same in every session that evaluates an expression.
@@ -139,10 +139,10 @@ _BEHIND_A_TYPE = CatalogEntry(
 
 def sight_of(plan: Mapping[str, Any]) -> Sight:
     """Read the plan that EXPLAIN gave for one of the statements over no rows."""
-    nodes = list(_nodes(plan, within=False))
+    nodes = list(_walk_plan(plan, within=False))
     return Sight(
         value=plan["Output"][0],
-        reading=read_printed([text for node, _ in nodes for text in _texts(node)]),
+        reading=read_printed([text for node, _ in nodes for text in _expressions_of(node)]),
         volatile=plan["Node Type"] == "Result",
         sub_selects=any(within for _, within in nodes),
         tables=tuple(
@@ -159,12 +159,12 @@ def sight_of_check(reading: Reading) -> Sight:
     return Sight("", reading, volatile=False, sub_selects=True, tables=(), nodes=frozenset())
 
 
-def _nodes(plan: Mapping[str, Any], *, within: bool) -> Iterator[tuple[Mapping[str, Any], bool]]:
+def _walk_plan(plan: Mapping[str, Any], *, within: bool) -> Iterator[tuple[Mapping[str, Any], bool]]:
     """Yield every node, and whether it is within a sub-select."""
     within = within or plan.get("Parent Relationship") in {"InitPlan", "SubPlan"}
     yield plan, within
     for child in plan.get("Plans", ()):
-        yield from _nodes(child, within=within)
+        yield from _walk_plan(child, within=within)
 
 
 # What of a node is a plain name and no expression.
@@ -180,14 +180,14 @@ _NAMES = {
 }
 
 
-def _texts(node: Mapping[str, Any]) -> Iterator[str]:
+def _expressions_of(node: Mapping[str, Any]) -> Iterator[str]:
     """Yield the expressions of a node: all of its texts except plain names."""
     for label, value in node.items():
         if label not in _NAMES:
             yield from ([value] if isinstance(value, str) else value if isinstance(value, list) else ())
 
 
-def unfitness(sight: Sight, called: Sequence[CatalogEntry], table: str, written: str) -> Iterator[Unfit]:
+def find_unfitness(sight: Sight, called: Sequence[CatalogEntry], table: str, written: str) -> Iterator[Unfit]:
     """Yield what keeps an expression from being a function of a row of `table`.
 
     `written` is the author's own text: a name that is absent from it stands in a function that it calls.
@@ -198,30 +198,30 @@ def unfitness(sight: Sight, called: Sequence[CatalogEntry], table: str, written:
         return f"{name}{parentheses}{inside}"
 
     for name in sight.tables:
-        yield unfit("table", name, table)
+        yield word_reason("table", name, table)
     if "WindowAgg" in sight.nodes:
-        yield unfit("window", "", table)
+        yield word_reason("window", "", table)
     if "ProjectSet" in sight.nodes:
         names = [
             f"{entry.name}()" for entry in called if entry.gives_rows and f"{entry.name}(" in sight.value
         ]
-        yield unfit("rows", ", ".join(dict.fromkeys(names)) or "a function", table)
+        yield word_reason("rows", ", ".join(dict.fromkeys(names)) or "a function", table)
     for word in sorted(sight.reading.syntax & _SYNTAX.keys()):
-        yield unfit(_SYNTAX[word], named(word), table)
+        yield word_reason(_SYNTAX[word], named(word), table)
     if sight.reading.reads_dates_late:
-        yield unfit("clock", "a date written as now, today, tomorrow or yesterday", table)
-    for suspect in _suspects(sight, called):
+        yield word_reason("clock", "a date written as now, today, tomorrow or yesterday", table)
+    for suspect in _find_suspects(sight, called):
         name = suspect.name if suspect.kind == "type" else named(suspect.name, "()")
         yield (
-            own_function(suspect.signature, volatile=_is_volatile(suspect))
+            judge_own_function(suspect.signature, volatile=_is_volatile(suspect))
             if suspect.own
-            else unfit(_reason(suspect), name, table)
+            else word_reason(_reason_against(suspect), name, table)
         )
     for name in sorted(sight.reading.types & _CATALOG_TYPES):
-        yield unfit("catalog", f"the text of a {name}", table)
+        yield word_reason("catalog", f"the text of a {name}", table)
 
 
-def _suspects(sight: Sight, called: Sequence[CatalogEntry]) -> Iterator[CatalogEntry]:
+def _find_suspects(sight: Sight, called: Sequence[CatalogEntry]) -> Iterator[CatalogEntry]:
     """Yield the functions whose results may differ while the row stays the same."""
     suspects = [entry for entry in called if entry.kind != "cast" and _is_volatile(entry)]
     if sight.volatile and not suspects:
@@ -252,7 +252,7 @@ def _is_shaped_by_settings(called: CatalogEntry) -> bool:
     return called.in_catalog and called.name in _SHAPED_BY_SETTINGS and not lonely_age
 
 
-def _reason(called: CatalogEntry) -> Reason:
+def _reason_against(called: CatalogEntry) -> Reason:
     if called.name in _CLOCK:
         return "clock"
     if called.name.startswith(_SESSION):

@@ -25,7 +25,7 @@ _KINDS = ("dollar", "escapes", "unicode", "plain")
 _CLOCK = re.compile(r"(?<![^\W\d_])(now|today|tomorrow|yesterday)(?![^\W\d_])", re.IGNORECASE)
 
 
-def literals(expression: str) -> Iterator[tuple[int, int]]:
+def find_literals(expression: str) -> Iterator[tuple[int, int]]:
     """Yield where each string constant begins and ends."""
     for token in _TOKEN.finditer(expression):
         if any(token[kind] for kind in _KINDS):

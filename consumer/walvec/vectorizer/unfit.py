@@ -50,13 +50,13 @@ class Unfit:
     bearable: bool = False
 
 
-def unfit(reason: Reason, name: str, table: str) -> Unfit:
+def word_reason(reason: Reason, name: str, table: str) -> Unfit:
     """Word a reason against an expression over a row of `table`, for what `name` is."""
     what, hint = _REASONS[reason]
     return Unfit(what.format(name), hint.format(name, table=table))
 
 
-def own_function(signature: str, *, volatile: bool) -> Unfit:
+def judge_own_function(signature: str, *, volatile: bool) -> Unfit:
     """Judge a function that did not come with PostgreSQL by its declared volatility."""
     if volatile:
         return Unfit(
@@ -72,17 +72,17 @@ def own_function(signature: str, *, volatile: bool) -> Unfit:
 
 def clock_literal(value: str, table: str) -> Unfit:
     """Report a string constant that is read as a date depending on the clock."""
-    return unfit("clock", f"'{value}'", table)
+    return word_reason("clock", f"'{value}'", table)
 
 
 def several_rows(table: str) -> Unfit:
     """Report an expression that returns rows where PostgreSQL allows none."""
-    return unfit("rows", "a function in it", table)
+    return word_reason("rows", "a function in it", table)
 
 
 def aggregates(table: str) -> Unfit:
     """Report an expression that aggregates rows."""
-    return unfit("aggregate", "an aggregate", table)
+    return word_reason("aggregate", "an aggregate", table)
 
 
 def nullable_join(spot: str, columns: Sequence[str]) -> Unfit:

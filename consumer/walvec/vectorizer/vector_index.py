@@ -68,7 +68,7 @@ async def build_index(table: TargetTable, connection: Connection, kind: Index) -
     # The statement waits for every older transaction; one that gave up would leave an invalid index behind.
     await connection.execute(_SESSION["limit_locks"], {"limit": "0"})
     try:
-        await connection.execute(_compose("create_index", table, sql.Identifier(name.name), connection))
+        await connection.execute(_compose_sql("create_index", table, sql.Identifier(name.name), connection))
     finally:
         await connection.execute(_SESSION["limit_locks"], {"limit": LOCK_TIMEOUT})
     cursor = await connection.execute(_QUERIES["index_oid"], {"index": sql.Identifier(*name).as_string()})
@@ -81,7 +81,9 @@ async def drop_own_indexes(table: TargetTable, connection: Connection, *, useles
     """Drop the indexes that walvec built; `useless`: those that serve no search."""
     for index in await _read_indexes(table, connection):
         if index.maker and not (useless and index.serves):
-            await connection.execute(_compose("drop_index", table, sql.Identifier(*index.name), connection))
+            await connection.execute(
+                _compose_sql("drop_index", table, sql.Identifier(*index.name), connection)
+            )
             await forget(connection, index.maker, "index", str(index.name))
 
 
@@ -101,7 +103,7 @@ async def _read_indexes(table: TargetTable, connection: Connection) -> list[_Ind
     return found
 
 
-def _compose(
+def _compose_sql(
     statement: str, table: TargetTable, index: sql.Identifier, connection: Connection
 ) -> sql.Composed:
     operator_class = f"{vector_schema(connection)}.{table.operator_class}"

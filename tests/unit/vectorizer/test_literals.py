@@ -1,6 +1,6 @@
 import pytest
 
-from walvec.vectorizer.literals import literals, point_out, without_clock
+from walvec.vectorizer.literals import find_literals, point_out, without_clock
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from walvec.vectorizer.literals import literals, point_out, without_clock
 )
 def test_constants(written: str, found: list[str]) -> None:
     """Constants are found however they are quoted, but not in comments and names."""
-    assert [written[begin:end] for begin, end in literals(written)] == found
+    assert [written[begin:end] for begin, end in find_literals(written)] == found
 
 
 @pytest.mark.parametrize("value", ["now", "NOW", " today ", "{today,now}", "[tomorrow,)", "yesterday 04:05"])
