@@ -161,7 +161,7 @@ class TestAddedAndRemoved:
         error = one.refusal(one.once)
         assert (error.exit_code, error.what, error.hint) == (
             3,
-            'vectorizer "page" is not set up',
+            'Vectorizer "page" is not set up',
             "run: walvec setup",
         )
 
@@ -180,7 +180,7 @@ class TestAddedAndRemoved:
         one.followed["blog"] = removed
         assert (one.actual_of("blog"), [line["hint"] for line in said]) == (
             before["blog"],
-            ["DROP TABLE public.blog_embedding when it is of no more use"],
+            ["once it is not needed: DROP TABLE public.blog_embedding"],
         )
 
     def test_removed_and_added_again(self, one: Sidecar) -> None:
@@ -239,7 +239,7 @@ class TestChanged:
                 (
                     PreconditionFailed,
                     3,
-                    f'vectorizer "blog": {words} changed since public.blog_embedding was embedded',
+                    f'Vectorizer "blog": {words} changed since public.blog_embedding was embedded',
                     "set it back, or run: walvec backfill blog, which says what that costs and asks first",
                 )
             },
