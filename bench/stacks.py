@@ -45,6 +45,7 @@ STAGES: Mapping[str, Sequence[str]] = {
         "walvec/database/continuity",
         "walvec/stages/landmark",
         "walvec/vectorizer/bind",
+        "walvec/vectorizer/source_sql",
         "walvec/config/load",
         "walvec/config/sections",
         "walvec/database/registry",
