@@ -12,8 +12,14 @@ help: ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: venv postgres ## embed a blog and follow its edits; KEEP=1 leaves it running
-	@$(BIN)/python -m compose.demo $(if $(KEEP),--keep)
+demo: venv $(if $(PLUGIN),postgres) ## walvec demo: embed a blog, follow its edits; KEEP=1 leaves it running; PLUGIN=wal2json
+ifdef PLUGIN
+	@$(LOCAL)/cluster.sh up demo
+	@code=0; $(BIN)/walvec demo --plugin $(PLUGIN) --dsn "$$($(LOCAL)/cluster.sh dsn demo)" $(if $(KEEP),--keep) || code=$$?; \
+	$(if $(KEEP),,$(LOCAL)/cluster.sh down demo;) exit $$code
+else
+	@$(BIN)/walvec demo $(if $(KEEP),--keep)
+endif
 
 .PHONY: test
 test: lint $(if $(WALVEC_TEST_DSN),,postgres) ## lint, types, every test with coverage; ARGS="…" goes to pytest

@@ -6,11 +6,12 @@ attribute, lines of code, and the words of the longest page.
 """
 
 import ast
-import re
 import sys
+import tokenize
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -21,8 +22,6 @@ BEHIND_CODE = 5  # words of a comment behind code
 
 # A command bears one name twice: in `cli`, and in `commands` where the work is done.
 VERBS = ("cli", "commands")
-
-_BEHIND = re.compile(r"\S.*\s#\s(?!noqa|type:)(?P<words>.+)")
 
 
 @dataclass
@@ -56,13 +55,18 @@ def survey() -> House:
                 names[name].append(place)
             _read_docstrings(house, place, tree)
             _read_code(house, place, tree)
-            house.trailing += [
-                f"{place}:{number}"
-                for number, line in enumerate(text.splitlines(), 1)
-                if (match := _BEHIND.search(line)) and len(match["words"].split()) > BEHIND_CODE
-            ]
+            house.trailing += [f"{place}:{line}" for line in long_comments(text)]
     house.homonyms = {name: places for name, places in sorted(names.items()) if is_homonym(places)}
     return house
+
+
+def long_comments(text: str) -> Iterator[int]:
+    """Yield the lines with a long comment behind code."""
+    for token in tokenize.generate_tokens(StringIO(text).readline):
+        if token.type == tokenize.COMMENT and token.line[: token.start[1]].strip():
+            words = token.string.lstrip("# ")
+            if not words.startswith(("noqa", "type:")) and len(words.split()) > BEHIND_CODE:
+                yield token.start[0]
 
 
 def public_names(tree: ast.Module) -> Iterator[str]:

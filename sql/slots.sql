@@ -6,7 +6,8 @@
 SET LOCAL search_path = pg_catalog
 
 -- name: relation
--- One table by its exact name: compared as text, because a name too long would be cut to fit another's.
+-- One table by its exact name. Names are compared as text, because one that is too long would be truncated to
+-- another's.
 SELECT
     c.oid,
     n.nspname AS schema,
@@ -21,13 +22,13 @@ LEFT JOIN pg_type AS t ON t.oid = c.reltype
 WHERE n.nspname = %(schema)s::text AND c.relname = %(name)s::text
 
 -- name: columns
--- A table's columns in order, with the type under each domain, a collation that is not that type's own, and for those
--- that an index holds unique, the operators (=, >, >=, <) of the index's operator class. A type is canonical if equal values always
--- have equal text: not so numeric (1.0 = 1.00), floats (0 = -0), char without a length, jsonb, arrays of
--- such, and text under a collation that takes different strings for equal.
+-- A table's columns in order, with the type under each domain, a collation that is not that type's own, and the
+-- operators (=, >, >=, <) of the operator class of a unique index on the column, if there is one. A type is canonical if
+-- equal values always have equal text. Not canonical are numeric (1.0 = 1.00), floats (0 = -0), char without a length,
+-- jsonb, arrays of these, and text under a collation to which different strings can be equal.
 --
--- `version` changes with every ALTER TABLE of the column, also with a rewrite that leaves its type alone, and
--- with the expression of a generated one; TRUNCATE, VACUUM FULL and CLUSTER leave it alone.
+-- `version` changes with every ALTER TABLE of the column, even a rewrite that keeps its type, and with the expression of
+-- a generated column. TRUNCATE, VACUUM FULL and CLUSTER do not change it.
 SELECT
     a.attname AS name,
     a.attnum AS number,
@@ -91,8 +92,8 @@ WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
 
 -- name: type_versions
--- What the output of these types rests on besides their oids: the labels of enums and the attributes of composite
--- types, within arrays, domains, ranges and each other. No row for a type that has neither.
+-- What the output of these types depends on besides their oids: the labels of enums and the attributes of composite
+-- types, also within arrays, domains, ranges and each other. A type that has neither gives no row.
 WITH RECURSIVE part (root, oid) AS (
     SELECT oid, oid FROM unnest(%(oids)s::oid[]) AS oid
     UNION
@@ -122,8 +123,8 @@ CROSS JOIN LATERAL (
 GROUP BY part.root
 
 -- name: leaves
--- The tables that hold a table's rows: the leaf partitions, or itself. `version` changes where one was renamed, moved
--- to another schema, or detached and attached again, all of which the stream does not tell.
+-- The tables that hold a table's rows: its leaf partitions, or itself. `version` changes when one is renamed, moved to
+-- another schema, or detached and attached again, none of which the stream shows.
 SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
     c.relreplident::text AS replica_identity,
     concat_ws('/', t.xmin, (
@@ -142,8 +143,8 @@ WHERE c.oid IN (
 ORDER BY n.nspname, c.relname
 
 -- name: unique_indexes
--- The indexes that could identify a row of these tables, deferrable ones included: unique, on columns alone,
--- whole.
+-- The indexes that could identify a row of these tables, deferrable ones included: unique, on columns alone, over all
+-- rows.
 SELECT
     i.indrelid AS table_oid,
     ic.relname AS name,
@@ -164,8 +165,8 @@ GROUP BY i.indrelid, i.indexrelid, ic.relname, i.indisprimary, i.indisreplident,
 ORDER BY i.indrelid, i.indisprimary DESC, i.indnkeyatts, ic.relname
 
 -- name: publication
--- What a publication publishes, and whose it is. `version` changes where it was altered, but not where tables joined or
--- left.
+-- What a publication publishes, and who owns it. `version` changes when it is altered, but not when tables are added or
+-- dropped.
 SELECT pubinsert AS insert, pubupdate AS update, pubdelete AS delete, pubtruncate AS truncate,
     pubviaroot AS via_root, concat_ws('/', oid, xmin) AS version, oid, pg_get_userbyid(pubowner) AS owner,
     pg_has_role(pubowner, 'USAGE') AS may_alter
@@ -174,9 +175,8 @@ WHERE pubname = %(publication)s::text
 
 -- name: published_leaves
 -- Which of these tables a publication publishes, with row filter and column list, by the rules of pgoutput's
--- get_rel_sync_entry: a partition counts as published if any ancestor is; filter and list are its own, or
--- with publish_via_partition_root those of the topmost ancestor published; FOR ALL TABLES and TABLES IN
--- SCHEMA have neither.
+-- get_rel_sync_entry. A partition is published if any ancestor is. Filter and list are its own, or with
+-- publish_via_partition_root those of the topmost published ancestor. FOR ALL TABLES and TABLES IN SCHEMA have neither.
 WITH candidate AS (
     SELECT
         leaf.oid AS leaf,
@@ -220,7 +220,7 @@ WHERE leaf IN (SELECT leaf FROM candidate WHERE listed) AND CASE WHEN pubviaroot
 ORDER BY leaf, level DESC
 
 -- name: published_leaves_14
--- The same for PostgreSQL 14, which has neither row filters nor column lists nor schemas in publications.
+-- The same for PostgreSQL 14, whose publications have no row filters, column lists or schemas.
 SELECT leaf.oid AS leaf, NULL::text AS row_filter, NULL::text[] AS columns, (
     SELECT string_agg(r.oid::text, '/' ORDER BY r.oid) FROM pg_publication_rel AS r
     WHERE r.prpubid = p.oid
@@ -238,7 +238,7 @@ WHERE p.pubname = %(publication)s::text AND (
 )
 
 -- name: publishing_rights
--- What CREATE PUBLICATION and ALTER PUBLICATION ask for: the right to CREATE here, and each table's owner's.
+-- What CREATE PUBLICATION and ALTER PUBLICATION require: CREATE on this database, and the rights of each table's owner.
 SELECT
     has_database_privilege(current_database(), 'CREATE') AS may_create,
     (
@@ -257,7 +257,7 @@ GRANT CREATE ON DATABASE {database} TO {role}
 CREATE PUBLICATION {publication} FOR TABLE {tables}
 
 -- name: create_empty_publication
--- Tables are added once there are any.
+-- Make a publication to which tables are added later.
 CREATE PUBLICATION {publication}
 
 -- name: add_to_publication
@@ -265,11 +265,11 @@ CREATE PUBLICATION {publication}
 ALTER PUBLICATION {publication} ADD TABLE {table}
 
 -- name: publish_via_root
--- Make row filters and column lists those of the partitioned table.
+-- Remedy: the row filter and the column list of the partitioned table hold for its partitions.
 ALTER PUBLICATION {publication} SET (publish_via_partition_root = true)
 
 -- name: publish_via_leaves
--- Remedy: partitions come under their own names, and TRUNCATE of one is sent.
+-- Remedy: partitions come under their own names, and TRUNCATE of a partition is sent.
 ALTER PUBLICATION {publication} SET (publish_via_partition_root = false)
 
 -- name: drop_publication
@@ -285,28 +285,27 @@ ALTER TABLE {table} REPLICA IDENTITY DEFAULT
 ALTER TABLE {table} REPLICA IDENTITY USING INDEX {index}
 
 -- name: identify_by_all_columns
--- Remedy: the log carries the whole old row.
+-- Remedy: the WAL carries the whole old row.
 ALTER TABLE {table} REPLICA IDENTITY FULL
 
 -- name: add_primary_key
--- Remedy where no index could serve; which columns, only the table's owner knows.
+-- Remedy where no index would do. Only the table's owner knows which columns to use.
 ALTER TABLE {table} ADD PRIMARY KEY (...)
 
 -- name: add_immediate_index
--- Remedy beside a deferrable key, which the log cannot use.
+-- Remedy beside a deferrable key, which the WAL cannot use.
 CREATE UNIQUE INDEX ON {table} ({columns})
 
 -- name: make_logged
--- Remedy: the log carries the table's changes from now on.
+-- Remedy: the WAL carries the table's changes from now on.
 ALTER TABLE {table} SET LOGGED
 
 -- name: start_replication
--- From where the slot was last confirmed: that is what 0/0 stands for. An LSN given here would be believed.
+-- Begin where the slot was last confirmed, for which 0/0 stands. The server would trust any LSN given here.
 START_REPLICATION SLOT {slot} LOGICAL 0/0 ({options})
 
 -- name: allow_libraries
--- Remedy: let these libraries be output plugins. Each is a string of its own; one string with commas is one
--- name.
+-- Remedy: allow these libraries as output plugins. Each is a separate string; one string with commas is one name.
 ALTER SYSTEM SET output_plugin_libraries = {libraries}
 
 -- name: reload
@@ -314,11 +313,11 @@ ALTER SYSTEM SET output_plugin_libraries = {libraries}
 SELECT pg_reload_conf()
 
 -- name: grant_replication
--- Remedy: the right to replicate, as a superuser; providers have a role of their own to grant instead.
+-- Remedy for a superuser: the right to replicate. Managed services have a role to grant instead.
 ALTER ROLE {role} REPLICATION
 
 -- name: slots
--- All slots, or the one of a name. invalidation_reason is 17's; 14 to 16 say by wal_status and conflicting
+-- All slots, or the slot of a name. PostgreSQL 17 has invalidation_reason; in 14 to 16, wal_status and conflicting show
 -- that a slot is lost.
 SELECT
     s.slot_name AS name,
@@ -355,12 +354,12 @@ ORDER BY s.slot_name
 SELECT set_config('statement_timeout', %(milliseconds)s::text, true)
 
 -- name: create_slot
--- Waits for every transaction that has written and is still open, in whatever database.
+-- Waits for every open transaction that has written, in any database.
 SELECT lsn::text FROM pg_create_logical_replication_slot(%(name)s, %(plugin)s, %(temporary)s)
 
 -- name: blockers
--- The transactions that a new slot waits for, the oldest first: those that hold their own id's lock, and
--- prepared ones. What other roles' sessions are called and since when they run, only some roles may see.
+-- The transactions that a new slot waits for, the oldest first: those that hold the lock of their own id, and prepared
+-- ones. Only some roles may see the names and start times of other roles' sessions.
 SELECT pid, application_name AS name, datname AS database, extract(epoch FROM now() - xact_start)::float8 AS age
 FROM pg_stat_activity
 WHERE pid <> pg_backend_pid() AND pid IN (
@@ -377,7 +376,7 @@ LIMIT 5
 SELECT pg_terminate_backend({pid})
 
 -- name: end_prepared
--- Remedy, in the transaction's own database; or commit it.
+-- Remedy, run in the transaction's database. COMMIT PREPARED would do as well.
 ROLLBACK PREPARED {gid}
 
 -- name: drop_slot
@@ -385,24 +384,25 @@ ROLLBACK PREPARED {gid}
 SELECT pg_drop_replication_slot(%(name)s)
 
 -- name: flush_position
--- The end of the WAL that is safe on disk.
+-- The end of the WAL that is on disk.
 SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END)::text AS lsn
 
 -- name: advance_slot
--- Refused while the slot is active, and backwards. Reads the WAL in between without calling the plugin.
+-- Refused while the slot is active, and for a position behind the slot's. Reads the WAL in between without calling the
+-- plugin.
 SELECT end_lsn::text AS lsn FROM pg_replication_slot_advance(%(name)s, %(lsn)s::pg_lsn)
 
 -- name: copy_slot
--- The copy confirms what the original does at this moment, and stays, also where that one is temporary.
+-- The copy begins where the original was confirmed last. It is permanent, even if the original is temporary.
 SELECT lsn::text FROM pg_copy_logical_replication_slot(%(source)s, %(name)s, false)
 
 -- name: count_messages
--- Decodes all of it, and stops after the transaction that ends past the place.
+-- Decodes everything up to the position, and stops after the transaction that ends past it.
 SELECT count(*) AS messages
 FROM pg_logical_slot_peek_changes(%(name)s, %(until)s::pg_lsn, NULL, VARIADIC %(options)s::text[])
 
 -- name: may_replicate
--- Amazon RDS and Aurora grant a role of their own in place of the attribute.
+-- Amazon RDS and Aurora grant the role rds_replication in place of the attribute.
 SELECT rolsuper OR rolreplication OR EXISTS (
     SELECT FROM pg_roles AS provider
     WHERE provider.rolname = 'rds_replication' AND pg_has_role(r.oid, provider.oid, 'member')
@@ -411,8 +411,8 @@ FROM pg_roles AS r
 WHERE r.rolname = current_user
 
 -- name: server_state
--- What the preconditions depend on. output_plugin_libraries is NULL on a minor release that lacks it, and for
--- a role that may not see it.
+-- What the preconditions depend on. output_plugin_libraries is NULL on a minor release without it, and for a role that
+-- may not see it.
 SELECT
     current_user AS role,
     current_database() AS database,
@@ -451,13 +451,13 @@ ALTER SYSTEM SET max_replication_slots = {number}
 ALTER SYSTEM SET max_wal_senders = {number}
 
 -- name: set_keep_size
--- Remedy: a slot that nobody reads is given up before the disk is full.
+-- Remedy: the server gives up a slot that nobody reads before it fills the disk.
 ALTER SYSTEM SET max_slot_wal_keep_size = '64GB'
 
 -- name: grant_read
--- Remedy: what backfill and refetch read.
+-- Remedy: backfill and refetch may read the table.
 GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT ON {table} TO {role}
 
 -- name: see_all_rows
--- Remedy: the stream carries every row whatever the table's policies, and the backfill should see the same.
+-- Remedy: the stream carries every row whatever the table's policies are, and the backfill should see the same rows.
 ALTER ROLE {role} BYPASSRLS

@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.fix_postgres import CHECKOUT
 
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
+OPERATIONS = sorted((CHECKOUT / "docs/operations").glob("*.md"))
 
 _FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>[^\n]*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
@@ -45,6 +46,20 @@ class Command:
 
     def __str__(self) -> str:
         return f"{self.block.page}:{self.block.line} {shlex.join(self.words)}"
+
+
+def section(page: str, heading: str) -> str:
+    """Return what stands under a heading of a page, up to the next heading of its level or a higher one."""
+    text = (CHECKOUT / page).read_text(encoding="utf-8")
+    start = re.search(rf"^(#+) {re.escape(heading)}.*\n", text, re.MULTILINE)
+    assert start, f"{page} has no heading {heading}"
+    rest = text[start.end() :]
+    end = re.search(rf"^#{{1,{len(start[1])}}} ", _FENCE.sub(_blank, rest), re.MULTILINE)
+    return rest[: end.start()] if end else rest
+
+
+def _blank(fence: re.Match[str]) -> str:
+    return " " * len(fence[0])
 
 
 @cache

@@ -4,12 +4,9 @@
 # shellcheck source=compose/local/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-# Processes a demo left running on request write their ids to .local/demo/NAME.pid.
-for file in "$state"/demo/*.pid; do
-    pid=$(<"$file")
-    if grep -qs walvec "/proc/$pid/cmdline"; then
-        kill "$pid"
-    fi
+# A demo that was left running on request is cleared by its watchdog, a program of this checkout.
+ps -eo pid=,args= | while read -r pid words; do
+    [[ $words != *" $checkout/"*/watchdog.py\ */walvec-demo-* ]] || kill "$pid" || true
 done
 "$checkout/compose/local/cluster.sh" clean
 rm -rf "$state" "$checkout/.venv"

@@ -53,7 +53,7 @@ up_to_date() { [[ -x $venv/bin/walvec && $(cat "$venv/fingerprint" 2>/dev/null) 
 ! up_to_date || exit 0
 lock venv
 ! up_to_date || exit 0
-need_disk 600
+need_disk 800
 : >"$log"
 new_enough "$venv/bin/python" || make_venv
 say "installing the locked packages into .venv"

@@ -22,7 +22,7 @@ from walvec.vectorizer.bind import bind
 from walvec.vectorizer.binding import Binding
 from walvec_slots.errors import PreconditionFailed
 from walvec_slots.lsn import Lsn
-from walvec_slots.manage import inspect
+from walvec_slots.manage import find_slot
 
 INTERVAL, LONGEST_INTERVAL = 2.0, 60.0  # seconds between two looks
 SHARE = 0.05  # of the time that looking may take
@@ -130,7 +130,7 @@ class Watch:
 
     async def _look_at_slot(self) -> None:
         """Say when the WAL that the slot keeps back becomes much, or the server is about to remove it."""
-        slot = await inspect(self._attachment.catalog, self._config.source.slot)
+        slot = await find_slot(self._attachment.catalog, self._config.source.slot)
         self._last_look.slot = slot
         if slot is None or slot.retained_bytes is None:
             return

@@ -17,7 +17,8 @@ QUERIES: Final = load_sql("slots.sql")
 async def reading(conn: psycopg.AsyncConnection[Any]) -> AsyncIterator[psycopg.AsyncCursor[DictRow]]:
     """Give a cursor under which types and expressions are written with their schemas.
 
-    Always rolled back: nothing is written, and so the search path is what it was even inside a transaction.
+    Its transaction is always rolled back: nothing is written, and the search path is what it was afterwards,
+    even inside the caller's own transaction.
     """
     async with conn.transaction(force_rollback=True), conn.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(QUERIES["qualify_names"])

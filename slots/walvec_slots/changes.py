@@ -1,8 +1,8 @@
 """What comes with the stream, whichever output plugin sends it.
 
-A value is the text of its type's output function, or None for NULL. A column that the plugin could not give
-is missing: an unchanged value that is stored out of line (TOAST), one that is too long to be carried along,
-or one that the plugin cannot write exactly. Read the row by its key then.
+A value is the text of its type's output function, or None for NULL. A column is missing where the plugin
+could not give its value: an unchanged value that is stored out of line (TOAST), one that is too long to be
+carried along, or one that the plugin cannot write exactly. Read the row by its key then.
 
 These are NamedTuples, not frozen dataclasses: together with the frame's, that saves 1 us of 8 a row.
 """
@@ -17,7 +17,8 @@ Text = str | None
 ChangeKind = Literal["insert", "update", "delete"]
 Table = tuple[str, str]
 
-LARGE_VALUE: Final = 1 << 20  # bytes of one value, past which it is left out
+# A value of more bytes than this is left out of its change.
+LARGE_VALUE: Final = 1 << 20
 
 _NOTHING: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 
@@ -31,10 +32,10 @@ class StreamedColumn(NamedTuple):
 
 
 class StreamedTable(NamedTuple):
-    """A table whose changes are wanted, as the catalog has it when the stream is started.
+    """A table whose changes are wanted, as the catalog has it when the stream starts.
 
-    Changes are of the relation with this oid where the plugin tells it, whatever its name is by then, and of
-    the table with this name where it does not. They come under this name, with these columns alone.
+    A plugin that sends oids is matched by oid, whatever the relation's name is by then; one that does not,
+    by name. Changes come under this name, with these columns alone.
     """
 
     oid: int
@@ -44,19 +45,27 @@ class StreamedTable(NamedTuple):
 
 
 class Begin(NamedTuple):
-    """A transaction begins: all that follows up to its Commit is its own."""
+    """A transaction begins; everything up to its Commit belongs to it.
 
-    xid: int  # 32 bits, without epoch
-    lsn: Lsn  # where its commit record starts
-    committed_at: int  # microseconds since 2000-01-01 UTC
+    `lsn` is where its commit record starts. `xid` has 32 bits, without the epoch. `committed_at` is in
+    microseconds since 2000-01-01 UTC.
+    """
+
+    xid: int
+    lsn: Lsn
+    committed_at: int
 
 
 class Commit(NamedTuple):
-    """The transaction is complete."""
+    """The transaction is complete.
 
-    xid: int  # its Begin's
-    lsn: Lsn  # its Begin's
-    next_lsn: Lsn  # where its commit record ends: what is confirmed once the transaction is done
+    `xid` and `lsn` are its Begin's. `next_lsn` is where its commit record ends: what is confirmed once the
+    transaction is done.
+    """
+
+    xid: int
+    lsn: Lsn
+    next_lsn: Lsn
 
 
 class Change(NamedTuple):
@@ -64,10 +73,11 @@ class Change(NamedTuple):
 
     `columns` is the new row; empty for a delete. `identity` is the old row's replica identity: all columns
     under REPLICA IDENTITY FULL. It is empty for an insert, and may be for an update that left it unchanged.
+    `lsn` is shared by the rows of one COPY, and not ordered across transactions.
     """
 
     kind: ChangeKind
-    lsn: Lsn  # shared by rows of one COPY, and not ordered across transactions
+    lsn: Lsn
     schema: str
     table: str
     columns: dict[str, Text]
@@ -77,19 +87,26 @@ class Change(NamedTuple):
 
 
 class Truncate(NamedTuple):
-    """All rows of these tables are gone. Those of one statement come together, or share their LSN."""
+    """All rows of these tables are gone.
+
+    The tables of one statement come together, or one by one with the same LSN.
+    """
 
     lsn: Lsn
     tables: tuple[Table, ...]
 
 
 class Message(NamedTuple):
-    """What somebody gave to pg_logical_emit_message; outside Begin and Commit unless transactional."""
+    """What somebody gave to pg_logical_emit_message().
+
+    A transactional one comes between Begin and Commit, any other one outside. Bytes of `content` that are
+    not UTF-8 are replaced.
+    """
 
     lsn: Lsn
     transactional: bool
     prefix: str
-    content: str  # bytes that are no UTF-8 are replaced
+    content: str
 
 
 Event = Begin | Commit | Change | Truncate | Message

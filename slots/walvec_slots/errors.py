@@ -1,16 +1,16 @@
-"""Errors that say what happened, to what, and what mends it.
+"""Errors that say what happened, to what, and what to do about it.
 
     WalvecError                  1  unexpected
-    ├── PreconditionFailed       3  a setting, a right or an object is missing; what `check` would say
+    ├── PreconditionFailed       3  a setting, a right or an object is missing; what `check` would report
     │   ├── SlotBlocked          3  a new slot waits for open transactions
-    │   ├── PoolerInBetween      3  the connection leads through a connection pooler
+    │   ├── PoolerInBetween      3  the connection goes through a connection pooler
     │   └── NotUtf8              3  the database keeps its text in another encoding
     ├── SlotLost                 4  the slot is gone, was invalidated or cannot be used; never retried
     │   └── SlotWedged           4  the server cannot decode what comes next; the slot must be moved past it
-    │       └── PublicationMissing  4  the same, because the publication did not exist at that place
+    │       └── PublicationMissing  4  the same, because the publication did not exist at that position
     ├── SlotActive               5  another process holds the slot; waiting helps
     ├── ConnectionLost           1  the server or the network went away; retrying helps
-    └── MalformedMessage         1  what the plugin sent is no message of its protocol
+    └── MalformedMessage         1  what the plugin sent is not a message of its protocol
 
 The number is the process's exit code when the error ends it. No message holds row text, key values or
 secrets.
@@ -22,7 +22,11 @@ from walvec_slots.lsn import Lsn
 
 
 class WalvecError(Exception):
-    """Something failed: `what` it was and to what; `hint`, the exact statement or setting that mends it."""
+    """Something failed.
+
+    `what` says what happened, and to what: a sentence without its full stop. `hint` is what to do: the exact
+    statement, command or setting.
+    """
 
     exit_code: ClassVar[int] = 1
 
@@ -36,22 +40,25 @@ class WalvecError(Exception):
 
 
 class PreconditionFailed(WalvecError):
-    """Something that must be so before the work can start is not so."""
+    """Something does not hold that must hold before the work can start."""
 
     exit_code = 3
 
 
 class SlotBlocked(PreconditionFailed):
-    """Creating a slot took too long: it waits for every transaction that has written and is still open."""
+    """Creating a slot took too long.
+
+    It waits for every transaction that has written and is still open.
+    """
 
 
 class PoolerInBetween(PreconditionFailed):
-    """The connection leads through a pooler, which hands one server session to several clients."""
+    """The connection goes through a pooler, which shares sessions between clients."""
 
     def __init__(self) -> None:
         super().__init__(
-            "The connection leads through a connection pooler, whose server sessions are shared with others",
-            hint="connect to the server itself: its own host and port, 5432 as a rule, not the pooler's",
+            "The connection goes through a connection pooler, which shares server sessions between clients",
+            hint="connect to the server itself: its own host and port (usually 5432), not the pooler's",
         )
 
 
@@ -61,20 +68,26 @@ class NotUtf8(PreconditionFailed):
     def __init__(self, side: str, database: str, encoding: str | None) -> None:
         super().__init__(
             f'The {side} database "{database}" has the encoding {encoding}; walvec needs UTF8',
-            hint="dump it, and restore it into a database made with ENCODING 'UTF8' TEMPLATE template0"
+            hint="restore a dump of it into: CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
             if side == "target" or encoding == "SQL_ASCII"
-            else 'set [source] plugin = "pgoutput", which converts text, then run: walvec setup, or resync',
+            else 'set [source] plugin = "pgoutput", which converts text, then run: walvec setup (or resync)',
         )
 
 
 class SlotLost(WalvecError):
-    """The slot does not exist, was invalidated, or cannot serve this stream: WAL that it kept may be gone."""
+    """The slot does not exist, was invalidated, or cannot serve this stream.
+
+    WAL that it kept may be gone.
+    """
 
     exit_code = 4
 
 
 class SlotWedged(SlotLost):
-    """The server cannot decode what follows `lsn`, now or later: as a rule, a row whose JSON passes 1 GB."""
+    """The server cannot decode what follows `lsn`, now or later.
+
+    Usually that is a row whose JSON is larger than 1 GB.
+    """
 
     def __init__(self, what: str, *, lsn: Lsn, hint: str | None = None) -> None:
         super().__init__(what, hint=hint)
@@ -82,7 +95,10 @@ class SlotWedged(SlotLost):
 
 
 class PublicationMissing(SlotWedged):
-    """The publication did not exist when what follows `lsn` was written; pgoutput looks it up as of then."""
+    """The publication did not exist when what follows `lsn` was written.
+
+    pgoutput looks it up as of that position.
+    """
 
 
 class SlotActive(WalvecError):
@@ -92,12 +108,18 @@ class SlotActive(WalvecError):
 
 
 class ConnectionLost(WalvecError):
-    """The connection to the server ended, or could not be made. Nothing is wrong with the slot."""
+    """The connection to the server ended, or could not be made.
+
+    Nothing is wrong with the slot.
+    """
 
 
 class MalformedMessage(WalvecError):
-    """A message that cannot be decoded. `lsn` is its frame's; its content is never part of the text."""
+    """A message that cannot be decoded.
+
+    `lsn` is its frame's. The text never holds any of the message's content.
+    """
 
     def __init__(self, what: str, *, lsn: Lsn, hint: str | None = None) -> None:
-        super().__init__(f"the message at {lsn} {what}", hint=hint)
+        super().__init__(f"The message at {lsn} {what}", hint=hint)
         self.lsn = lsn

@@ -1,4 +1,4 @@
-"""A place in the write-ahead log.
+"""A position in the write-ahead log.
 
 https://www.postgresql.org/docs/current/datatype-pg-lsn.html
 """
@@ -10,13 +10,19 @@ _TEXT = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})", re.ASCII)
 
 
 class Lsn(int):
-    """A byte position in the WAL: 64 bits, ordered. `Lsn(0)` is no position ("InvalidXLogRecPtr")."""
+    """A byte position in the WAL: 64 bits, ordered.
+
+    `Lsn(0)` is the invalid position, PostgreSQL's InvalidXLogRecPtr.
+    """
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read PostgreSQL's form, two hexadecimal halves: `16/B374D848`. Raises ValueError otherwise."""
+        """Read PostgreSQL's form, two hexadecimal halves: `16/B374D848`.
+
+        Raises ValueError for anything else.
+        """
         if (halves := _TEXT.fullmatch(text)) is None:
             raise ValueError(f"not an LSN: {text!r}")
         return cls(int(halves[1], 16) << 32 | int(halves[2], 16))

@@ -1,8 +1,9 @@
-"""Slots by hand: list, inspect, create, drop, advance, copy.
+"""Slots: list, find, create, drop, advance, copy.
 
-https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-REPLICATION. Over an ordinary
-connection, in autocommit. Every refusal of the server becomes an error of this package; a lost connection
-stays psycopg's.
+https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-REPLICATION
+
+All of it over an ordinary connection in autocommit. Every refusal of the server becomes an error of this
+package; a lost connection raises psycopg's.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,28 +19,36 @@ from psycopg.rows import DictRow, dict_row
 from walvec_slots.catalog import QUERIES, statement
 from walvec_slots.errors import PreconditionFailed, SlotBlocked
 from walvec_slots.lsn import Lsn
-from walvec_slots.refusal import managed, not_created
 from walvec_slots.settle import Connection
+from walvec_slots.sqlstates import change_refused, creation_refused
 
-_LONGEST_NAME: Final = 63  # bytes; NAMEDATALEN - 1
+# NAMEDATALEN - 1.
+_LONGEST_NAME: Final = 63  # bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A replication slot; what the server's version does not tell is None."""
+    """A replication slot.
+
+    What the server's version does not report is None. A physical slot has the plugin None. WAL is kept from
+    `restart_lsn` on, which is `retained_bytes`; a stream begins at `confirmed_flush_lsn`, and the WAL from
+    there is `unconfirmed_bytes`. `wal_status` is reserved, extended, unreserved or lost. `safe_wal_size` is
+    how many bytes may be written before the slot is in danger, None where no limit is set. A good slot has
+    the `invalidation_reason` None.
+    """
 
     name: str
-    plugin: str | None  # None: a physical slot
+    plugin: str | None
     database: str | None
     active: bool
     active_pid: int | None
-    restart_lsn: Lsn | None  # WAL is kept from here on
-    confirmed_flush_lsn: Lsn | None  # a stream begins here
-    wal_status: str | None  # reserved, extended, unreserved or lost
-    safe_wal_size: int | None  # bytes that may be written before the slot is in danger; None: no limit is set
-    invalidation_reason: str | None  # None: the slot is good
-    retained_bytes: int | None  # of WAL, from restart_lsn to the end
-    unconfirmed_bytes: int | None  # of WAL, from confirmed_flush_lsn to the end
+    restart_lsn: Lsn | None
+    confirmed_flush_lsn: Lsn | None
+    wal_status: str | None
+    safe_wal_size: int | None
+    invalidation_reason: str | None
+    retained_bytes: int | None
+    unconfirmed_bytes: int | None
     temporary: bool
     two_phase: bool
     failover: bool | None
@@ -47,7 +56,7 @@ class Slot:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the server has given it up: what it had not sent is gone."""
+        """Whether the server has given the slot up: what it had not sent is gone."""
         return self.invalidation_reason is not None or self.wal_status == "lost"
 
 
@@ -56,7 +65,7 @@ async def list_slots(conn: Connection) -> list[Slot]:
     return [_slot(row) for row in await _fetch(conn, "slots", name=None)]
 
 
-async def inspect(conn: Connection, name: str) -> Slot | None:
+async def find_slot(conn: Connection, name: str) -> Slot | None:
     """Return the slot of that name, if there is one."""
     return next((_slot(row) for row in await _fetch(conn, "slots", name=name)), None)
 
@@ -64,11 +73,13 @@ async def inspect(conn: Connection, name: str) -> Slot | None:
 async def create_slot(
     conn: Connection, name: str, plugin: str, *, time_limit: float, temporary: bool = False
 ) -> Lsn:
-    """Create a logical slot in the connection's database; return where its stream begins.
+    """Create a logical slot in the connection's database.
 
-    Takes as long as the oldest transaction that has written anything, in any database, but at most
-    `time_limit` seconds; then raises SlotBlocked with the transactions in the way and the statements that end
-    them. PreconditionFailed for a name in use, no slot free, a plugin missing or not allowed, the right to
+    Returns where its stream begins. It waits for every open transaction that has written anything, in any
+    database, but at most `time_limit` seconds; then it raises SlotBlocked with the transactions in the way
+    and the statements that end them.
+
+    Raises PreconditionFailed for a name in use, no slot free, a plugin missing or not allowed, the right to
     replicate or wal_level.
     """
     _require_name(name)
@@ -83,36 +94,43 @@ async def create_slot(
             raise
         [right] = await _fetch(conn, "may_replicate")
         usable = plugin if right["allowed"] else None
-        raise not_created(name, error.sqlstate, _said(error), conn.info.user, usable) from error
+        raise creation_refused(name, error.sqlstate, _said(error), conn.info.user, usable) from error
     return Lsn.parse(row["lsn"])
 
 
 async def open_writers(conn: Connection) -> list[str]:
-    """Describe the oldest transactions that have written and are still open, in any database."""
+    """Describe the oldest open transactions that have written, in any database."""
     return [_describe(row) for row in await _fetch(conn, "blockers")]
 
 
 async def drop_slot(conn: Connection, name: str) -> None:
-    """Drop a slot. Raises SlotActive while a process holds it, PreconditionFailed if there is none."""
+    """Drop a slot.
+
+    Raises SlotActive while a process holds it, PreconditionFailed if there is none.
+    """
     with _refusals(conn, name):
         await _fetch(conn, "drop_slot", name=name)
 
 
 async def advance_slot(conn: Connection, name: str, lsn: Lsn) -> Lsn:
-    """Confirm everything before `lsn` unread, so that it is never sent; return how far the slot got.
+    """Confirm everything before `lsn` unread, so that it is never sent.
 
-    Raises SlotActive, and PreconditionFailed for a place behind the slot's or past the end of the WAL.
+    Returns how far the slot got. Raises SlotActive, and PreconditionFailed for a position behind the slot's
+    or past the end of the WAL.
     """
     [row] = await _fetch(conn, "flush_position")
     if lsn > (end := Lsn.parse(row["lsn"])):
-        raise PreconditionFailed(f'the slot "{name}" cannot be advanced to {lsn}: the WAL ends at {end}')
+        raise PreconditionFailed(f'Slot "{name}" cannot be advanced to {lsn}: the WAL ends at {end}')
     with _refusals(conn, name):
         [row] = await _fetch(conn, "advance_slot", name=name, lsn=str(lsn))
     return Lsn.parse(row["lsn"])
 
 
 async def copy_slot(conn: Connection, source: str, name: str) -> Lsn:
-    """Copy a slot, active or not; return where the copy's stream begins. Raises PreconditionFailed."""
+    """Copy a slot, active or not; return where the copy's stream begins.
+
+    Raises PreconditionFailed.
+    """
     _require_name(name)
     with _refusals(conn, source):
         [row] = await _fetch(conn, "copy_slot", source=source, name=name)
@@ -120,7 +138,10 @@ async def copy_slot(conn: Connection, source: str, name: str) -> Lsn:
 
 
 async def count_messages(conn: Connection, name: str, until: Lsn, options: Mapping[str, str]) -> int:
-    """Count what a slot would send of the transactions up to a place; it stays where it is."""
+    """Count the messages that a slot would send of the transactions up to a position.
+
+    The slot stays where it is.
+    """
     words = [word for option in options.items() for word in option]
     [row] = await _fetch(conn, "count_messages", name=name, until=str(until), options=words)
     return int(row["messages"])
@@ -146,13 +167,13 @@ def _refusals(conn: Connection, name: str) -> Iterator[None]:
     except psycopg.Error as error:
         if error.sqlstate is None:
             raise
-        raise managed(name, error.sqlstate, _said(error), conn.info.user) from error
+        raise change_refused(name, error.sqlstate, _said(error), conn.info.user) from error
 
 
 def _require_name(name: str) -> None:
-    """Refuse a name that the server would cut to size: the slot meant would be another one."""
+    """Refuse a name that the server would truncate: it would be another slot's."""
     if len(name.encode()) > _LONGEST_NAME:
-        raise PreconditionFailed(f'the slot name "{name}" is longer than {_LONGEST_NAME} bytes')
+        raise PreconditionFailed(f'The slot name "{name}" is longer than {_LONGEST_NAME} bytes')
 
 
 def _said(error: psycopg.Error) -> str:
@@ -160,10 +181,10 @@ def _said(error: psycopg.Error) -> str:
 
 
 def _blocked(name: str, time_limit: float, blockers: Sequence[DictRow]) -> SlotBlocked:
-    """Name the transactions in the way. Those that have ended meanwhile are not among them."""
-    what = f'the slot "{name}" was not created within {time_limit:g} s'
+    """Name the transactions in the way, but for those that have ended meanwhile."""
+    what = f'Slot "{name}" was not created within {time_limit:g} s'
     if not blockers:
-        return SlotBlocked(f"{what}: open transactions were in the way", hint="they have ended: try again")
+        return SlotBlocked(f"{what}: it waited for transactions that have ended since", hint="try again")
     described = ", ".join(_describe(row) for row in blockers)
     statements = "; ".join(_end(row) for row in blockers)
     return SlotBlocked(f"{what}: it waits for {described}", hint=f"wait, or end them: {statements}")
@@ -171,7 +192,7 @@ def _blocked(name: str, time_limit: float, blockers: Sequence[DictRow]) -> SlotB
 
 def _describe(row: DictRow) -> str:
     age = "of unknown age" if row["age"] is None else f"open for {float(row['age']):.0f} s"
-    database = f"in database {row['database']}" if row["database"] else "in a database not told"
+    database = f"in database {row['database']}" if row["database"] else "in a database hidden from this role"
     if row["pid"] is None:
         return f'the prepared transaction "{row["name"]}" {database}, {age}'
     return f'process {row["pid"]} ("{row["name"] or "unnamed"}") {database}, {age}'

@@ -1,12 +1,13 @@
-"""The messages of pgoutput, PostgreSQL's own output plugin: options in, bytes in, typed messages out.
+"""The messages of pgoutput, PostgreSQL's own output plugin.
 
+Options out, bytes in, typed messages out:
 https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html
 
 Protocol version 1, text format, without streaming and two-phase commit. The server applies the publication,
 as the catalog was when the WAL was written: row filters turn updates into inserts and deletes, columns
-outside a list are no columns, and every table of the publication comes.
+outside a column list do not exist, and every table of the publication comes.
 
-Pure: `stream.py` sends the options and brings the payloads, whoever reads the stream decodes them here.
+Pure: `stream.py` sends the options and brings the payloads, and the stream's reader decodes them here.
 """
 
 import struct
@@ -17,33 +18,47 @@ from walvec_slots.changes import LARGE_VALUE, Begin, Change, Commit, Event, Stre
 from walvec_slots.errors import MalformedMessage
 from walvec_slots.lsn import Lsn
 
-_BEGIN: Final = struct.Struct("!xQqI")  # start of the commit record, commit time, xid
-_COMMIT: Final = struct.Struct("!xBQQq")  # flags, start and end of the commit record, commit time
-_TRUNCATE: Final = struct.Struct("!xIB")  # number of tables, options
-_COLUMN_TAIL: Final = struct.Struct("!Ii")  # type oid, type modifier
+# Start of the commit record, commit time, xid.
+_BEGIN: Final = struct.Struct("!xQqI")
+# Flags, start and end of the commit record, commit time.
+_COMMIT: Final = struct.Struct("!xBQQq")
+# Number of tables, options.
+_TRUNCATE: Final = struct.Struct("!xIB")
+# Type oid, type modifier.
+_COLUMN_TAIL: Final = struct.Struct("!Ii")
 _UINT: Final = struct.Struct("!I")
 _USHORT: Final = struct.Struct("!H")
 
-_IN_KEY: Final = 1  # a column's flag
-_NEW, _KEY, _OLD = b"NKO"  # before a tuple: what it is of the row
-_NULL, _UNCHANGED, _TEXT = b"nut"  # before a value: what there is of it
+# A column's flag.
+_IN_KEY: Final = 1
+# Before a tuple: the new row, the old row's key, the whole old row.
+_NEW, _KEY, _OLD = b"NKO"
+# Before a value: NULL, an unchanged value that is not sent, text.
+_NULL, _UNCHANGED, _TEXT = b"nut"
 
 Payload = bytes | memoryview
 
 
 class _Announced(NamedTuple):
-    """A relation that is wanted, as its newest Relation message describes it."""
+    """A wanted relation, as its newest Relation message describes it.
+
+    `columns` are in the order of its tuples, None for one that is not wanted. `key` is the same for a key
+    tuple, with None also for the columns outside the key, which that has as null.
+    """
 
     table: StreamedTable
-    columns: tuple[str | None, ...]  # in the order of its tuples; None: not wanted
-    key: tuple[str | None, ...]  # the same, without those that a key tuple has as null
+    columns: tuple[str | None, ...]
+    key: tuple[str | None, ...]
 
 
 class PgoutputDecoder:
-    """Reads the payloads of one stream, from its start: relations are announced once in each."""
+    """Reads the payloads of one stream from its start.
+
+    Each stream announces a relation before its first row.
+    """
 
     def __init__(self, tables: Iterable[StreamedTable]) -> None:
-        """Give changes of these tables, and of no others."""
+        """Decode changes of these tables, and of no others."""
         self._wanted = {table.oid: table for table in tables}
         self._announced: dict[int, _Announced | None] = {}
         self._begun: Begin | None = None
@@ -60,16 +75,16 @@ class PgoutputDecoder:
         }
 
     def decode(self, payload: Payload, lsn: Lsn) -> Event | None:
-        """Return the message, None for one that is not about a row of a wanted table.
+        """Return the message; None for one that is not about a wanted table.
 
-        `lsn` is the start of its frame. A value of more than LONG bytes is left out. Raises MalformedMessage,
-        which does not quote the payload, for anything that is no such message.
+        `lsn` is the start of its frame. A value of more than LARGE_VALUE bytes is left out. Anything else
+        raises MalformedMessage, which does not quote the payload.
         """
         try:
             return self._readers[payload[0]](payload, lsn)
         except (ValueError, LookupError, struct.error):
-            # "from None": the cause's text may quote what it stumbled over.
-            raise MalformedMessage("is none of pgoutput's version 1", lsn=lsn) from None
+            # "from None", because the cause's text may quote the payload.
+            raise MalformedMessage("is not one of pgoutput's version 1", lsn=lsn) from None
 
     def _begin(self, payload: Payload, _: Lsn) -> Begin:
         start, committed_at, xid = _BEGIN.unpack(payload)
@@ -84,7 +99,10 @@ class PgoutputDecoder:
         return Commit(begun.xid, begun.lsn, Lsn(end))
 
     def _relation(self, payload: Payload, _: Lsn) -> None:
-        """Note a relation. It comes before its first row, and again whenever its catalog entry changes."""
+        """Note a relation.
+
+        It comes before the relation's first row, and again whenever its catalog entry changes.
+        """
         message = bytes(payload)
         (oid,) = _UINT.unpack_from(message, 1)
         _schema, at = _string(message, 5)
@@ -134,23 +152,29 @@ class PgoutputDecoder:
         _require_end(payload, _TRUNCATE.size + count * _UINT.size)
         oids = (oid for (oid,) in _UINT.iter_unpack(payload[_TRUNCATE.size :]))
         relations = [self._announced[oid] for oid in oids]
-        tables = tuple((each.table.schema, each.table.name) for each in relations if each)
+        tables = tuple((relation.table.schema, relation.table.name) for relation in relations if relation)
         return Truncate(lsn, tables) if tables else None
 
     def _relation_of(self, payload: Payload) -> _Announced | None:
-        """Return what a row is of, None for an unwanted table. Raises KeyError if it was not announced."""
+        """Return the row's relation, None for an unwanted table.
+
+        Raises KeyError if it was not announced.
+        """
         (oid,) = _UINT.unpack_from(payload, 1)
         return self._announced[oid]
 
 
 def pgoutput_options(publication: str) -> dict[str, str]:
-    """Return the options of START_REPLICATION; the publication's name is an identifier within the value."""
+    """Return the options of START_REPLICATION.
+
+    The publication's name is an identifier within the option's value.
+    """
     quoted = publication.replace('"', '""')
     return {"proto_version": "1", "publication_names": f'"{quoted}"'}
 
 
 def _pass_over(payload: Payload, _: Lsn) -> None:
-    """Take a message that says nothing about rows: a type's name, or where a transaction came from."""
+    """Ignore what is not about rows: a type's name, or a transaction's origin."""
 
 
 def _announced(table: StreamedTable, described: Iterable[tuple[str, int]]) -> _Announced:
@@ -170,7 +194,10 @@ def _new_row(payload: Payload, at: int, relation: _Announced) -> tuple[dict[str,
 
 
 def _old_row(payload: Payload, at: int, relation: _Announced) -> tuple[dict[str, Text], int]:
-    """Read the old row, whole or its key alone: then every other column is there as null, and none is."""
+    """Read the old row, whole or its key alone.
+
+    A key tuple has every other column as null, and those are left out.
+    """
     if payload[at] == _KEY:
         return _row(payload, at + 1, relation.key)
     if payload[at] == _OLD:
@@ -179,7 +206,10 @@ def _old_row(payload: Payload, at: int, relation: _Announced) -> tuple[dict[str,
 
 
 def _row(payload: Payload, at: int, names: tuple[str | None, ...]) -> tuple[dict[str, Text], int]:
-    """Return the wanted values of a tuple and where it ends, past the payload's end if that is cut short."""
+    """Return the wanted values of a tuple, and where it ends.
+
+    That is past the payload's end if the payload is cut short.
+    """
     (count,) = _USHORT.unpack_from(payload, at)
     if count != len(names):
         raise ValueError
@@ -203,7 +233,7 @@ def _row(payload: Payload, at: int, names: tuple[str | None, ...]) -> tuple[dict
 
 
 def _string(message: bytes, at: int) -> tuple[str, int]:
-    """Read a string up to its zero byte; return where the next field begins, too."""
+    """Return a string up to its zero byte, and where the next field begins."""
     end = message.index(b"\0", at)
     return message[at:end].decode(), end + 1
 

@@ -1,4 +1,4 @@
-"""The output plugins behind one interface: what each is asked for, and what reads its messages."""
+"""The output plugins behind one interface: their options, and their decoders."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,15 +9,18 @@ from walvec_slots.lsn import Lsn
 from walvec_slots.pgoutput import PgoutputDecoder, pgoutput_options
 from walvec_slots.wal2json import OPTIONAL, Wal2jsonDecoder, wal2json_options
 
-# What [source] plugin may say; auto: an existing slot's own, and for a new one what fits.
+# What [source] plugin may be; auto: an existing slot's own, and for a new one what fits.
 PluginSetting = Literal["auto", "wal2json", "pgoutput"]
 
 
 class Decoder(Protocol):
-    """Reads the payloads of one stream, in their order; another stream needs another one."""
+    """Reads the payloads of one stream, in their order.
+
+    Another stream needs another decoder.
+    """
 
     def decode(self, payload: bytes | memoryview, lsn: Lsn) -> Event | None:
-        """Return the message; None for one that says nothing of a wanted table.
+        """Return the message; None for one that is not about a wanted table.
 
         `lsn` is the start of its frame. Raises MalformedMessage.
         """
@@ -31,7 +34,7 @@ class Plugin:
     name: str
     # The options of START_REPLICATION, by publication and tables.
     options: Callable[[str, Sequence[StreamedTable]], Mapping[str, str]]
-    # Options to try, and to leave out if the plugin does not know them.
+    # Options to try, and to leave out where the plugin does not know them.
     optional: Mapping[str, str]
     decoder: Callable[[Sequence[StreamedTable]], Decoder]
     # Whether the server applies the publication, as its catalog was when the WAL was written.

@@ -1,7 +1,7 @@
-"""Look at every precondition of the stream: one finding each, with the statement that mends it.
+"""Check every precondition of the stream: one finding each, with its remedy.
 
-What `walvec check` says of the source. It leaves nothing behind: whether the plugin can be used is tried with
-a temporary slot, dropped at once.
+This is what `walvec check` reports of the source. It leaves nothing behind: whether the plugin can be used is
+tried with a temporary slot, dropped at once.
 """
 
 import re
@@ -21,14 +21,13 @@ from walvec_slots.plugin import Plugin, PluginSetting
 from walvec_slots.publication import (
     NotPublished,
     Publication,
-    creation,
+    creation_statement,
     find_publication,
     published,
     require_leaves,
 )
-from walvec_slots.refusal import DEFAULT_LIBRARIES, allow_libraries, grant_replication
 from walvec_slots.relation import Relation, describe, quoted
-from walvec_slots.rights import hindrance
+from walvec_slots.rights import DEFAULT_LIBRARIES, allow_libraries, grant_replication, hindrance
 from walvec_slots.settle import require_readable
 
 Level = Literal["ok", "warning", "failed"]
@@ -41,7 +40,7 @@ _RESTART: Final = "then restart the server"
 class Finding:
     """One precondition. `remedy` is what fixes it, where it does not hold.
 
-    `error` is what a command raises that needs it; without one, PreconditionFailed with these words.
+    `error` is what a command raises that needs it; without one, PreconditionFailed with `detail`.
     """
 
     subject: str
@@ -57,7 +56,7 @@ class Finding:
 
 
 def require(findings: Iterable[Finding]) -> None:
-    """Raise the first finding that fails, in the words of `check`."""
+    """Raise the first finding that failed, as `check` words it."""
     for finding in findings:
         if finding.level == "failed":
             raise finding.error or PreconditionFailed(
@@ -75,14 +74,14 @@ async def probe(
     own_publication: int | None = None,
     replaces_slot: bool = False,
 ) -> list[Finding]:
-    """Look at server, plugin, slot, tables (schema, name) and publication; `conn` is in autocommit.
+    """Check server, plugin, slot, tables (schema, name) and publication.
 
-    What `walvec setup` makes is a warning where it is missing. A publication is altered only where
-    `own_publication` is its oid. `replaces_slot`: the slot goes, and the plugin is the new one's. Raises only
-    if the connection breaks.
+    `conn` is in autocommit. What `walvec setup` makes is a warning where it is missing. `own_publication` is
+    the oid of the publication that setup may alter. `replaces_slot`: the slot will be replaced, so the plugin
+    is the new one's. Raises only if the connection breaks.
     """
     state = await _state(conn)
-    known = await manage.inspect(conn, slot)
+    known = await manage.find_slot(conn, slot)
     findings = [*_server(state, conn.info.server_version), *_room(state, known)]
     ready = all(finding.level != "failed" for finding in findings)
     chosen = await _chosen(conn, plugin, None if replaces_slot else known)
@@ -101,7 +100,7 @@ async def probe(
     else:
         own = existing.may_alter and existing.oid == own_publication
         findings += [
-            each async for each in _publication(conn, publication, existing, chosen, relations, own=own)
+            finding async for finding in _publication(conn, publication, existing, chosen, relations, own=own)
         ]
     return findings
 
@@ -109,7 +108,10 @@ async def probe(
 async def _chosen(
     conn: psycopg.AsyncConnection[Any], setting: PluginSetting, slot: manage.Slot | None
 ) -> Plugin:
-    """Return the plugin that the slot has or will have; where it is a foreign one, `_slot` says so."""
+    """Return the plugin that the slot has or will have.
+
+    If it has one that this package does not decode, `_slot` reports that.
+    """
     try:
         return await plugin_for(conn, setting, slot)
     except PreconditionFailed:
@@ -117,7 +119,7 @@ async def _chosen(
 
 
 async def probe_server(conn: psycopg.AsyncConnection[Any]) -> list[Finding]:
-    """Look at the server alone, in two round trips: what `walvec run` can ask each time it starts."""
+    """Check the server alone, in two round trips, as `walvec run` does at its start."""
     return [*_server(await _state(conn), conn.info.server_version)]
 
 
@@ -181,7 +183,7 @@ def _retention(keep_size: str) -> Finding:
     return Finding(
         subject,
         "warning",
-        "no limit: a slot that nobody reads fills the disk",
+        "no limit: a slot that nobody reads can fill the disk",
         f"{QUERIES['set_keep_size']}; {QUERIES['reload']}",
     )
 
@@ -191,16 +193,16 @@ async def _plugin(
 ) -> Finding:
     subject = f"output plugin {plugin}"
     allowed = None if state["libraries"] is None else _libraries(state["libraries"])
-    # Where several were given as one string, which allows none of them, the remedy takes it apart.
+    # Several names given as one string allow none of them; the remedy splits the string.
     known = [name.strip() for entry in allowed or DEFAULT_LIBRARIES for name in entry.split(",")]
     remedy = allow_libraries(list(dict.fromkeys([plugin, *known])))
     if allowed is not None and plugin not in allowed:
         return Finding(subject, "failed", "not in output_plugin_libraries", remedy)
     if slot is not None and slot.plugin == plugin:
-        return Finding(subject, "ok", "is the slot's")
+        return Finding(subject, "ok", "the slot has it")
     if not ready:
-        detail = "not tried: a slot cannot be made yet"
-        return Finding(subject, "warning", detail, "mend what failed and check again")
+        detail = "not tried: a slot cannot be created yet"
+        return Finding(subject, "warning", detail, "fix what failed, then run: walvec check")
     try:
         await try_plugin(conn, plugin)
     except WalvecError as error:
@@ -209,7 +211,7 @@ async def _plugin(
 
 
 def _libraries(setting: str) -> list[str]:
-    """Return the names in output_plugin_libraries, which SHOW gives as a list of identifiers."""
+    """Return the names in output_plugin_libraries, a list of identifiers."""
     names = re.findall(r'"((?:[^"]|"")*)"|([^\s,"]+)', setting)
     return [quoted_name or bare for quoted_name, bare in names]
 
@@ -217,13 +219,14 @@ def _libraries(setting: str) -> list[str]:
 def _slot(name: str, slot: manage.Slot | None, setting: PluginSetting, state: DictRow) -> Finding:
     subject = f'slot "{name}"'
     if slot is None:
-        return Finding(subject, "warning", "there is none yet", "walvec setup")
+        return Finding(subject, "warning", "does not exist yet", "walvec setup")
     try:
         require_plugin(slot, setting)
     except PreconditionFailed as error:
         return Finding.of(subject, error)
     if slot.database != state["database"]:
-        return Finding(subject, "failed", f"belongs to the database {slot.database}", "choose another name")
+        detail = f"belongs to the database {slot.database}"
+        return Finding(subject, "failed", detail, "set [source] slot to another name")
     if slot.invalidation_reason is not None:
         return Finding(subject, "failed", f"is lost: {slot.invalidation_reason}", "walvec resync")
     held = f"held by process {slot.active_pid}" if slot.active else "free"
@@ -249,23 +252,25 @@ async def _tables(
 async def _new_publication(
     conn: psycopg.AsyncConnection[Any], publication: str, relations: Sequence[Relation], state: DictRow
 ) -> Finding:
-    """Say whether setup can make the publication, which takes the owner of every table."""
+    """Say whether setup can create the publication.
+
+    Only the owner of every table can.
+    """
     subject = f'publication "{publication}"'
     async with conn.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(QUERIES["publishing_rights"], {"oids": [relation.oid for relation in relations]})
         rights = await cursor.fetchone() or {}
     role = state["role"]
     if rights["not_owned"]:
-        remedy = creation(publication, relations)
-        detail = (
-            f"there is none, and {role} may not make it: it does not own {', '.join(rights['not_owned'])}"
-        )
+        remedy = creation_statement(publication, relations)
+        owned = ", ".join(rights["not_owned"])
+        detail = f"does not exist, and {role} may not create it: it does not own {owned}"
         return Finding(subject, "failed", detail, f"as the owner of the tables: {remedy}")
     if not rights["may_create"]:
         database = sql.Identifier(state["database"])
         remedy = statement("grant_create", database=database, role=sql.Identifier(role))
-        return Finding(subject, "failed", f"there is none, and {role} has no right to make it", remedy)
-    return Finding(subject, "warning", "there is none yet", "walvec setup")
+        return Finding(subject, "failed", f"does not exist, and {role} may not create it", remedy)
+    return Finding(subject, "warning", "does not exist yet", "walvec setup")
 
 
 async def _publication(
@@ -289,7 +294,7 @@ async def _publication(
             if own and await _owns(conn, relation):
                 yield Finding(subject, "warning", "is not published yet", "walvec setup")
                 continue
-            what = error.what if own else f"{error.what}, and setup alters only what it made"
+            what = error.what if own else f"{error.what}, and setup alters only what it created"
             yield Finding.of(subject, NotPublished(f"{what} (owner: {existing.owner})", hint=error.hint))
         except PreconditionFailed as error:
             yield Finding.of(subject, error)

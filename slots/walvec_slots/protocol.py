@@ -9,18 +9,23 @@ Frames are NamedTuples, not frozen dataclasses, because one is made for every ro
 
 import struct
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from walvec_slots.errors import MalformedMessage
 from walvec_slots.lsn import Lsn
 
-POSTGRES_EPOCH_US = 946_684_800_000_000  # 2000-01-01 in microseconds of Unix time
+# 2000-01-01 in microseconds of Unix time, at which the protocol's clock begins.
+POSTGRES_EPOCH_US = 946_684_800_000_000
 
-_XLOG_DATA = struct.Struct("!cQQq")  # tag, start, end, server's clock
-_KEEPALIVE = struct.Struct("!cQqB")  # tag, end, server's clock, reply requested
-_STATUS = struct.Struct("!cQQQqB")  # tag, write, flush, apply, own clock, reply requested
+# Tag, start, end, server's clock.
+_XLOG_DATA = struct.Struct("!cQQq")
+# Tag, end, server's clock, reply requested.
+_KEEPALIVE = struct.Struct("!cQqB")
+# Tag, write, flush, apply, own clock, reply requested.
+_STATUS = struct.Struct("!cQQQqB")
 
-_LONG = 1 << 20  # bytes of a payload from which it is not copied
+# A payload of more bytes than this is not copied.
+_LONG = 1 << 20
 
 _TAG_XLOG_DATA = ord("w")
 _TAG_KEEPALIVE = ord("k")
@@ -39,7 +44,10 @@ class XLogData(NamedTuple):
 
 
 class Keepalive(NamedTuple):
-    """A sign of life. `wal_end` is how far the server has read the WAL and sent what there was to send."""
+    """A sign of life.
+
+    `wal_end` is how far the server has read the WAL and sent what there was to send.
+    """
 
     wal_end: Lsn
     reply_requested: bool
@@ -47,12 +55,20 @@ class Keepalive(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StandbyStatus:
-    """What this side confirms. `flush` lets the server forget what is before it; the others only inform."""
+    """What this side confirms.
+
+    `flush` lets the server forget everything before it; the others only inform.
+    """
 
     write: Lsn
     flush: Lsn
     apply: Lsn
     reply_requested: bool = False
+
+    @classmethod
+    def through(cls, lsn: Lsn) -> Self:
+        """Confirm everything before `lsn`: received, durable and applied alike."""
+        return cls(lsn, lsn, lsn)
 
     def encode(self, now_us: int) -> bytes:
         """Return the frame; `now_us` is the time in microseconds since 2000-01-01."""
@@ -60,9 +76,10 @@ class StandbyStatus:
 
 
 def decode_frame(data: bytes | memoryview) -> XLogData | Keepalive:
-    """Read one CopyData frame. A payload is copied unless it is long; then it is a view of `data`.
+    """Read one CopyData frame.
 
-    Raises MalformedMessage for what is neither kind.
+    A payload is copied unless it is long; then it is a view of `data`. Raises MalformedMessage for a frame
+    of neither kind.
     """
     try:
         if data[0] == _TAG_XLOG_DATA:

@@ -1,6 +1,6 @@
 """SQL by name.
 
-The text lies in `sql/`, a folder of the checkout and of the installed package: blocks that begin with
+The text is in `sql/`, a folder of the checkout and of the installed package, in blocks: each begins with
 `-- name: some_name` and a comment that says what the statement is for. Values are `%(name)s` parameters;
 identifiers are `{placeholders}` for `psycopg.sql.SQL(block).format(...)`.
 """
@@ -22,18 +22,22 @@ _NAME = re.compile(r"^-- name: ([a-z][a-z0-9_]*)$", re.MULTILINE)
 def load_sql(file: str) -> Mapping[str, LiteralString]:
     """Return the statements of `sql/<file>` by name, without their leading comments.
 
-    Raises FileNotFoundError, or ValueError where a name stands twice or a block holds no statement.
+    Raises FileNotFoundError, or ValueError where a name occurs twice or a block holds no statement.
     """
     blocks: dict[str, LiteralString] = {}
     for name, statement in _blocks((FOLDER / file).read_text(encoding="utf-8")):
         if name in blocks or not statement:
-            raise ValueError(f"sql/{file}: {name} {'stands twice' if statement else 'holds no statement'}")
-        blocks[name] = statement  # ships with the package: as trustworthy as a literal in this file
+            raise ValueError(f"sql/{file}: {name} {'occurs twice' if statement else 'holds no statement'}")
+        # It ships with the package, and so is as trustworthy as a literal in this file.
+        blocks[name] = statement
     return MappingProxyType(blocks)
 
 
 def _blocks(text: str) -> Iterator[tuple[str, str]]:
-    """Split at the names. Comments before the statement go: a `%` or a brace there would be a placeholder."""
+    """Split at the names.
+
+    Comments before the statement are dropped: a `%` or a brace in one would be a placeholder.
+    """
     _, *parts = _NAME.split(text)
     for name, block in zip(parts[::2], parts[1::2], strict=True):
         lines = block.strip().splitlines()

@@ -1,8 +1,8 @@
-"""How every session is opened, on the source, the target and the walsender alike.
+"""How every session is opened: on the source, on the target, and the walsender's.
 
 What must hold from the first statement on is in the startup packet, so that nothing is ever SET on a session
-that is somebody else's too. The first statement proves that no connection pooler is in between: a pooler
-hands one server session to several clients, who would find each other's settings, locks and temporary tables.
+that another client shares. The first statement proves that no connection pooler is in between: a pooler
+shares one server session between clients, who would find each other's settings, locks and temporary tables.
 
 https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP
 """
@@ -24,10 +24,10 @@ from walvec_slots.queries import load_sql
 
 SEARCH_PATH: Final = "pg_catalog, pg_temp"
 
-# Whatever shapes the text of values, or of what the catalog's functions print, or the meaning of a literal.
+# Everything that shapes the text of values, what the catalog's functions print, or the meaning of a literal.
 # A key read on one session and one from the stream must be the same text, whatever ALTER DATABASE and ALTER
-# ROLE have set. bytea_output: wal2json drops two bytes of anything but hex. client_min_messages: debug
-# messages hold row data.
+# ROLE have set. bytea_output is here because wal2json drops two bytes of anything but hex, and
+# client_min_messages because debug messages hold row data.
 _PRINTED_FORM: Final[Mapping[str, str]] = {
     "DateStyle": "ISO, MDY",
     "IntervalStyle": "postgres",
@@ -50,7 +50,7 @@ _PRINTED_FORM: Final[Mapping[str, str]] = {
     "client_min_messages": "warning",
 }
 
-# Nothing of the server's defaults may end a session that waits, or one that had an error.
+# No default of the server may end a session that waits, or one that had an error.
 _LASTING: Final[Mapping[str, str]] = {
     "statement_timeout": "0",
     "lock_timeout": "0",
@@ -60,11 +60,11 @@ _LASTING: Final[Mapping[str, str]] = {
     "exit_on_error": "off",
 }
 
-# Set once the session is known to be walvec's own: servers before PostgreSQL 17 refuse an unknown name in the
-# startup packet, and libpq's PGDATESTYLE and PGTZ stand after `options` there, and win.
+# These are set once the session is known to be walvec's own. Servers before PostgreSQL 17 refuse an unknown
+# name in the startup packet, and libpq puts PGDATESTYLE and PGTZ after `options` there, so that they win.
 _SET_LATER: Final = frozenset({"transaction_timeout", "DateStyle", "TimeZone"})
 
-# How poolers refuse what a session begins with: PgBouncer and Odyssey, Amazon's proxy.
+# How poolers refuse such a startup packet: PgBouncer and Odyssey, then Amazon's proxy.
 _OF_POOLERS: Final = ("unsupported startup parameter", "RDS Proxy")
 
 _QUERIES = load_sql("session.sql")
@@ -82,11 +82,10 @@ async def open_session(
     standby: bool = False,
     **arguments: Any,
 ) -> _Opened:
-    """Connect in autocommit, with every setting pinned; `settings` are the caller's besides.
+    """Connect in autocommit, with every setting pinned.
 
-    With `standby`, a hot standby will do as well.
-
-    Raises PoolerInBetween, and psycopg's errors where no connection is to be had.
+    The caller's `settings` are pinned besides. With `standby`, a hot standby will do as well. Raises
+    PoolerInBetween, and psycopg's errors where no connection can be made.
     """
     mark = token_hex(8)
     try:
@@ -100,24 +99,25 @@ async def open_session(
             raise PoolerInBetween from error
         raise
     except asyncio.CancelledError as error:
-        # Its traceback would keep a connection that is half made open, until the collector comes by.
+        # Its traceback would keep a half-made connection open until the garbage collector runs.
         raise error.with_traceback(None) from None
     try:
         await _require_direct(connection, mark)
         later = {name: value for name, value in _pinned(settings).items() if name in _SET_LATER}
         await connection.execute(_QUERIES["pin"], {"settings": Jsonb(later)})
-    except BaseException:  # being cancelled too
+    except BaseException:
+        # Cancellation included.
         await connection.close()
         raise
     return connection
 
 
 def startup(conninfo: str, settings: Mapping[str, str], *, standby: bool = False) -> str:
-    """Complete a connection string with the settings that every session begins with, over its own.
+    """Complete a connection string with the settings that every session begins with.
 
-    Only a primary will do, unless `standby` says otherwise. libpq asks each host in turn, the walsender's
-    too, and refuses a hot standby: it has none of the slots, and is behind. `read-write` would refuse the
-    source's read-only sessions.
+    They override the string's own. Only a primary will do, unless `standby` allows another: libpq asks each
+    host in turn, for the walsender too, and refuses a hot standby, which has none of the slots and is
+    behind. `target_session_attrs=read-write` would refuse the source's read-only sessions.
     """
     given = conninfo_to_dict(conninfo)
     server = given.get("target_session_attrs", "any") if standby else "primary"
@@ -137,24 +137,30 @@ def startup(conninfo: str, settings: Mapping[str, str], *, standby: bool = False
 
 
 def require_utf8(connection: psycopg.AsyncConnection[Any], side: str) -> None:
-    """Raise NotUtf8 unless the database keeps its text in UTF-8; `side` is source or target."""
+    """Raise NotUtf8 unless the database keeps its text in UTF-8.
+
+    `side` is source or target.
+    """
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise NotUtf8(side, connection.info.dbname, encoding)
 
 
 def require_readable(source: psycopg.AsyncConnection[Any], plugin: Plugin) -> None:
-    """Raise NotUtf8 unless the plugin gives the text in UTF-8. SQL_ASCII is nothing to convert from."""
+    """Raise NotUtf8 unless the plugin gives the text in UTF-8.
+
+    A plugin that converts cannot convert from SQL_ASCII, which is not an encoding.
+    """
     encoding = source.info.parameter_status("server_encoding")
     if encoding == "SQL_ASCII" or not plugin.converts_encoding:
         require_utf8(source, "source")
 
 
 async def _require_direct(connection: psycopg.AsyncConnection[Any], mark: str) -> None:
-    """Raise PoolerInBetween unless the session that answers is the one that was opened.
+    """Raise PoolerInBetween unless the session that was opened is what answers.
 
-    A pooler shows a process id that it has made up, or, where that fits by chance or is passed on, another
-    session than the one that got the startup packet with this mark.
+    A pooler shows a process id that it made up. Where that matches by chance, or is passed on, another
+    session answers than the one that got the startup packet with this mark.
     """
     cursor = await connection.execute(_QUERIES["who_answers"])
     if await cursor.fetchone() != (connection.info.backend_pid, mark):

@@ -1,8 +1,8 @@
-r"""The messages of wal2json, format 2: options in, JSON in, typed messages out.
+r"""The messages of wal2json, format 2: options out, JSON in, typed messages out.
 
 https://github.com/eulerto/wal2json
 
-Pure: `stream.py` sends the options and brings the payloads, whoever reads the stream decodes them here.
+Pure: `stream.py` sends the options and brings the payloads, and the stream's reader decodes them here.
 
 What the plugin gives as a value, by the column's type:
 
@@ -11,7 +11,7 @@ What the plugin gives as a value, by the column's type:
   where the plugin knows `numeric-data-types-as-string` (2.6), all of them as text;
 - everything else, domains over the types above included, as its output function's text.
 
-Publications mean nothing to it, so it is told the tables; partitions come under their own names.
+wal2json ignores publications, so its options list the tables; partitions come under their own names.
 """
 
 import json
@@ -38,16 +38,18 @@ from walvec_slots.changes import (
 from walvec_slots.errors import MalformedMessage
 from walvec_slots.lsn import Lsn
 
-# Options that an older plugin does not know; there is no version to ask for, so the stream tries.
+# Options that an older plugin does not know. It does not tell its version, so the stream tries them.
 OPTIONAL: Final[Mapping[str, str]] = {"numeric-data-types-as-string": "1"}
 
-# Other programs' messages may hold anything, bytes that are no text included; these are ours.
+# Only messages with this prefix are asked for: other programs' may hold any bytes, not only text.
 MESSAGE_PREFIX: Final = "walvec"
 
 _KINDS: Final[Mapping[str, ChangeKind]] = {"I": "insert", "U": "update", "D": "delete"}
 _VALUE: Final = re.compile(rb'"value":"(?:[^"\\]++|\\.)*+"', re.DOTALL)
-_LEFT_OUT: Final[object] = {}  # stands for a long value; no column's value is an object
-_NEGATIVE_ZERO: Final = b":-0}"  # a float's, which JSON's readers take for the integer 0
+# Stands for a long value: no column's value is an object.
+_LEFT_OUT: Final[object] = {}
+# A float's value, which JSON parsers take for the integer 0.
+_NEGATIVE_ZERO: Final = b":-0}"
 
 _BYTEA: Final = 17
 _NOT_FINITE: Final = ("NaN", "Infinity", "-Infinity")
@@ -59,24 +61,32 @@ _LONG_AGO, _FAR_AHEAD = -(2**63), 2**63 - 1  # microseconds
 
 
 class _Wanted(NamedTuple):
-    """What is wanted of one table, and how the plugin writes it."""
+    """What is wanted of one table, and how the plugin writes it.
+
+    `bytea` names the columns that come as bare hexadecimal digits, which those of a domain do not. `unclear`
+    names the columns whose null may stand for one of these values.
+    """
 
     names: frozenset[str]
-    bytea: tuple[str, ...]  # columns, not of a domain, that come as bare hex
-    unclear: Mapping[str, tuple[str, ...]]  # columns whose null may stand for one of these
+    bytea: tuple[str, ...]
+    unclear: Mapping[str, tuple[str, ...]]
 
 
 class Wal2jsonDecoder:
-    """Reads payloads. Unknown fields are passed over: the plugin adds some from version to version."""
+    """Reads payloads.
+
+    Unknown fields are ignored: the plugin adds some from version to version.
+    """
 
     def __init__(self, tables: Iterable[StreamedTable]) -> None:
-        """Give changes of these tables, and of no others."""
+        """Decode changes of these tables, and of no others."""
         self._wanted = {(table.schema, table.name): _wanted(table) for table in tables}
 
     def decode(self, payload: bytes | memoryview, lsn: Lsn) -> Event | None:
-        """Return the message, None for one of a table that nobody wants; `lsn` is the start of its frame.
+        """Return the message; None for one that is not about a wanted table.
 
-        Raises MalformedMessage, which does not quote the payload, for anything that is no such message.
+        `lsn` is the start of its frame. A value of more than LARGE_VALUE bytes is left out. Anything else
+        raises MalformedMessage, which does not quote the payload.
         """
         try:
             message = _without_long_values(payload) if len(payload) > LARGE_VALUE else bytes(payload)
@@ -86,8 +96,8 @@ class Wal2jsonDecoder:
                 fields = _parse_exactly(message)
             return self._event(fields, message, lsn)
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-            # "from None": the cause's text may quote what it stumbled over.
-            raise MalformedMessage("is none of wal2json's format 2", lsn=lsn) from None
+            # "from None", because the cause's text may quote the payload.
+            raise MalformedMessage("is not one of wal2json's format 2", lsn=lsn) from None
 
     def _event(self, fields: dict[str, Any], payload: bytes, lsn: Lsn) -> Event | None:
         action = fields["action"]
@@ -123,18 +133,19 @@ class Wal2jsonDecoder:
             for name, values in wanted.unclear.items()
             if (name in columns and columns[name] is None) or (name in identity and identity[name] is None)
         }
-        # The frame's LSN is the change's own; the message's field says the same and need not be parsed.
+        # The frame's LSN is the change's own. The message's field has the same one and need not be parsed.
         return Change(kind, lsn, *table, _texts(columns, wanted), _texts(identity, wanted), unclear)
 
 
 def wal2json_options(add_tables: Iterable[Table], *, message_prefix: str = MESSAGE_PREFIX) -> dict[str, str]:
-    """Return the options of START_REPLICATION for exactly these tables (schema, name); for none, no rows.
+    """Return the options of START_REPLICATION for exactly these tables (schema, name).
 
-    Partitions arrive under their own names, so name the leaves.
+    For none of them, no rows come. Partitions come under their own names, so name the leaves.
     """
     return {
         "format-version": "2",
-        "include-types": "0",  # 2.5 does not escape the names of some types
+        # wal2json 2.5 does not escape the names of some types.
+        "include-types": "0",
         "include-lsn": "1",
         "include-xids": "1",
         "include-timestamp": "1",
@@ -144,17 +155,20 @@ def wal2json_options(add_tables: Iterable[Table], *, message_prefix: str = MESSA
 
 
 def changes_only(options: Mapping[str, str]) -> dict[str, str]:
-    """Return the options for one message a row change, and none for anything else."""
+    """Return the options with which only row changes come, one message each."""
     return {**options, "include-transaction": "0", "actions": "insert,update,delete"}
 
 
 def _escape(part: str) -> str:
-    """Escape what add-tables takes for a separator, a wildcard or an escape."""
+    """Escape what add-tables takes for a separator, a wildcard or an escape character."""
     return re.sub(r"""([\s'",.*\\])""", r"\\\1", part, flags=re.ASCII)
 
 
 def _wanted(table: StreamedTable) -> _Wanted:
-    """Work out what the plugin does to the columns. A domain's values come whole, as text."""
+    """Work out what the plugin does to the columns.
+
+    Values of a domain come as text, unchanged.
+    """
     return _Wanted(
         names=frozenset(column.name for column in table.columns),
         bytea=tuple(column.name for column in table.columns if column.type_oid == _BYTEA),
@@ -185,7 +199,10 @@ def _text(value: object) -> str:
 
 
 def _committed_at(timestamp: str) -> int:
-    """Read timestamptz text. Years that Python does not know lie as far away as a number can say."""
+    """Read timestamptz text as microseconds since 2000.
+
+    A year outside Python's range is as far away as 64 bits allow.
+    """
     try:
         return (datetime.fromisoformat(timestamp) - _EPOCH) // _MICROSECOND
     except ValueError:
@@ -195,7 +212,10 @@ def _committed_at(timestamp: str) -> int:
 def _images(
     kind: ChangeKind, fields: Mapping[str, Any], names: frozenset[str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return columns and identity. Only the latter, and only of an update, may be missing where it is due."""
+    """Return columns and identity.
+
+    Only the identity may be missing, and only an update's (wal2json#283).
+    """
     columns = {} if kind == "delete" else _image(fields["columns"], names)
     match kind:
         case "insert":
@@ -207,12 +227,12 @@ def _images(
 
 
 def _image(items: Iterable[Mapping[str, Any]], names: frozenset[str]) -> dict[str, Any]:
-    """Return the wanted columns with what JSON has for them."""
+    """Return the wanted columns with their JSON values."""
     return {name: item["value"] for item in items if (name := item["name"]) in names}
 
 
 def _texts(image: dict[str, Any], wanted: _Wanted) -> dict[str, Text]:
-    """Write values as PostgreSQL does, and leave out what the plugin did not tell."""
+    """Write values as PostgreSQL does, without those that the plugin did not give."""
     texts: dict[str, Text] = {}
     for name, value in image.items():
         if value is None:
@@ -233,9 +253,9 @@ def _texts(image: dict[str, Any], wanted: _Wanted) -> dict[str, Text]:
 
 
 def _without_long_values(payload: bytes | memoryview) -> bytes:
-    """Put an empty object in the place of every long value.
+    """Replace every long value by an empty object.
 
-    A quote inside a JSON string is escaped, so what the pattern finds is never part of a value.
+    A quote inside a JSON string is escaped, so the pattern never matches part of a value.
     """
     parts: list[bytes | memoryview] = []
     end = 0
@@ -247,16 +267,17 @@ def _without_long_values(payload: bytes | memoryview) -> bytes:
 
 
 def _parse_exactly(payload: bytes) -> Any:
-    """Parse with numbers as their text. Raises ValueError for what is no JSON.
+    """Parse with numbers kept as text. Raises ValueError for anything but JSON.
 
-    A Message may hold bytes that are no text, and only there they are replaced: in a row they would mean
+    A Message may hold bytes that are not UTF-8, and only there they are replaced. In a row they would mean
     that the database is not in UTF-8, and a guess would be embedded.
     """
     errors = "replace" if payload.startswith(b'{"action":"M"') else "strict"
     fields = json.loads(
         payload.decode(errors=errors), parse_float=str, parse_int=_integer, parse_constant=_refuse
     )
-    orjson.dumps(fields)  # raises for lone surrogates, which json lets pass
+    # Raises for lone surrogates, which json accepts.
+    orjson.dumps(fields)
     return fields
 
 
@@ -268,5 +289,5 @@ def _integer(text: str) -> int | str:
 
 
 def _refuse(constant: str) -> None:
-    """Refuse NaN and Infinity, which are no JSON but which json takes."""
+    """Refuse NaN and Infinity, which are not JSON but which json accepts."""
     raise ValueError(constant)

@@ -1,7 +1,7 @@
-"""A walsender session on libpq and asyncio: connect, run a command, copy in both directions.
+"""A walsender session on libpq and asyncio: connect, run a command, copy.
 
-The one module that holds the replication socket; `stream.py` says what passes through it. psycopg knows no
-replication, so after connecting it goes through `psycopg.pq`:
+The one module that holds the replication socket; `stream.py` decides what passes through it. psycopg has no
+replication, so after connecting this uses libpq through `psycopg.pq`:
 https://www.postgresql.org/docs/current/libpq-copy.html
 """
 
@@ -15,12 +15,13 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from walvec_slots.errors import ConnectionLost, PreconditionFailed
-from walvec_slots.refusal import grant_replication
+from walvec_slots.rights import grant_replication
 from walvec_slots.settle import open_session
 
-CLOSE_TIMEOUT: Final = 1.0  # seconds that the server is given to let go of the slot
+# How long to wait for the server to release the slot.
+CLOSE_TIMEOUT: Final = 1.0  # seconds
 
-# A peer that vanished without a word is noticed within two minutes, not in the two hours of the kernel's
+# A peer that vanished without a word is noticed within two minutes, not after the two hours of the kernel's
 # defaults.
 _CONNECTION_DEFAULTS: Final[Mapping[str, str]] = {
     "fallback_application_name": "walvec",
@@ -32,18 +33,21 @@ _CONNECTION_DEFAULTS: Final[Mapping[str, str]] = {
 
 
 class CommandFailed(Exception):
-    """The server answered with an error, or ended the copy; without an SQLSTATE if it gave none."""
+    """The server answered with an error, or ended the copy.
+
+    `sqlstate` is empty if the server gave none.
+    """
 
     def __init__(self, result: pq.abc.PGresult | None) -> None:
         field = pq.DiagnosticField
         self.sqlstate = _field(result, field.SQLSTATE)
-        # The detail too: from a walsender it tells about the slot, never about rows.
+        # The detail is shown too: from a walsender it is about the slot, never about rows.
         texts = (_field(result, field.MESSAGE_PRIMARY), _field(result, field.MESSAGE_DETAIL))
         super().__init__(": ".join(filter(None, texts)) or "the server ended it")
 
 
 class Notice(NamedTuple):
-    """What the server says beside the stream."""
+    """A notice or warning that the server sends beside the stream."""
 
     severity: str
     sqlstate: str
@@ -51,24 +55,28 @@ class Notice(NamedTuple):
 
 
 class Walsender:
-    """One session. One task may receive while another puts; psycopg.Error where the connection breaks."""
+    """One session.
+
+    One task may receive while another puts. Where the connection breaks, psycopg.Error is raised.
+    """
 
     def __init__(self, conn: psycopg.AsyncConnection[Any]) -> None:
         self._conn = conn
         self._pgconn = conn.pgconn
         self._putting = asyncio.Lock()
-        self._waiter: asyncio.Future[None] | None = None  # of who waits to receive
+        # What `readable` waits for, and the socket that is watched meanwhile.
+        self._waiter: asyncio.Future[None] | None = None
+        self._watched = -1
         self._closed = False
-        self._watched = -1  # the socket, while a waiter stands
 
     @classmethod
     async def connect(
         cls, conninfo: str, *, on_notice: Callable[[Notice], None], sender_timeout: float
     ) -> Self:
-        """Open a session with every setting pinned that shapes values or could end it.
+        """Open a session, with every setting pinned that shapes values or could end it.
 
         Raises PreconditionFailed if the role may not replicate or a pooler is in between, ConnectionLost if
-        there is no connection to be had.
+        no connection can be made.
         """
         try:
             conn = await open_session(
@@ -91,7 +99,7 @@ class Walsender:
 
     @property
     def backend_pid(self) -> int:
-        """The server process of this session."""
+        """The process id of this session's server process."""
         return self._pgconn.backend_pid
 
     @property
@@ -113,9 +121,10 @@ class Walsender:
             raise CommandFailed(result)
 
     def receive(self, limit: int) -> list[memoryview]:
-        """Return what has arrived, without waiting, until about `limit` bytes: from libpq, then the socket.
+        """Return what has arrived, without waiting, up to about `limit` bytes.
 
-        Raises CommandFailed where the copy ends; what came with its end is dropped.
+        It takes what libpq holds, then reads the socket. Raises CommandFailed where the copy ends; what came
+        with its end is dropped.
         """
         if self._closed:
             raise psycopg.OperationalError("it was closed on this side")
@@ -139,7 +148,10 @@ class Walsender:
         return received
 
     async def readable(self) -> None:
-        """Wait until there may be something to receive. Call it only after `receive` came back empty."""
+        """Wait until there may be something to receive.
+
+        Call it only after `receive` returned nothing.
+        """
         waiter = self._waiter = asyncio.get_running_loop().create_future()
         self._watched = self._pgconn.socket
         waiter.get_loop().add_reader(self._watched, self._wake)
@@ -152,7 +164,7 @@ class Walsender:
     async def put(self, data: bytes) -> None:
         """Send one message, waiting for the socket to take it.
 
-        No need to receive meanwhile: a walsender that cannot write still reads.
+        Nothing need be received meanwhile: a walsender that cannot write still reads.
         """
         async with self._putting:
             try:
@@ -160,14 +172,15 @@ class Walsender:
                     await self._writable()
                 await self._flush()
             except psycopg.Error:
-                # At once, before any other task runs: libpq may have closed the socket that is being watched.
+                # Stop watching before any other task runs: libpq may have closed the socket.
                 self._wake()
                 raise
 
     async def close(self) -> None:
-        """End the copy and the session; the server has then let go of the slot, if it was not too busy.
+        """End the copy and the session.
 
-        Safe to repeat. Whoever waits to receive is woken, and then finds the session closed.
+        The server has then released the slot, unless it was too busy. Safe to repeat. A task that waits to
+        receive is woken, and finds the session closed.
         """
         self._closed = True
         self._wake()
@@ -185,7 +198,7 @@ class Walsender:
         try:
             self._pgconn.consume_input()
         except psycopg.OperationalError:
-            # The socket is gone, but the reason the server gave may be in what libpq has received.
+            # The socket is gone, but libpq may have received the reason that the server gave.
             while (size := self._pgconn.get_copy_data(1)[0]) > 0:
                 pass
             if size == 0:
@@ -193,7 +206,7 @@ class Walsender:
             raise CommandFailed(self._pgconn.get_result()) from None
 
     async def _released(self) -> None:
-        """Receive through the server's last word, which it says after it has released the slot."""
+        """Receive until the server's last message, sent after it released the slot."""
         while (size := self._pgconn.get_copy_data(1)[0]) >= 0:
             if size == 0:
                 await self.readable()
@@ -209,7 +222,7 @@ class Walsender:
 
     async def _flush(self) -> None:
         while self._pgconn.flush() == 1:
-            # Finding no room to write, libpq has read, and what it holds no longer makes the socket readable.
+            # With no room to write libpq reads, and what it holds no longer makes the socket readable.
             self._wake()
             await self._writable()
 
@@ -223,7 +236,7 @@ class Walsender:
             waiter.get_loop().remove_writer(socket)
 
     def _wake(self) -> None:
-        """Let the one who waits to receive look again; the socket is not watched from here on."""
+        """Stop watching the socket, and let the task that waits to receive look again."""
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             waiter.get_loop().remove_reader(self._watched)
@@ -241,9 +254,13 @@ def _field(result: pq.abc.PGresult | None, field: pq.DiagnosticField) -> str:
 
 
 def _unreachable(error: psycopg.Error) -> ConnectionLost | PreconditionFailed:
-    """Tell a role that may not replicate by the text: libpq has no SQLSTATE before a session begins."""
+    """Return the error for a session that could not be opened.
+
+    A role that may not replicate is recognized by the text, because libpq has no SQLSTATE before a session
+    begins.
+    """
     text = " ".join(str(error).split())
     if "walsender" in text.lower().replace(" ", ""):
         role = error.pgconn.user.decode() if error.pgconn else ""
         return PreconditionFailed(text, hint=grant_replication(role))
-    return ConnectionLost(f"no replication connection: {text}")
+    return ConnectionLost(f"Could not connect for replication: {text}")

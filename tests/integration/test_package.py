@@ -64,10 +64,24 @@ def test_installed_wheel_finds_its_sql(installed: Path) -> None:
     """The SQL is read from beside the installed packages, without the checkout."""
     program = (
         "import walvec_slots.queries as q; "
-        "print(q.FOLDER); print(bool(q.load('slots.sql')) and any(q.FOLDER.glob('migrations/*.sql')))"
+        "print(q.FOLDER); print(bool(q.load_sql('slots.sql')) and any(q.FOLDER.glob('migrations/*.sql')))"
     )
     where, loaded = run(installed / "python", "-c", program).split()
     assert (Path(where).is_relative_to(installed.parent), loaded) == (True, "True")
+
+
+def test_installed_demo_tells_its_story(installed: Path) -> None:
+    """The demo needs no file of the checkout: its SQL, its watchdog and its walvec are the installed ones."""
+    assert "0 missing, 0 stale, 0 orphaned" in run(installed / "walvec", "demo")
+
+
+def test_wheel_names_its_extras(wheel: Path) -> None:
+    """What `pip install 'walvec[demo,local]'` brings is in the wheel's metadata."""
+    with zipfile.ZipFile(wheel) as archive:
+        (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        lines = archive.read(metadata).decode().splitlines()
+    extras = {line.partition(": ")[2] for line in lines if line.startswith("Provides-Extra: ")}
+    assert extras == {"demo", "local", "otel"}
 
 
 def test_packages_of_the_users_own_may_be_called_consumer_and_slots(installed: Path, tmp_path: Path) -> None:

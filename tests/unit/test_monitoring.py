@@ -1,4 +1,4 @@
-"""Alerts, dashboard and their wiring name what walvec exports; operations.md explains each alert."""
+"""Alerts, dashboard and their wiring name what walvec exports; the page on alerts explains each."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from walvec.observe.telemetry import Metric
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "compose/prometheus"
 GRAFANA = ROOT / "compose/grafana"
-PAGE = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/operations/alerts.md").read_text(encoding="utf-8")
 
 METRICS = {each.name: each for each in vars(telemetry).values() if isinstance(each, Metric)}
 SERVERS_OWN = {"job", "instance", "le"}  # labels that Prometheus and histograms add
@@ -83,21 +83,20 @@ def test_errors_that_are_left_out_exist() -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["alert"]))
 def test_an_alert_says_how_grave_it_is_and_where_help_is(rule: Json) -> None:
-    """Severity, a line, a sentence, and the heading of operations.md."""
+    """Severity, a line, a sentence, and the heading of the page on alerts."""
     assert rule["labels"] == {"severity": rule["labels"]["severity"]}
     assert rule["labels"]["severity"] in {"critical", "warning"}
     assert set(rule["annotations"]) == {"summary", "description", "runbook"}
-    assert rule["annotations"]["runbook"] == f"docs/operations.md#{rule['alert'].lower()}"
+    assert rule["annotations"]["runbook"] == f"docs/operations/alerts.md#{rule['alert'].lower()}"
 
 
 def test_every_alert_is_explained_and_no_other() -> None:
     """Each has a heading on the page, in the rules' order, with its severity, its meaning and what to do."""
-    section = PAGE.split("\n## Alerts\n")[1].split("\n## ")[0]
-    explained = re.findall(r"^### (\w+)\n\n\*(\w+)\.\* (.+?)(?=\n### |\Z)", section, re.MULTILINE | re.DOTALL)
+    explained = re.findall(r"^## (\w+)\n\n\*(\w+)\.\* (.+?)(?=\n## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
     assert [(name, severity.lower()) for name, severity, _ in explained] == [
         (rule["alert"], rule["labels"]["severity"]) for rule in RULES
     ]
-    assert section.count("\n### ") == len(RULES)
+    assert PAGE.count("\n## ") == len(RULES)
 
 
 def test_every_alert_is_tried() -> None:

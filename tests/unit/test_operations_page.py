@@ -8,11 +8,10 @@ import pytest
 
 import walvec
 import walvec_slots
-from tests.documents import blocks
+from tests.documents import OPERATIONS, blocks, section
 from walvec_slots.errors import WalvecError
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 
 EVENT = re.compile(r"""\blog\.(?:debug|info|warning|error|exception|critical)\(\s*f?["']([^"']*)["']""")
 
@@ -39,13 +38,12 @@ for package in (walvec_slots, walvec):
 @pytest.mark.parametrize("error", sorted(set(errors()), key=str))
 def test_every_error_stands_under_its_exit_code(error: type[WalvecError]) -> None:
     """Whoever has the exit code finds the error there, with what to do."""
-    section = PAGE.split(f"### Exit code {error.exit_code}")[1].split("\n### ")[0]
-    assert f"`{error.__name__}`" in section
+    assert f"`{error.__name__}`" in section("docs/operations/exit-codes.md", f"Exit code {error.exit_code}:")
 
 
 def test_every_event_is_explained_and_no_other() -> None:
     """The table of log lines is the code's."""
-    table = PAGE.split("### Log lines")[1].split("\n### ")[0]
+    table = section("docs/operations/log.md", "Log lines")
     cells = re.findall(r"^\| (`.*?) \| \w+ \|", table, re.MULTILINE)
     assert {event for cell in cells for event in re.findall(r"`([^`]+)`", cell)} == events()
 
@@ -72,7 +70,8 @@ def test_what_an_operator_has_to_see_can_be_asked(names: list[str]) -> None:
     assert any(all(name in text for name in names) for text in asked)
 
 
-def test_files_that_are_named_exist() -> None:
-    """A path on the page is one of the checkout's."""
-    named = re.findall(r"`((?:sql|docs|compose|slots|consumer)/[\w./-]+)`", PAGE)
+@pytest.mark.parametrize("page", OPERATIONS, ids=lambda page: page.stem)
+def test_files_that_are_named_exist(page: Path) -> None:
+    """A path on a page is one of the checkout's."""
+    named = re.findall(r"`((?:sql|docs|compose|slots|consumer)/[\w./-]+)`", page.read_text(encoding="utf-8"))
     assert [path for path in named if not (ROOT / path).exists()] == []

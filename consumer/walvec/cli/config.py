@@ -1,4 +1,4 @@
-"""`walvec config …`: the words of its command. The work is in walvec.commands.config_show."""
+"""`walvec config …`: the command line. The work is in walvec.commands.config_show."""
 
 import typer
 
@@ -18,9 +18,10 @@ def config() -> None:
 
 @app.command(epilog=examples("walvec config show", "walvec config show --json"))
 def show(*, config: ConfigPath = None, as_json: Json = False) -> None:
-    """Show every setting as it is in force, and whether a line of the file, a variable or a default set it.
+    """Show every setting in force, and where it comes from.
 
-    What is printed is a walvec.toml itself. Passwords are masked, API keys are not among the settings.
+    The output is itself a valid walvec.toml; a comment names the line, variable or default behind each
+    setting. Passwords are masked, and API keys are never settings.
     """
     from walvec.commands.config_show import show
 

@@ -1,4 +1,4 @@
-"""`walvec dead-letter …`: the words of its three commands. The work is in walvec.commands.dead_letter."""
+"""`walvec dead-letter …`: the command line. See walvec.commands.dead_letter."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from walvec.cli.completion import vectorizer_names
 from walvec.cli.options import ConfigPath, Json, Yes, done, examples, settings
 
 app = typer.Typer(
-    help="Look after the rows that could not be embedded: see why, try them again, or forget them.",
+    help="Rows that could not be embedded: see why, retry them, or discard them.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -21,9 +21,9 @@ Name = Annotated[
 ]
 KeyParts = Annotated[
     list[str] | None,
-    typer.Option("--key", "-k", metavar="VALUE", help="One row's key; once for each of its columns."),
+    typer.Option("--key", "-k", metavar="VALUE", help="The key of one row; repeat it for each key column."),
 ]
-All = Annotated[bool, typer.Option("--all", help="Those of every vectorizer.")]
+All = Annotated[bool, typer.Option("--all", help="Every vectorizer.")]
 
 
 @app.command("list", epilog=examples("walvec dead-letter list", "walvec dead-letter list blog --json"))
@@ -31,11 +31,13 @@ def show(
     *,
     name: Name = None,
     key: KeyParts = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, metavar="COUNT", help="At most so many.")] = 100,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, metavar="COUNT", help="The most rows to list.")
+    ] = 100,
     config: ConfigPath = None,
     as_json: Json = False,
 ) -> None:
-    """List parked rows, the newest first: their keys, where they failed, how often, and why."""
+    """List dead letters, newest first: key, stage, attempts and cause."""
     from walvec.commands import dead_letter
 
     done(dead_letter.show(settings(config), name, key or (), limit=limit, as_json=as_json))
@@ -49,9 +51,9 @@ def show(
     )
 )
 def retry(*, name: Name = None, key: KeyParts = None, every: All = False, config: ConfigPath = None) -> None:
-    """Read parked rows again, as they are now, and embed them: once the cause is mended.
+    """Read the rows again as they are now and embed them, once the cause is fixed.
 
-    A running walvec does so within seconds, otherwise the next `walvec run` does.
+    A running walvec does this within seconds; otherwise the next `walvec run` does.
     """
     from walvec.commands import dead_letter
 
@@ -69,7 +71,7 @@ def discard(
     yes: Yes = False,
     config: ConfigPath = None,
 ) -> None:
-    """Forget parked rows. Each stays without an embedding until it changes again."""
+    """Discard dead letters. Their rows stay without embeddings until they change."""
     from walvec.commands import dead_letter
 
     done(dead_letter.discard(settings(config), name, key or (), every=every, sure=yes))

@@ -1,6 +1,6 @@
-"""What several commands have in common: their options, their settings, the end of their help.
+"""Options that several commands share, their settings, and the end of their help.
 
-Nothing heavy is imported here: `walvec --help` passes through.
+Nothing heavy is imported here, because `walvec --help` needs this module too.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ Exit codes:
   0  done
   1  unexpected; WALVEC_TRACEBACK=1 shows where
   2  the command line or the settings are wrong
-  3  a precondition fails: `walvec check` says which, and what mends it
+  3  a precondition fails: `walvec check` says which, and how to fix it
   4  the slot is lost or was invalidated
   5  another process holds the slot
   130  stopped by a signal before the work was done
@@ -33,7 +33,7 @@ def examples(*lines: str) -> str:
 
 
 def _own_or_global(context: typer.Context, path: Path | None) -> Path | None:
-    """Take --config from behind the command or, without one, from before it."""
+    """Take --config from after the command or, if absent, from before it."""
     return path or context.find_root().params.get("config")
 
 
@@ -52,7 +52,10 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
 
 def settings(path: Path | None, *, following: bool = False) -> "Config":
-    """Read the settings and start the log; `following`: refuse those that follow no table."""
+    """Read the settings and set up logging.
+
+    With `following`, settings without any vectorizer are refused.
+    """
     from walvec.config.load import load_config, require_vectorizers
     from walvec.observe import logs
 

@@ -1,4 +1,4 @@
-"""`walvec slots …`: the words of its five commands. The work is in walvec.commands.slots."""
+"""`walvec slots …`: the command line. The work is in walvec.commands.slots."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ import typer
 from walvec.cli.options import ConfigPath, Json, Timeout, Yes, done, examples, settings
 
 app = typer.Typer(
-    help="Look after the replication slots of the source, by hand and guarded.",
+    help="List, create, drop, copy and advance replication slots of the source.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -17,7 +17,7 @@ SlotName = Annotated[str, typer.Argument(metavar="SLOT", help="The slot's name."
 
 @app.command("list", epilog=examples("walvec slots list", "walvec slots list --json"))
 def show(*, config: ConfigPath = None, as_json: Json = False) -> None:
-    """List the server's slots: who reads them, and how much WAL they keep back."""
+    """List the server's slots, their readers and the WAL that they retain."""
     from walvec.commands import slots
 
     done(slots.show(settings(config), as_json=as_json))
@@ -30,7 +30,7 @@ def create(
     timeout: Timeout = 60.0,
     config: ConfigPath = None,
 ) -> None:
-    """Create a slot. Waits until every write transaction that is open now has ended."""
+    """Create a slot, once every write transaction open now has ended."""
     from walvec.commands import slots
 
     done(slots.create(settings(config), slot, timeout))
@@ -38,7 +38,7 @@ def create(
 
 @app.command("drop", epilog=examples("walvec slots drop spare", "walvec slots drop spare --yes"))
 def drop(*, slot: SlotName, yes: Yes = False, config: ConfigPath = None) -> None:
-    """Drop a slot that nobody reads. Changes that only it still keeps are lost to its reader."""
+    """Drop an inactive slot. Changes that only it retains are lost to its reader."""
     from walvec.commands import slots
 
     done(slots.drop(settings(config), slot, sure=yes))
@@ -51,7 +51,7 @@ def copy(
     new: Annotated[str, typer.Argument(metavar="NEW", help="The copy's name.")],
     config: ConfigPath = None,
 ) -> None:
-    """Copy a slot: the copy begins where the other one stands now."""
+    """Copy a slot. The copy begins at the slot's present position."""
     from walvec.commands import slots
 
     done(slots.copy(settings(config), slot, new))
@@ -61,11 +61,13 @@ def copy(
 def advance(
     *,
     slot: SlotName,
-    lsn: Annotated[str, typer.Argument(metavar="LSN", help="Where to go on reading, as in 16/B374D848.")],
+    lsn: Annotated[
+        str, typer.Argument(metavar="LSN", help="The position to continue from, such as 16/B374D848.")
+    ],
     yes: Yes = False,
     config: ConfigPath = None,
 ) -> None:
-    """Move a slot past changes that its reader shall never see. There is no way back."""
+    """Move a slot past changes that its reader will never see. This is final."""
     from walvec.commands import slots
 
     done(slots.advance(settings(config), slot, lsn, sure=yes))

@@ -1,5 +1,5 @@
-"""What each command of `walvec` does; walvec.cli.app parses the words and calls here.
+"""What each command of `walvec` does; `walvec.cli` parses the command line.
 
-One module a command, with async functions that take the settings and plain values, print to stdout and
-raise WalvecError. Imported on use: a command pays for its own libraries only.
+One module or room for each command. Its functions take the settings and plain values, print to stdout and
+raise WalvecError. Modules are imported on use, so a command pays only for the libraries that it needs.
 """

@@ -1,6 +1,7 @@
-"""`walvec backfill NAME`: every row again, from the first key; the way to new expressions and models too.
+"""`walvec backfill NAME`: reads every row again, from the first key.
 
-Where the settings changed it costs something: it says what, and asks.
+This is also how new expressions and models take effect. If the settings changed, the command says what that
+costs, and asks.
 """
 
 from collections.abc import Sequence
@@ -24,16 +25,16 @@ from walvec.vectorizer.vector_index import drop_own_indexes
 from walvec_slots.errors import PreconditionFailed, WalvecError
 from walvec_slots.settle import Connection
 
-# Vectors of two models are not to be compared, so never to be mixed.
+# Vectors of two models cannot be compared, so one target never holds both.
 _MODEL = ("provider", "model", "dimensions")
 
 
 async def restart(config: Config, names: Sequence[str], *, sure: bool) -> None:
-    """Mark vectorizers to begin again, under their present settings; a running process takes it up by itself.
+    """Begin a new epoch for vectorizers, under their present settings.
 
-    With another model the target is emptied; otherwise its vectors stay until the row is done, and where the
-    text did not change, for good. `sure` is --yes. Raises UsageInvalid for a name that is not configured,
-    PreconditionFailed for a vectorizer that is not this slot's.
+    A running process picks it up by itself. With another model the target is emptied; otherwise vectors stay
+    until their row is done, and for good if the text did not change. `sure` is --yes. Raises UsageInvalid
+    for a name that is not configured, PreconditionFailed for a vectorizer of another slot.
     """
     chosen = [configured_vectorizer(config, name) for name in names]
     async with await connect_target(config, role="command") as target:
@@ -49,23 +50,25 @@ async def restart(config: Config, names: Sequence[str], *, sure: bool) -> None:
                     f"the target table {vectorizer.target} does not exist", hint="run: walvec setup"
                 )
         if any(changes.values()):
-            costs = [await _cost(config, each, changes[each.name], target) for each in chosen]
+            costs = [
+                await _cost(config, vectorizer, changes[vectorizer.name], target) for vectorizer in chosen
+            ]
             confirm("\n".join(costs), sure=sure)
         async with target.transaction():
             for vectorizer in chosen:
                 await _begin(config, vectorizer, changes[vectorizer.name], target)
     for name in names:
         with_what = f", with another {' and '.join(changes[name])}" if changes[name] else ""
-        say(f"{name}: every row is read again{with_what}")
-    say("a running walvec with these settings takes it up within seconds; otherwise run: walvec run")
+        say(f"{name}: every row will be read again{with_what}")
+    say("a running walvec with these settings starts within seconds; otherwise run: walvec run")
 
 
 def _changed(config: Config, vectorizer: Vectorizer, state: VectorizerState) -> list[str]:
     changed = changed_settings(state, fingerprint_of(vectorizer, config.embedder))
     if "target" in changed:
         raise PreconditionFailed(
-            f'vectorizer "{vectorizer.name}" has {state.target_table} for its target',
-            hint="with another target it is another vectorizer: rename it, and run: walvec setup",
+            f'vectorizer "{vectorizer.name}" writes to {state.target_table}, not to {vectorizer.target}',
+            hint="a vectorizer keeps its target: give the new one another name, and run: walvec setup",
         )
     return changed
 
@@ -77,25 +80,26 @@ async def _cost(config: Config, vectorizer: Vectorizer, changed: Sequence[str], 
         try:
             rows = await sample(source, target, binding, config.embedder)
         except WalvecError:
-            volume = "how much there is to embed is not known (walvec check --estimate)"
+            volume = "could not estimate how much will be embedded (see: walvec check --estimate)"
         else:
             found = estimate(
                 vectorizer.name, str(vectorizer.table), rows, config.embedder, latency=0, price=None
             )
             volume = (
-                f"about {found.left.rows:,} of {found.all.rows:,} rows are embedded: {found.left.tokens:,} "
+                f"about {found.left.rows:,} of {found.all.rows:,} rows will be embedded: "
+                f"{found.left.tokens:,} "
                 f"tokens, {found.requests:,} requests to {config.embedder.provider} {config.embedder.model}"
             )
     if not any(key in changed for key in _MODEL):
         return f"{vectorizer.name}: {volume}"
     return (
-        f"{vectorizer.name}: {vectorizer.target} is emptied, because vectors of two models cannot be "
-        f"compared, and a search finds nothing until it is full again; {volume}"
+        f"{vectorizer.name}: {vectorizer.target} will be emptied, because vectors of two models cannot be "
+        f"compared. Searches find nothing until it is filled again; {volume}"
     )
 
 
 async def _begin(config: Config, vectorizer: Vectorizer, changed: Sequence[str], target: Connection) -> None:
-    # First the epoch, before the table is locked: it waits for open transactions, and fences later ones.
+    # The epoch comes before the lock on the table: it waits for open transactions and fences later ones.
     wanted = fingerprint_of(vectorizer, config.embedder)
     await begin_epoch(target, vectorizer.name, config.source.slot, wanted)
     if any(key in changed for key in _MODEL):
@@ -105,7 +109,7 @@ async def _begin(config: Config, vectorizer: Vectorizer, changed: Sequence[str],
 
 
 async def _empty(config: Config, binding: Binding, target: Connection) -> None:
-    """Let the target be one for the new model's vectors."""
+    """Empty the target and give it the new model's vector type."""
     table = TargetTable(binding.vectorizer, binding.key, config.embedder.dimensions)
     await drop_own_indexes(table, target)
     await target.execute(table.compose("empty_target", target), {})
@@ -114,21 +118,21 @@ async def _empty(config: Config, binding: Binding, target: Connection) -> None:
     except (psycopg.errors.DatatypeMismatch, psycopg.errors.FeatureNotSupported) as error:
         raise PreconditionFailed(
             f"{table.name} cannot take {table.vector_type}: {error.diag.message_primary}",
-            hint="drop the index or view of your own that stands in the way, and make it again afterwards",
+            hint="drop the index or view that depends on it, and create it again afterwards",
         ) from error
 
 
 def choose(config: Config, name: str | None, *, every: bool) -> list[str]:
-    """Return the names that the command line means. Raises UsageInvalid where that is not clear."""
+    """Return the chosen names. Raises UsageInvalid unless exactly one choice is given."""
     if every == (name is not None):
         raise UsageInvalid("backfill needs either a NAME or --all", hint="walvec backfill --all")
     return [vectorizer.name for vectorizer in config.vectorizers] if name is None else [name]
 
 
 def configured_vectorizer(config: Config, name: str) -> Vectorizer:
-    """Return the vectorizer of that name. Raises UsageInvalid where there is none."""
+    """Return the vectorizer of that name. Raises UsageInvalid if there is none."""
     vectorizer = config.vectorizer(name)
     if vectorizer is None:
-        names = ", ".join(each.name for each in config.vectorizers) or "none"
+        names = ", ".join(other.name for other in config.vectorizers) or "none"
         raise UsageInvalid(f'there is no vectorizer "{name}"', hint=f"configured: {names}")
     return vectorizer

@@ -1,4 +1,7 @@
-"""`walvec config show`: every setting as it is in force, and where it comes from. Secrets are masked."""
+"""`walvec config show`: every setting in force, and where it comes from.
+
+Secrets are masked.
+"""
 
 import json
 import os
@@ -17,12 +20,13 @@ from walvec.config.load import Config
 from walvec.config.masking import mask_dsn, mask_url
 from walvec.config.problems import keys_of
 
-_REMARK_AT = 50  # columns for a setting; one that is longer moves its remark
+# Columns for a setting; a longer one pushes its comment to the right.
+_REMARK_AT = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One key: its path, its value as TOML has it (None: absent), and who set it."""
+    """One key: its path, its value in TOML (None: absent), and where it is set."""
 
     path: KeyPath
     value: str | int | float | None
@@ -30,14 +34,17 @@ class Setting:
 
 
 def show(config: Config, path: Path | None, *, as_json: bool) -> None:
-    """Print the settings, as TOML with their origins as remarks, or as JSON; `path` is the settings' file."""
+    """Print the settings as TOML, with their origins as comments, or as JSON.
+
+    `path` is the settings file.
+    """
     file = ConfigFile.read(path, required=False)
     settings = list(settings_of(config, file))
     if as_json:
         print_json(
             {
                 "file": str(file.path) if file.document else None,
-                "settings": [_entry(each) for each in settings],
+                "settings": [_entry(setting) for setting in settings],
             }
         )
         return
@@ -45,7 +52,7 @@ def show(config: Config, path: Path | None, *, as_json: bool) -> None:
 
 
 def settings_of(config: Config, file: ConfigFile) -> Iterator[Setting]:
-    """Yield every setting in the order of the models, that of each vectorizer too."""
+    """Yield every setting in the order of the models, vectorizers last."""
     document = replace_vectorizers(file.document, os.environ)
     for section in keys_of(Config):
         if section != "vectorizer":
@@ -64,7 +71,7 @@ def _table(path: KeyPath, table: BaseModel, file: ConfigFile, document: dict[str
 
 
 def _plain(value: Any, key: str) -> str | int | float | None:
-    """Return a value as TOML writes it, its secrets masked."""
+    """Return a value as TOML writes it, with secrets masked."""
     if isinstance(value, SecretStr):
         return mask_dsn(value.get_secret_value())
     if key == "base_url" and value is not None:
@@ -73,7 +80,7 @@ def _plain(value: Any, key: str) -> str | int | float | None:
 
 
 def _origin(path: KeyPath, value: Any, file: ConfigFile, document: dict[str, Any]) -> str:
-    """Name the variable, or file and line, that a setting comes from; and what it points to elsewhere."""
+    """Name the variable, or file and line, that a setting comes from."""
     remark = _pointed_to(path, value)
     if variable := find_variable(path, document, os.environ):
         return variable + remark
@@ -84,7 +91,7 @@ def _origin(path: KeyPath, value: Any, file: ConfigFile, document: dict[str, Any
 
 
 def _pointed_to(path: KeyPath, value: Any) -> str:
-    """Say whether the variables are set that a setting leaves it to; never what is in them."""
+    """Say whether the variables that a setting refers to are set, never their values."""
     if path[-1] == "api_key_env" and value is not None:
         return ", which is set" if os.environ.get(value) else ", which is not set"
     if path == ("source", "dsn"):
@@ -107,18 +114,18 @@ def _entry(setting: Setting) -> dict[str, Any]:
 
 
 def _lines(settings: list[Setting]) -> Iterator[str]:
-    """Write TOML that walvec reads back; an absent key is a remark."""
+    """Write TOML that walvec can read back; an absent key becomes a comment."""
     table: KeyPath = ()
-    for each in settings:
-        depth = 2 if each.path[0] == "vectorizer" else 1
-        if each.path[:depth] != table:
+    for setting in settings:
+        depth = 2 if setting.path[0] == "vectorizer" else 1
+        if setting.path[:depth] != table:
             if table:
                 yield ""
-            table = each.path[:depth]
+            table = setting.path[:depth]
             yield f"[[{table[0]}]]" if depth > 1 else f"[{table[0]}]"
-        key = ".".join(map(str, each.path[depth:]))
-        text = f"# {key} =" if each.value is None else f"{key} = {_toml(each.value)}"
-        yield f"{text:<{_REMARK_AT}}  # {each.origin}"
+        key = ".".join(map(str, setting.path[depth:]))
+        text = f"# {key} =" if setting.value is None else f"{key} = {_toml(setting.value)}"
+        yield f"{text:<{_REMARK_AT}}  # {setting.origin}"
 
 
 def _toml(value: str | float) -> str:

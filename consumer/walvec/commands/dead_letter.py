@@ -1,7 +1,7 @@
-"""`walvec dead-letter …`: the rows that could not be embedded, and what to do with them.
+"""`walvec dead-letter …`: lists, retries and discards rows that were not embedded.
 
-Reads and marks rows of walvec's own table, so it needs no running process: one that runs takes up what is
-marked within seconds, otherwise the next one does.
+It reads and marks rows of walvec's own table, so it needs no running process. A running one picks up what is
+marked within seconds; otherwise the next one does.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _QUERIES = load_sql("metadata.sql")
 
 
 async def show(config: Config, name: str | None, key: Sequence[str], *, limit: int, as_json: bool) -> None:
-    """List parked rows, the newest first.
+    """List dead letters, newest first.
 
     Raises UsageInvalid for a name that is not configured.
     """
@@ -39,41 +39,41 @@ async def show(config: Config, name: str | None, key: Sequence[str], *, limit: i
     print_table(
         ("vectorizer", "key", "stage", "error", "tries", "since", "last", "tried next", "what"),
         [_line(row) for row in rows],
-        empty="no row is parked",
+        empty="There are no dead letters.",
     )
     if total > len(rows):
-        say(f"… and {total - len(rows):,} more: --limit shows them")
+        say(f"… and {total - len(rows):,} more; raise --limit to see them")
 
 
 async def retry(config: Config, name: str | None, key: Sequence[str], *, every: bool) -> None:
-    """Have parked rows read and embedded again.
+    """Have the rows of dead letters read and embedded again.
 
-    Raises UsageInvalid where it is left open which, or none is parked there.
+    Raises UsageInvalid if no choice is given, or nothing matches it.
     """
     _require_choice(name, every=every)
     async with await connect_target(config, role="command") as target:
         await require_schema(target)
         rows = await _act(target, "retry_dead_letters", config, name, key)
-    say(f"{_rows(rows)} tried again: a running walvec takes them up within seconds, otherwise: walvec run")
+    say(f"{_rows(rows)} retried: a running walvec starts within seconds; otherwise run: walvec run")
 
 
 async def discard(config: Config, name: str | None, key: Sequence[str], *, every: bool, sure: bool) -> None:
-    """Forget parked rows: each stays as it is until it changes again.
+    """Discard dead letters: their rows stay as they are until they change again.
 
-    Raises UsageInvalid where it is left open which, or none is parked there.
+    Raises UsageInvalid if no choice is given, or nothing matches it.
     """
     _require_choice(name, every=every)
     async with await connect_target(config, role="command") as target:
         await require_schema(target)
         count = await _count(target, _wanted(config, name, key))
         left = "without an embedding" if config.pipeline.parked_vectors == "remove" else "with old vectors"
-        confirm(f"{_rows(count)} forgotten, and left {left} until they change again", sure=sure)
+        confirm(f"{_rows(count)} discarded, and left {left} until they change again", sure=sure)
         rows = await _act(target, "discard_dead_letters", config, name, key)
-    say(f"{_rows(rows)} forgotten")
+    say(f"{_rows(rows)} discarded")
 
 
 def _wanted(config: Config, name: str | None, key: Sequence[str]) -> dict[str, Any]:
-    """Return the statements' parameters for what is chosen."""
+    """Return the parameters of the statements for what is chosen."""
     if name is not None:
         configured_vectorizer(config, name)
     return {"slot": config.source.slot, "vectorizer": name, "key": list(key) or None}
@@ -81,13 +81,15 @@ def _wanted(config: Config, name: str | None, key: Sequence[str]) -> dict[str, A
 
 def _require_choice(name: str | None, *, every: bool) -> None:
     if name is None and not every:
-        raise UsageInvalid("which rows?", hint="name the vectorizer, or say --all; --key chooses one row")
+        raise UsageInvalid(
+            "No rows were chosen", hint="name a vectorizer or pass --all; --key chooses one row"
+        )
 
 
 async def _act(target: Connection, query: str, config: Config, name: str | None, key: Sequence[str]) -> int:
     cursor = await target.execute(_QUERIES[query], _wanted(config, name, key))
     if cursor.rowcount == 0:
-        raise UsageInvalid("no such row is parked", hint="`walvec dead-letter list` shows those that are")
+        raise UsageInvalid("No dead letter matches", hint="list them: walvec dead-letter list")
     return cursor.rowcount
 
 
@@ -116,7 +118,7 @@ def _line(row: dict[str, Any]) -> tuple[object, ...]:
 
 
 def _tried_next(row: dict[str, Any]) -> str:
-    """When a row is tried again; the server's clock decides, so no time that is left is worked out here."""
+    """Say when a row is retried, by the server's clock."""
     if row["retry"]:
         return "asked for"
     return f"{row['retry_at']:%Y-%m-%d %H:%M}" if row["retry_at"] else "when asked for"

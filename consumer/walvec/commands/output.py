@@ -1,4 +1,4 @@
-"""How commands print: tables for eyes, JSON for programs; both on stdout."""
+"""How commands print to stdout: tables for people, JSON for programs."""
 
 import json
 import sys
@@ -11,17 +11,18 @@ from walvec.observe.visible import visible
 if TYPE_CHECKING:
     from rich.console import Console
 
-PIPE_WIDTH = 1000  # columns; a table takes no more of them than it needs
+# Columns of a table on a pipe, at most.
+PIPE_WIDTH = 1000
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document; what JSON has no form for (an LSN, a time) is printed as its text."""
+    """Print one JSON document; LSNs and times are printed as text."""
     json.dump(document, sys.stdout, indent=2, ensure_ascii=False, default=str)
     sys.stdout.write("\n")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
-    """Print rows under their columns, or the words for none. On a pipe lines are not cut to a width."""
+    """Print rows under their columns, or `empty`. On a pipe no line is cut."""
     from rich import box
     from rich.table import Table
 
@@ -36,23 +37,23 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, emp
 
 
 def terminal(width: int | None = None, *, soft_wrap: bool = False) -> "Console":
-    """Return a console on stdout that takes words as they are: no markup, nothing coloured by itself."""
+    """Return a console on stdout without markup or automatic highlighting."""
     from rich.console import Console
 
     return Console(width=width, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
 
 
 def say(words: str, *, err: bool = False) -> None:
-    """Print a line; what comes from rows or catalogs in it cannot drive the terminal."""
+    """Print a line, with control characters made visible."""
     import typer
 
     typer.echo(visible(words), err=err)
 
 
 def confirm(loss: str, *, sure: bool) -> None:
-    """Say what would be lost and ask; `sure` is --yes.
+    """Say what would be lost, and ask; `sure` is --yes.
 
-    Raises UsageInvalid where nobody can be asked, typer's Abort where the answer is no.
+    Raises UsageInvalid if there is no terminal to ask on, typer's Abort if the answer is no.
     """
     import typer
 
@@ -61,5 +62,5 @@ def confirm(loss: str, *, sure: bool) -> None:
     if sure:
         return
     if not sys.stdin.isatty():
-        raise UsageInvalid("nobody is there to confirm this", hint="--yes confirms it")
+        raise UsageInvalid("This needs confirmation, and there is no terminal", hint="pass --yes")
     typer.confirm("Go on?", abort=True, err=True)

@@ -1,12 +1,13 @@
-"""`walvec replay`: back to a place that a copy of the slot has kept, and everything since applied again.
+"""`walvec replay`: goes back to where a copy of the slot begins, and replays.
 
-A slot cannot be renamed and cannot go back, so the present one is dropped and the copy is copied under its
+A slot can neither be renamed nor go back, so the present one is dropped and the copy is copied under its
 name. The checkpoint goes back first. From then on a crash leaves a slot past the checkpoint, or none at all:
-`run` refuses both and names this command. Once the copy bears the slot's name, `run` goes on from there. The
-copy itself is kept, so all of it can be repeated.
+`run` refuses both and names this command. Once the copy has the slot's name, `run` continues from there. The
+original copy is kept, so all of this can be repeated.
 
-Changes that were applied before are applied by their images again, older than what the target holds. Later
-ones follow, up to the row's present state, and what lies before an epoch's horizon is read by key as ever.
+Changes that were applied before are applied again from their images, which may be older than what the target
+holds. Later changes follow, up to the present state of the row. Whatever lies before an epoch's horizon is
+read by key, as always.
 """
 
 from dataclasses import dataclass
@@ -38,31 +39,37 @@ from walvec_slots.relation import describe
 from walvec_slots.settle import Connection, require_readable, require_utf8
 from walvec_slots.wal2json import changes_only, wal2json_options
 
-COUNTED_BYTES = 64 << 20  # of WAL, up to which its row changes are counted beforehand
+# The most WAL whose row changes are counted in advance.
+COUNTED_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """Where a replay begins and ends, and what it goes by."""
+    """Where a replay begins and ends.
+
+    `own` is the configured slot, which will be dropped; None if it no longer exists. `checkpoint` is how far
+    the target is now, `begin` how far it is set back to, and `end` where the WAL ends or where to stop.
+    """
 
     copy: Slot
-    own: Slot | None  # the configured slot, which is to go; None: it is gone already
-    checkpoint: Lsn  # how far the target is now
-    begin: Lsn  # how far it is set back to
-    end: Lsn  # where the source's WAL ends, or where to stop
+    own: Slot | None
+    checkpoint: Lsn
+    begin: Lsn
+    end: Lsn
     stops: bool
 
 
 async def replay(config: Config, copy: str, *, begin: str | None, stop_at: str | None, sure: bool) -> None:
-    """Put the copy in the slot's place, the target back to it or to `begin`, and apply all since.
+    """Put the copy in the slot's place and replay from there, or from `begin`.
 
-    Or what commits before `stop_at`. May be interrupted and repeated at any point. Raises SlotActive while
-    another process follows the slot, PreconditionFailed, SlotLost, UsageInvalid, ConfigInvalid.
+    With `stop_at`, only what commits before it is applied. Can be interrupted and repeated at any point.
+    Raises SlotActive while another process follows the slot, PreconditionFailed, SlotLost, UsageInvalid,
+    ConfigInvalid.
     """
     name = config.source.slot
     if copy == name:
         raise UsageInvalid(
-            f"{name} is the slot itself, which cannot go back", hint="name a copy: `walvec slots list`"
+            f"{name} is the slot itself, which cannot go back", hint="name a copy: walvec slots list"
         )
     first = parse_lsn(begin) if begin else None
     last = parse_lsn(stop_at) if stop_at else None
@@ -74,7 +81,7 @@ async def replay(config: Config, copy: str, *, begin: str | None, stop_at: str |
         require_utf8(target, "target")
         await require_own_schema(target)
         await require_schema(target)
-        async with fenced(target, name, hint="stop it, then replay"):
+        async with fenced(target, name, hint="stop it, then run walvec replay again"):
             async with await connect_source(config, role="replay") as catalog:
                 require(await survey(config, catalog, target, replaces_slot=True))
             way = await _find_way(config, source, target, copy, first, last)
@@ -86,7 +93,7 @@ async def replay(config: Config, copy: str, *, begin: str | None, stop_at: str |
 async def _find_way(
     config: Config, source: Connection, target: Connection, name: str, begin: Lsn | None, stop_at: Lsn | None
 ) -> Way:
-    """Refuse what would pass changes over; return the way otherwise."""
+    """Return where to begin and end. Refuses a choice that would skip changes."""
     checkpoint = await load_checkpoint(target, config.source.slot)
     if checkpoint is None:
         raise PreconditionFailed(
@@ -98,13 +105,15 @@ async def _find_way(
     place = _place_of(copy, config, source)
     if place > checkpoint.lsn:
         raise PreconditionFailed(
-            f"{name} begins at {place}, after the checkpoint {checkpoint.lsn}: what lies between would be "
-            "passed over",
-            hint="name an older copy (`walvec slots list`), or run: walvec resync",
+            f"{name} begins at {place}, after the checkpoint {checkpoint.lsn}: changes between them would be "
+            "skipped",
+            hint="name an older copy (walvec slots list), or run: walvec resync",
         )
-    own = await manage.inspect(source, config.source.slot)
+    own = await manage.find_slot(source, config.source.slot)
     if own and own.active:
-        raise SlotActive(f'process {own.active_pid} reads slot "{own.name}"', hint="end it, then replay")
+        raise SlotActive(
+            f'process {own.active_pid} reads slot "{own.name}"', hint="stop it, then run walvec replay again"
+        )
     begin = place if begin is None else begin
     _require_order(begin, stop_at, place, checkpoint.lsn, server)
     end = server.position if stop_at is None else stop_at
@@ -112,7 +121,7 @@ async def _find_way(
 
 
 def _place_of(copy: Slot, config: Config, source: Connection) -> Lsn:
-    """Return where a copy begins. Raises PreconditionFailed where it cannot take the slot's place."""
+    """Return where a copy begins. Raises PreconditionFailed if it is unusable."""
     require_readable(source, require_plugin(copy, config.source.plugin))
     if copy.database != source.info.dbname:
         how = f"belongs to database {copy.database}"
@@ -121,59 +130,65 @@ def _place_of(copy: Slot, config: Config, source: Connection) -> Lsn:
     else:
         return copy.confirmed_flush_lsn
     raise PreconditionFailed(
-        f'slot "{copy.name}" {how}, so it is not one to go back to',
-        hint="`walvec slots list` shows the others",
+        f'slot "{copy.name}" {how}, so replay cannot use it',
+        hint="choose another: walvec slots list",
     )
 
 
 def _require_order(begin: Lsn, stop_at: Lsn | None, place: Lsn, checkpoint: Lsn, server: Server) -> None:
-    """Raise UsageInvalid unless copy, --from and checkpoint, and --from and --stop-at, are in this order."""
+    """Raise UsageInvalid unless the positions are in order.
+
+    The order is: copy, --from, checkpoint; and --from before --stop-at.
+    """
     if begin < place:
-        raise UsageInvalid(f"--from {begin}: the copy keeps no WAL from before {place}")
+        raise UsageInvalid(f"--from {begin} lies before {place}, where the copy begins")
     if begin > checkpoint:
         raise UsageInvalid(
-            f"--from {begin} lies past the checkpoint {checkpoint}: what lies between would be passed over",
-            hint=f"{checkpoint} at most",
+            f"--from {begin} lies past the checkpoint {checkpoint}: changes between them would be skipped",
+            hint=f"choose {checkpoint} or earlier",
         )
     if stop_at is not None and stop_at <= begin:
-        raise UsageInvalid(f"--stop-at {stop_at} does not lie past the beginning, {begin}")
+        raise UsageInvalid(f"--stop-at {stop_at} does not lie after the beginning, {begin}")
     if stop_at is not None and stop_at > server.position:
         raise UsageInvalid(f"--stop-at {stop_at} has not been written yet: the WAL ends at {server.position}")
 
 
 async def _consequences(config: Config, source: Connection, way: Way) -> str:
-    """Say what is read again, what goes, and what the target is like meanwhile."""
+    """Say what is read again, what is dropped, and what searches find meanwhile."""
     name, copy = config.source.slot, way.copy
     changes = await _count_changes(config, source, way)
     rows = "" if changes is None else f", about {changes:,} row changes"
     wal = byte_size(way.end - way.begin)
-    lines = [f"changes from {way.begin} to {way.end} are applied again ({wal} of WAL{rows}):"]
-    lines += [f"  {each.table}, to {each.target}" for each in config.vectorizers]
+    lines = [f"This applies the changes from {way.begin} to {way.end} again ({wal} of WAL{rows}):"]
+    lines += [f"  {vectorizer.table}, to {vectorizer.target}" for vectorizer in config.vectorizers]
     if way.begin < way.checkpoint:
         lines.append(
-            f"the target holds everything up to {way.checkpoint} now. Until it is there again, searches find "
-            "rows as they were in between, some of them deleted since"
+            f"The target holds everything up to {way.checkpoint} now. Until then, searches "
+            "find rows as they were in between, some of them deleted since."
         )
         lines.append(
-            "a text that has stayed the same is not embedded again; one that was changed, deleted or "
-            "truncated in between may be, as it was and as it is"
+            "A text that has stayed the same is not embedded again. One that was changed, deleted or "
+            "truncated in between may be, both as it was and as it is."
         )
     if way.stops:
         lines.append(
-            f"it ends at {way.end}, where `walvec run` goes on. What has to be read by key (a large value "
-            "that an update left alone; a change from before the present epoch) is taken as it is now"
+            f"It ends at {way.end}, and `walvec run` continues from there. Whatever has to be read by key "
+            "(a large value that an update left alone; a change from before the present epoch) is read as it "
+            "is now."
         )
     if way.end < way.checkpoint:
-        lines.append(f"rows that change only after {way.end} stay as they are now")
+        lines.append(f"Rows that change only after {way.end} stay as they are now.")
     if way.own:
-        lines.append(f"slot {name}, at {way.own.confirmed_flush_lsn}, is dropped and made from {copy.name}")
+        lines.append(
+            f"Slot {name}, at {way.own.confirmed_flush_lsn}, is dropped and created from {copy.name}."
+        )
     else:
-        lines.append(f"slot {name}, which is gone, is made from {copy.name}")
-    return "\n".join([*lines, f"{copy.name} is kept as it is"])
+        lines.append(f"Slot {name}, which no longer exists, is created from {copy.name}.")
+    return "\n".join([*lines, f"{copy.name} is kept."])
 
 
 async def _count_changes(config: Config, source: Connection, way: Way) -> int | None:
-    """Count the row changes that come again; None where that would take long, or is not to be had."""
+    """Count the row changes that come again; None if that takes too long or fails."""
     copy, place = way.copy, way.copy.confirmed_flush_lsn or way.begin
     if copy.plugin != WAL2JSON.name or way.end - place > COUNTED_BYTES:
         return None
@@ -187,7 +202,10 @@ async def _count_changes(config: Config, source: Connection, way: Way) -> int | 
 
 
 async def _go_back(config: Config, source: Connection, target: Connection, way: Way) -> None:
-    """Set the target back, then put the copy in the slot's place; in this order, for the sake of a crash."""
+    """Set the target back, then put the copy in the slot's place.
+
+    The module's docstring says why a crash is safe in this order.
+    """
     name = config.source.slot
     await set_back(target, name, way.begin)
     failpoint("replay-checkpoint")
@@ -205,16 +223,16 @@ async def _go_back(config: Config, source: Connection, target: Connection, way: 
 
 
 async def _apply(config: Config, stop_at: Lsn | None) -> None:
-    """Apply what comes, as `walvec run --once` does. Raises Interrupted where a signal ends it early."""
-    say("applying changes again; this can be interrupted, `walvec run` goes on from there")
+    """Apply the changes like `walvec run --once`. Raises Interrupted on a signal."""
+    say("applying changes again; if you interrupt this, `walvec run` continues from there")
     try:
         await supervise(config, once=True, wait=False, give_up_after=None, stop_at=stop_at)
     except SlotActive:
         if stop_at:
             raise
-        say("another walvec has taken the slot over and goes on; `walvec status` shows it")
+        say("another walvec has taken over the slot and continues; see: walvec status")
         return
     if stop_at:
-        say(f"all that was committed before {stop_at} is applied; `walvec run` goes on from there")
+        say(f"everything committed before {stop_at} is applied; `walvec run` continues from there")
     else:
         say("source and target are in step; start: walvec run")

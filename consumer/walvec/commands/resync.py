@@ -1,12 +1,11 @@
-"""`walvec resync`: a new slot in place of a lost, moved or foreign one, and everything compared.
+"""`walvec resync`: replaces a lost or moved slot, and compares everything.
 
-Between the old slot and the new one changes were missed, nobody can say which. So every row is read again and
-every key of the targets is looked up, as in a backfill: only what differs is embedded, what is gone is
-removed.
+Between the old slot and the new one, unknown changes were missed. So every row is read again and every key of
+the targets is looked up, as in a backfill. Only what differs is embedded, and what is gone is removed.
 
-Nothing is given up before the new slot is there. It is made as a temporary one, which goes with the session,
-and copied to the slot's name last of all: a crash before the old slot is dropped leaves everything as it was,
-and after it no slot, which `run` refuses and `resync` begins again with.
+Nothing is given up before the new slot exists. It is created as a temporary slot, which vanishes with the
+session, and is copied to the slot's name last. A crash before the old slot is dropped changes nothing. A
+crash after it leaves no slot, which `run` refuses and from which `resync` can start again.
 """
 
 from contextlib import AsyncExitStack
@@ -42,10 +41,11 @@ from walvec_slots.settle import Connection, require_utf8
 async def resync(
     config: Config, *, time_limit: float, compare: bool, sure: bool, from_old_primary: bool = False
 ) -> None:
-    """Make a new slot and compare all; without `compare` leave that to the next `walvec run`.
+    """Create a new slot and compare every row.
 
-    Waits for open write transactions up to `time_limit` seconds. Safe to repeat, after a crash too.
-    `from_old_primary`: follow a source on an earlier timeline than what is embedded, all the same.
+    Without `compare`, the next `walvec run` compares. Waits up to `time_limit` seconds for open write
+    transactions. Safe to repeat, even after a crash. `from_old_primary` accepts a source on an earlier
+    timeline than what is embedded.
     Raises SlotActive while another process follows the slot, SlotLost for an old primary, PreconditionFailed,
     ConfigInvalid.
     """
@@ -58,7 +58,7 @@ async def resync(
         await require_own_schema(target)
         await require_schema(target)
         async with (
-            fenced(target, config.source.slot, hint="stop it, then resync"),
+            fenced(target, config.source.slot, hint="stop it, then run walvec resync again"),
             await connect_source(config, role="resync") as catalog,
         ):
             slot = await _own_slot(config, source)
@@ -71,46 +71,49 @@ async def resync(
                 site = setup.Site(config, source, target, undo)
                 await setup.publish(site, relations)
                 await setup.create_targets(site, catalog)
-                await _begin_anew(site, slot, time_limit)
+                await _replace_slot(site, slot, time_limit)
                 undo.pop_all()
     if compare:
         await _compare(config)
     else:
-        say("the next `walvec run` compares all rows")
+        say("the next `walvec run` compares every row")
 
 
 async def _own_slot(config: Config, source: Connection) -> Slot | None:
-    """Return the slot that is to go, None where it is gone. Raises where it is not ours to drop."""
+    """Return the slot to drop; None if there is none. Refuses one of another kind."""
     name = config.source.slot
-    slot = await manage.inspect(source, name)
+    slot = await manage.find_slot(source, name)
     if slot is None:
         return None
     if slot.plugin not in PLUGINS:
-        raise _foreign(name, f"is of plugin {slot.plugin}" if slot.plugin else "is a physical one")
+        raise _foreign(name, f"uses the plugin {slot.plugin}" if slot.plugin else "is a physical slot")
     if slot.database != source.info.dbname:
         raise _foreign(name, f"belongs to database {slot.database}")
     if slot.active:
-        raise SlotActive(f'process {slot.active_pid} reads slot "{name}"', hint="end it, then resync")
+        raise SlotActive(
+            f'process {slot.active_pid} reads slot "{name}"', hint="stop it, then run walvec resync again"
+        )
     return slot
 
 
 def _foreign(name: str, how: str) -> PreconditionFailed:
     return PreconditionFailed(
-        f'slot "{name}" {how}', hint="it is somebody else's: set [source] slot to another name"
+        f'slot "{name}" {how}', hint="it is not walvec's: set [source] slot to another name"
     )
 
 
 async def _loss(config: Config, source: Connection, slot: Slot | None, relations: list[Relation]) -> str:
-    """Say what goes and what it costs."""
+    """Say what is dropped, and what is read."""
     name = config.source.slot
-    old = f"slot {name} is gone already"
+    old = f"Slot {name} no longer exists. This creates a new one"
     if slot is not None:
-        old = f"slot {name} is dropped, with {byte_size(slot.unconfirmed_bytes)} of WAL that was not read"
-    lines = [f"{old}; a new one is made, and all rows are read and compared:"]
+        unread = byte_size(slot.unconfirmed_bytes)
+        old = f"This drops slot {name}, with {unread} of WAL that was not read. It creates a new one"
+    lines = [f"{old} and compares every row:"]
     for vectorizer, relation in zip(config.vectorizers, relations, strict=True):
         rows = await _estimate(source, relation)
         lines.append(f"  {vectorizer.table}, about {rows:,} rows, with {vectorizer.target}")
-    return "\n".join([*lines, "only what differs is embedded, and what is gone from the source is removed"])
+    return "\n".join([*lines, "Only what differs is embedded, and what the source no longer has is removed."])
 
 
 async def _estimate(source: Connection, relation: Relation) -> int:
@@ -123,9 +126,9 @@ async def _estimate(source: Connection, relation: Relation) -> int:
 async def _look_at_history(
     config: Config, source: Connection, target: Connection, *, from_old_primary: bool
 ) -> None:
-    """Refuse an old primary, and say where the source is another server.
+    """Refuse an old primary, and say if the source is another server than before.
 
-    The server before may still run, and then its slot keeps WAL for nobody.
+    If the previous server still runs, its slot retains WAL that nobody will read.
     """
     name = config.source.slot
     checkpoint = await load_checkpoint(target, name)
@@ -136,16 +139,16 @@ async def _look_at_history(
         require_present_primary(name, checkpoint, server)
     if checkpoint.system_identifier != server.system_identifier:
         say(
-            f"the source is another server than before; if that one still runs, drop slot {name} there: "
-            "it keeps WAL back"
+            f"the source is another server than before; if the previous one still runs, drop slot {name} "
+            "there, because it retains WAL"
         )
 
 
-async def _begin_anew(site: setup.Site, slot: Slot | None, time_limit: float) -> None:
-    """Put a new slot and its checkpoint in the place of what there is.
+async def _replace_slot(site: setup.Site, slot: Slot | None, time_limit: float) -> None:
+    """Replace slot and checkpoint by new ones.
 
-    The new checkpoint comes before its slot: under an old one, a source that went back in time could pass
-    over what lies between.
+    The new checkpoint comes before its slot: with the old checkpoint, a source that went back in time could
+    skip changes.
     """
     name = site.slot
     trial = f"walvec_resync_{site.source.info.backend_pid}"
@@ -160,7 +163,7 @@ async def _begin_anew(site: setup.Site, slot: Slot | None, time_limit: float) ->
     failpoint("resync-drop")
     await setup.begin(site, beginning)
     failpoint("resync-begin")
-    await setup.make_slot_from_copy(site, trial)
+    await setup.rename_slot(site, trial)
     say(f"slot {name} uses the output plugin {plugin.name}")
     failpoint("resync-copy")
     await manage.drop_slot(site.source, trial)
@@ -168,19 +171,19 @@ async def _begin_anew(site: setup.Site, slot: Slot | None, time_limit: float) ->
 
 
 async def _compare(config: Config) -> None:
-    """Compare everything, as `walvec run --once` does. Raises Interrupted where a signal ends it early."""
-    say("comparing all rows; this can be interrupted, `walvec run` goes on from there")
+    """Compare everything, like `walvec run --once`. Raises Interrupted on a signal."""
+    say("comparing every row; if you interrupt this, `walvec run` continues from there")
     try:
         await supervise(config, once=True, wait=False, give_up_after=None)
     except SlotActive:
-        say("another walvec has taken the slot over and goes on comparing; `walvec status` shows it")
+        say("another walvec has taken over the slot and continues comparing; see: walvec status")
         return
     async with await connect_target(config, role="resync") as target:
         states = await load_vectorizers(target)
         own = [states[vectorizer.name] for vectorizer in config.vectorizers]
         for state in own:
             written = await _written_since(target, state)
-            say(f"{state.name}: {state.rows_done:,} rows compared, {written:,} chunks embedded anew")
+            say(f"{state.name}: {state.rows_done:,} rows compared, {written:,} chunks embedded")
     say("source and target are in step; start: walvec run")
 
 

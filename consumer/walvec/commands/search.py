@@ -1,4 +1,4 @@
-"""`walvec search NAME QUERY`: the nearest chunks, with their rows' keys and distances."""
+"""`walvec search NAME QUERY`: the nearest chunks, with keys and distances."""
 
 from typing import Any
 
@@ -16,18 +16,19 @@ from walvec.vectorizer.target import TargetTable, find_target
 from walvec_slots.queries import load_sql
 from walvec_slots.settle import Connection
 
-_EXCERPT = 72  # characters of a chunk that a table shows: with keys of usual length, 100 columns
+# Characters of a chunk in a table. With keys of the usual length a line has 100 columns.
+_EXCERPT = 72
 
 
 async def search(config: Config, name: str, query: str, *, limit: int, as_json: bool) -> None:
     """Print the chunks nearest to the query, nearest first.
 
-    Raises UsageInvalid for a name that is not configured or a blank query, EmbeddingError where the service
+    Raises UsageInvalid for a name that is not configured or a blank query, EmbeddingError if the service
     fails.
     """
     vectorizer = configured_vectorizer(config, name)
     if not query.strip():
-        raise UsageInvalid("the query is blank")
+        raise UsageInvalid("The query is blank", hint="say what to look for")
     embedder = open_embedder(config.embedder)
     try:
         (vector,) = (await ask(embedder, [query])).vectors
@@ -52,17 +53,17 @@ async def search(config: Config, name: str, query: str, *, limit: int, as_json: 
                 )
                 for row in rows
             ],
-            empty="nothing is embedded yet; `walvec status` says how far the backfill is",
+            empty="Nothing is embedded yet. `walvec status` shows the progress of the backfill.",
         )
 
 
 async def nearest(
     connection: Connection, table: TargetTable, vector: Vector, *, limit: int
 ) -> list[dict[str, Any]]:
-    """Return the `limit` nearest chunks, or all of them where there are fewer.
+    """Return the `limit` nearest chunks, or all chunks if there are fewer.
 
-    An index gives up early: after as many candidates as it was set to look at, of which some may have been
-    deleted. Where it finds too few, every vector is compared.
+    An index looks at a limited number of candidates, and some of these may have been deleted. If it finds too
+    few, every vector is compared.
     """
     values = {"query": vector, "limit": limit}
     async with connection.transaction():

@@ -1,12 +1,13 @@
-"""`walvec setup`: publication, slot, schema and target tables, in an order that a crash anywhere leaves
-repeatable.
+"""`walvec setup`: creates publication, slot, schema and target tables.
 
-Everything that could stop it is looked at before anything is made. What fails all the same undoes what was
-made in this run, in the opposite order, so that no slot stays that keeps WAL for nobody.
+Everything that could stop it is checked before anything is created. If something fails nevertheless, what
+this run created is removed in the opposite order, so that no slot is left behind that retains WAL. After a
+crash at any point, setup can be repeated.
 
 The publication comes before the slot, because a slot decodes with the catalog of its time; the slot comes
 before the first checkpoint, which says where it begins; the backfill, which `run` does, covers everything
-before that. Each is recorded in `walvec.made` before it is made: what a crash leaves behind has an owner.
+before that. Each thing is recorded in `walvec.made` before it is created, so whatever a crash leaves behind
+has an owner.
 """
 
 from collections.abc import Awaitable, Callable
@@ -59,7 +60,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where things are made, and how to undo it: what `undo` holds is called where not all can be made."""
+    """Where things are created, and the steps that undo it if setup fails."""
 
     config: Config
     source: Connection
@@ -68,14 +69,15 @@ class Site:
 
     @property
     def slot(self) -> str:
-        """The slot that all is made for."""
+        """The slot that everything is created for."""
         return self.config.source.slot
 
 
 async def setup(config: Config, *, time_limit: float) -> None:
-    """Create what is missing; safe to repeat. Waits for open write transactions up to `time_limit` seconds.
+    """Create what is missing; safe to repeat.
 
-    Raises what `check` reports as failed, before anything is made.
+    Waits up to `time_limit` seconds for open write transactions. Raises what `check` reports as failed,
+    before anything is created.
     """
     async with (
         await connect_source(config, role="setup") as catalog,
@@ -96,14 +98,14 @@ async def setup(config: Config, *, time_limit: float) -> None:
             failpoint("setup-checkpoint")
             await create_targets(site, catalog)
             undo.pop_all()
-    say("set up; run: walvec run")
+    say("setup is complete; start: walvec run")
 
 
 async def _upgrade(target: Connection) -> None:
-    """Bring walvec's tables up to date, where they are there: nothing can be known of older ones."""
+    """Bring existing tables of walvec up to date, so that they can be read."""
     if await require_own_schema(target) and await is_migrated(target):
         for version in await migrate(target):
-            say(f"brought schema walvec to version {version}")
+            say(f"updated schema walvec to version {version}")
 
 
 async def _prepare_target(site: Site) -> None:
@@ -113,7 +115,7 @@ async def _prepare_target(site: Site) -> None:
             await target.execute(load_sql("target.sql")["create_extension"])
         except psycopg.Error as error:
             raise PreconditionFailed(
-                f"extension vector cannot be created in the target: {error.diag.message_primary}",
+                f"Could not create extension vector in the target: {error.diag.message_primary}",
                 hint="install pgvector; then, as a superuser: CREATE EXTENSION vector SCHEMA public",
             ) from error
         await find_vectors(target)
@@ -130,7 +132,10 @@ async def _prepare_target(site: Site) -> None:
 
 
 async def publish(site: Site, relations: list[Relation]) -> None:
-    """Let the publication hold every table. One without a usable replica identity was refused before."""
+    """Add every table to the publication.
+
+    Tables without a usable replica identity were refused before.
+    """
     name = site.config.source.publication
     existing = await publication.find_publication(site.source, name)
     if existing is None:
@@ -153,10 +158,10 @@ async def publish(site: Site, relations: list[Relation]) -> None:
 
 
 async def _create_slot(site: Site, time_limit: float) -> None:
-    """Make the slot and its first checkpoint, which belong together."""
+    """Create the slot and its first checkpoint, which belong together."""
     if await load_checkpoint(site.target, site.slot):
         return
-    slot = await manage.inspect(site.source, site.slot)
+    slot = await manage.find_slot(site.source, site.slot)
     if slot is None:
         beginning = await _make_slot(site, time_limit)
     else:
@@ -169,7 +174,7 @@ async def _create_slot(site: Site, time_limit: float) -> None:
 
 
 async def _make_slot(site: Site, time_limit: float) -> Lsn:
-    """Make the slot; return where its stream begins."""
+    """Create the slot and return where its stream begins."""
     name = site.slot
     plugin = await choose_plugin(site.source, site.config.source.plugin)
     beginning = await _make(
@@ -183,8 +188,8 @@ async def _make_slot(site: Site, time_limit: float) -> Lsn:
     return beginning
 
 
-async def make_slot_from_copy(site: Site, original: str) -> None:
-    """Make the slot as a copy of another one, which it begins where that one does."""
+async def rename_slot(site: Site, original: str) -> None:
+    """Create the slot as a copy of `original`: the nearest to renaming it."""
     name = site.slot
     await _make(
         site,
@@ -202,7 +207,7 @@ async def _make(
     create: Callable[[], Awaitable[_T]],
     drop: Callable[[], Awaitable[None]],
 ) -> _T:
-    """Make one thing that is recorded first, and forgotten where it cannot be made."""
+    """Create one thing, which is recorded first and forgotten again on failure."""
     announced = await announce(site.target, site.slot, kind, name)
     try:
         result = await create()
@@ -216,7 +221,7 @@ async def _make(
 
 
 async def _record_oid(site: Site, kind: OwnedKind, name: str, oid: int) -> None:
-    """Record which of that name it is, where so far any of it would count as made."""
+    """Record the oid of something that setup created, known so far by its name."""
     if (await load_ledger(site.target)).maker(kind, name, oid) == site.slot:
         await record(site.target, Made(site.slot, kind, name, oid))
 
@@ -230,13 +235,13 @@ def _drop_on_failure(site: Site, kind: OwnedKind, name: str, drop: Callable[[], 
 
 
 def _on_failure(site: Site, thing: str, undo: Callable[[], Awaitable[object]]) -> None:
-    """Undo one thing if what comes after it fails; say so, and where even that fails."""
+    """Undo one thing if a later step fails, and say so."""
 
     async def attempt() -> None:
         try:
             await undo()
         except (psycopg.Error, WalvecError):
-            say(f"{thing} could not be removed again; run: walvec teardown", err=True)
+            say(f"could not remove {thing} again; run: walvec teardown", err=True)
         else:
             say(f"removed {thing} again", err=True)
 
@@ -244,10 +249,10 @@ def _on_failure(site: Site, thing: str, undo: Callable[[], Awaitable[object]]) -
 
 
 async def begin(site: Site, lsn: Lsn) -> None:
-    """Save a new slot's first checkpoint. Whatever was embedded under an earlier one is compared again.
+    """Save a new slot's first checkpoint, and begin an epoch of each vectorizer.
 
-    A transaction that committed before the slot's beginning, but is not visible yet, would be in neither the
-    stream nor a read: so the reads wait for all that are in progress now.
+    A transaction that committed before the slot's beginning but is not visible yet would be in neither the
+    stream nor a read, so reads wait for every transaction that is in progress now.
     """
     target, name = site.target, site.slot
     server = await look_at_server(site.source)
@@ -268,7 +273,7 @@ async def _in_progress(source: Connection) -> tuple[int, ...]:
 
 
 async def create_targets(site: Site, catalog: Connection) -> None:
-    """Create the target tables and enter the vectorizers, as far as they are missing."""
+    """Create target tables and register vectorizers, where they are missing."""
     done: list[str] = []
     async with site.target.transaction():
         await _take_over(site, done)
@@ -280,13 +285,13 @@ async def create_targets(site: Site, catalog: Connection) -> None:
 
 
 async def _take_over(site: Site, done: list[str]) -> None:
-    """Forget vectorizers of this slot that are no longer configured, where another one takes their target."""
+    """Remove unconfigured vectorizers of this slot whose target another one takes."""
     targets = {str(vectorizer.target): vectorizer.name for vectorizer in site.config.vectorizers}
     for state in (await load_vectorizers(site.target)).values():
         configured = site.config.vectorizer(state.name) is not None
         if state.slot == site.slot and not configured and state.target_table in targets:
             await remove_vectorizer(site.target, state.name)
-            done.append(f"vectorizer {state.name} gives its target to {targets[state.target_table]}")
+            done.append(f"vectorizer {targets[state.target_table]} takes the target of {state.name}")
 
 
 async def _create_target(site: Site, catalog: Connection, vectorizer: Vectorizer, done: list[str]) -> None:
@@ -308,9 +313,9 @@ async def _create_target(site: Site, catalog: Connection, vectorizer: Vectorizer
     if known:
         require_fingerprint(known, name, site.slot, wanted)
         if missing:
-            # What the table of that name held before is to be embedded again.
+            # The table that was there before is gone, so its rows are embedded again.
             await begin_epoch(target, name, site.slot, wanted)
         return
     await hand_over(target, site.slot, table.name, oid)
     await add_vectorizer(target, name, site.slot, wanted)
-    done.append(f"added vectorizer {name}; its existing rows are embedded by: walvec run")
+    done.append(f"added vectorizer {name}; `walvec run` embeds its existing rows")

@@ -1,7 +1,7 @@
-"""`walvec slots`: the source's replication slots, by hand.
+"""`walvec slots`: lists and manages the source's replication slots.
 
-What cannot be undone says first what would be lost. walvec's own slot is walvec's: a `run` that finds it
-moved by somebody else stops with that reason.
+Whatever cannot be undone first says what would be lost. If walvec's own slot is moved here, the next `run`
+notices that and stops.
 """
 
 from dataclasses import asdict
@@ -29,24 +29,26 @@ async def show(config: Config, *, as_json: bool) -> None:
     print_table(
         ("slot", "plugin", "database", "reader", "confirmed", "behind", "keeps back", "state"),
         [_row(slot) for slot in slots],
-        empty="The server has no slots; `walvec setup` creates walvec's.",
+        empty="The server has no slots. `walvec setup` creates walvec's.",
     )
 
 
 async def create(config: Config, name: str | None, time_limit: float) -> None:
-    """Create a slot, the configured one by default; gives up after `time_limit` seconds."""
+    """Create a slot, by default the configured one, within `time_limit` seconds."""
     name = name or config.source.slot
     async with await connect_source_for_changes(config) as connection:
         plugin = await choose_plugin(connection, config.source.plugin)
         lsn = await manage.create_slot(connection, name, plugin.name, time_limit=time_limit)
-    say(f"created {name}; it keeps every change from {lsn} on")
+    say(f"created {name}, which keeps every change from {lsn} on")
 
 
 async def drop(config: Config, name: str, *, sure: bool) -> None:
-    """Drop a slot, once the operator knows what it keeps."""
+    """Drop a slot, after saying what its reader loses."""
     async with await connect_source_for_changes(config) as connection:
         slot = await find_idle(connection, name)
-        loss = f"{byte_size(slot.unconfirmed_bytes)} of WAL that its reader has not confirmed go with {name}"
+        loss = (
+            f"{byte_size(slot.unconfirmed_bytes)} of WAL that the reader of {name} has not confirmed are lost"
+        )
         confirm(loss + _own(config, name), sure=sure)
         await manage.drop_slot(connection, name)
     say(f"dropped {name}")
@@ -60,44 +62,45 @@ async def copy(config: Config, name: str, new: str) -> None:
 
 
 async def advance(config: Config, name: str, position: str, *, sure: bool) -> None:
-    """Move a slot forward to a position, once the operator knows what is skipped."""
+    """Move a slot forward to a position, after saying what is skipped."""
     lsn = parse_lsn(position)
     async with await connect_source_for_changes(config) as connection:
         slot = await find_idle(connection, name)
         start = slot.confirmed_flush_lsn or Lsn(0)
         if lsn <= start:
-            raise UsageInvalid(f"{name} stands at {start} already", hint="a slot cannot be moved back")
-        loss = f"the reader of {name} never sees what was committed from {start} to {lsn}"
+            raise UsageInvalid(f"{name} is at {start} already", hint="a slot cannot be moved back")
+        loss = f"The reader of {name} will never see what was committed from {start} to {lsn}"
         confirm(f"{loss} ({byte_size(lsn - start)} of WAL){_own(config, name)}", sure=sure)
         reached = await manage.advance_slot(connection, name, lsn)
-    say(f"{name} goes on at {reached}")
+    say(f"{name} continues at {reached}")
 
 
 def parse_lsn(position: str) -> Lsn:
-    """Read a place in the WAL as an operator writes it. Raises UsageInvalid."""
+    """Parse a position in the WAL. Raises UsageInvalid."""
     try:
         return Lsn.parse(position)
     except ValueError:
-        raise UsageInvalid(f"{position!r} is no LSN", hint="write it as in 16/B374D848") from None
+        raise UsageInvalid(f"{position!r} is not an LSN", hint="write it like 16/B374D848") from None
 
 
 async def find_idle(connection: Connection, name: str) -> Slot:
-    """Look a slot up. Raises PreconditionFailed where there is none, SlotActive while somebody reads it."""
-    slot = await manage.inspect(connection, name)
+    """Look a slot up.
+
+    Raises PreconditionFailed if it does not exist, SlotActive while it is being read.
+    """
+    slot = await manage.find_slot(connection, name)
     if slot is None:
-        raise PreconditionFailed(
-            f'there is no slot "{name}"', hint="`walvec slots list` shows those that are"
-        )
+        raise PreconditionFailed(f'slot "{name}" does not exist', hint="list them: walvec slots list")
     if slot.active:
-        raise SlotActive(f'process {slot.active_pid} reads the slot "{name}"', hint="end it first")
+        raise SlotActive(f'process {slot.active_pid} reads slot "{name}"', hint="stop it first")
     return slot
 
 
 def _own(config: Config, name: str) -> str:
-    """Say what it means when the slot is the one that `walvec run` reads."""
+    """Say what it means if the slot is the one that `walvec run` reads."""
     if name != config.source.slot:
         return ""
-    return "\nit is walvec's own: `walvec run` will stop and say so; what was missed needs `walvec resync`"
+    return "\nThis is the slot of `walvec run`, which will stop. Afterwards run: walvec resync"
 
 
 def _row(slot: Slot) -> tuple[object, ...]:
@@ -115,5 +118,5 @@ def _row(slot: Slot) -> tuple[object, ...]:
 
 
 def _document(slot: Slot) -> dict[str, object]:
-    """Return the slot for JSON, positions as PostgreSQL writes them."""
+    """Return the slot for JSON, with positions as PostgreSQL writes them."""
     return {name: str(value) if isinstance(value, Lsn) else value for name, value in asdict(slot).items()}

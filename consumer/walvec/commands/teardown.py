@@ -1,8 +1,8 @@
 """`walvec teardown`: drops what setup recorded, and nothing else.
 
-It says first what that is. The target's part is one transaction, which commits once slot and publication are
-gone: what cannot be dropped leaves everything as it was, and a crash in between leaves the records, so that
-teardown can be repeated.
+It first says what that is. The target's part is one transaction, which commits once slot and publication are
+gone. If something cannot be dropped, everything stays; a crash in between leaves the records, so teardown can
+be repeated.
 """
 
 from dataclasses import dataclass, field
@@ -34,22 +34,23 @@ _KEPT_WITHOUT_TABLES: tuple[OwnedKind, ...] = ("slot", "publication")
 _WITH_TABLES: tuple[OwnedKind, ...] = (*_KEPT_WITHOUT_TABLES, "table", "index")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Plan:
-    """What goes, and what stays because it is somebody else's."""
+    """What is dropped, and what is kept because setup did not create it."""
 
-    slot: bool = False
+    slot: bool
+    # Whether walvec's records mention the slot.
+    known: bool
+    vectorizers: list[str]
     publications: list[str] = field(default_factory=list)
     tables: list[TableName] = field(default_factory=list)
-    vectorizers: list[str] = field(default_factory=list)
-    known: bool = False  # walvec's records know the slot
     kept: list[str] = field(default_factory=list)
 
 
 async def teardown(config: Config, *, tables: bool, sure: bool) -> None:
-    """Drop slot and publication; with `tables`, target tables and walvec's own tables too.
+    """Drop slot and publication, and with `tables` the tables in the target too.
 
-    Raises SlotActive while a process uses the slot, PreconditionFailed where something cannot be dropped.
+    Raises SlotActive while a process uses the slot, PreconditionFailed if something cannot be dropped.
     """
     name = config.source.slot
     async with (
@@ -61,7 +62,7 @@ async def teardown(config: Config, *, tables: bool, sure: bool) -> None:
             say(f"Nothing is set up for slot {name} in this target. Nothing was dropped.")
             return
         await require_schema(target)
-        async with fenced(target, name, hint="stop it, then teardown"):
+        async with fenced(target, name, hint="stop it, then run walvec teardown again"):
             plan = await _plan(config, source, target, tables=tables)
             for kept in plan.kept:
                 say(f"kept: {kept}, which setup did not make for slot {name}")
@@ -73,26 +74,26 @@ async def teardown(config: Config, *, tables: bool, sure: bool) -> None:
 
 
 async def _plan(config: Config, source: Connection, target: Connection, *, tables: bool) -> _Plan:
-    """Work out what of the things recorded is still there."""
+    """Find out which of the recorded things still exist."""
     name, ledger = config.source.slot, await load_ledger(target)
     states = await load_vectorizers(target)
-    plan = _Plan(vectorizers=[state.name for state in states.values() if state.slot == name])
-    if slot := await manage.inspect(source, name):
-        plan.slot = ledger.maker("slot", name) is not None and slot.database == source.info.dbname
-        if plan.slot and slot.active:
-            raise SlotActive(f'process {slot.active_pid} reads slot "{name}"', hint="end it, then teardown")
-        if not plan.slot:
-            plan.kept.append(f"slot {name}")
+    vectorizers = [state.name for state in states.values() if state.slot == name]
+    kinds = {entry.kind for entry in ledger.entries if entry.slot == name} - {"schema"}
+    recorded = kinds if tables else kinds - {"table", "index"}
+    known = bool(vectorizers or await load_checkpoint(target, name) or recorded)
+    slot = await manage.find_slot(source, name)
+    is_own = bool(slot and slot.database == source.info.dbname and ledger.maker("slot", name) is not None)
+    if slot and is_own and slot.active:
+        raise SlotActive(
+            f'process {slot.active_pid} reads slot "{name}"', hint="stop it, then run walvec teardown again"
+        )
+    plan = _Plan(is_own, known, vectorizers)
+    if slot and not is_own:
+        plan.kept.append(f"slot {name}")
     await _plan_publications(config, source, ledger, plan)
     if tables:
         others = {state.target_table for state in states.values() if state.slot != name}
         await _plan_tables(config, target, ledger, others, plan)
-    recorded = any(entry.slot == name and entry.kind != "schema" for entry in ledger.entries)
-    only_tables = all(
-        entry.kind in ("table", "index", "schema") for entry in ledger.entries if entry.slot == name
-    )
-    checkpoint = await load_checkpoint(target, name)
-    plan.known = bool(plan.vectorizers or checkpoint or (recorded and (tables or not only_tables)))
     return plan
 
 
@@ -143,19 +144,19 @@ async def _drop(name: str, source: Connection, target: Connection, plan: _Plan, 
             await forget_slot(target, name, _WITH_TABLES if tables else _KEPT_WITHOUT_TABLES)
             records = await drop_records(target) if tables else None
             async with source.transaction():
-                for each in plan.publications:
-                    await publication.drop_publication(source, each)
+                for published in plan.publications:
+                    await publication.drop_publication(source, published)
                 if plan.slot:
                     await manage.drop_slot(source, name)
     except psycopg.errors.DependentObjectsStillExist as error:
         raise PreconditionFailed(
-            f"nothing was dropped: {error.diag.message_primary}",
-            hint=f"drop what depends on it first: {error.diag.message_detail}",
+            f"Nothing was dropped: {error.diag.message_primary}",
+            hint=f"first drop what depends on it: {error.diag.message_detail}",
         ) from error
     done = [f"slot {name}"] if plan.slot else []
-    done += [f"publication {each}" for each in plan.publications]
+    done += [f"publication {dropped}" for dropped in plan.publications]
     done += [f"table {table}" for table in plan.tables]
     done += [records] if records else []
-    for each in done:
-        say(f"dropped {each}")
+    for dropped in done:
+        say(f"dropped {dropped}")
     say(f"slot {name} is forgotten")

@@ -27,12 +27,13 @@ from walvec.config.misread import ENCODE, misread_dsn, misread_url
 from walvec.config.problems import refusal
 from walvec.config.search_path import schemas
 from walvec.config.table_name import MAX_NAME_BYTES, TableName
+from walvec.embed.local import LOCAL_DIMENSIONS, LOCAL_MODEL
 from walvec_slots.plugin import PluginSetting
 
 MAX_DIMENSIONS = 16_000  # pgvector: vector and halfvec
 MAX_PORT = 65_535
 
-Provider = Literal["mistral", "openai", "hashing", "python"]
+Provider = Literal["mistral", "openai", "local", "hashing", "python"]
 Index = Literal["hnsw", "none"]
 DistanceMetric = Literal["cosine", "l2", "ip"]
 
@@ -139,6 +140,7 @@ class TargetSettings(Section):
 _PROVIDERS: Mapping[object, Mapping[str, Any]] = {
     "mistral": {"model": "mistral-embed", "dimensions": 1024, "api_key_env": "MISTRAL_API_KEY"},
     "openai": {"base_url": "https://api.openai.com/v1", "api_key_env": "OPENAI_API_KEY"},
+    "local": {"model": LOCAL_MODEL, "dimensions": LOCAL_DIMENSIONS},
     "hashing": {"model": "hashing", "dimensions": 384},
     "python": {},
 }
@@ -197,6 +199,12 @@ class EmbedderSettings(Section):
             raise refusal("must end in /v1", "for example http://localhost:8000/v1", key="base_url")
         if self.provider == "mistral" and api_root:
             raise refusal("must not end in /v1", "write the server's root for mistral", key="base_url")
+        if self.provider == "local" and self.model != LOCAL_MODEL:
+            raise refusal("is not the local model", f'model = "{LOCAL_MODEL}", or leave it out', key="model")
+        if self.provider == "local" and self.dimensions != LOCAL_DIMENSIONS:
+            raise refusal(
+                "are not those of the local model", f"dimensions = {LOCAL_DIMENSIONS}", key="dimensions"
+            )
         if self.provider == "python" and not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", self.model):
             raise refusal("does not name a function", 'model = "module:function"', key="model")
         return self

@@ -24,7 +24,7 @@ from psycopg.rows import class_row
 from walvec.config.masking import printable
 from walvec.database.ownership import require_own_schema
 from walvec_slots.errors import SlotActive
-from walvec_slots.manage import inspect
+from walvec_slots.manage import find_slot
 from walvec_slots.queries import load_sql
 from walvec_slots.settle import Connection
 
@@ -230,10 +230,10 @@ class OwnSessions:
         Raises `refusal` if another process holds it.
         """
         seen: int | None = None
-        while (found := await inspect(catalog, slot)) and found.active_pid is not None:
+        while (found := await find_slot(catalog, slot)) and found.active_pid is not None:
             if (found.active_pid, await _session_began(catalog, found.active_pid)) not in self._streams:
                 # It may have ended just now.
-                if (now := await inspect(catalog, slot)) and now.active_pid == found.active_pid:
+                if (now := await find_slot(catalog, slot)) and now.active_pid == found.active_pid:
                     raise refusal
                 continue
             if seen != found.active_pid:

@@ -55,7 +55,7 @@ class Settings(Protocol):
 
     @property
     def provider(self) -> str:
-        """mistral, openai, hashing or python."""
+        """mistral, openai, local, hashing or python."""
 
     @property
     def model(self) -> str:
@@ -98,13 +98,18 @@ def open_embedder(settings: Settings) -> Embedder:
     """Make the configured provider's embedder; nothing is sent yet.
 
     Only that provider's module is imported, and one that comes with an HTTP client not before it is used.
-    Raises PreconditionFailed if the key's environment variable or the user's function isn't there.
+    Raises PreconditionFailed if the key's environment variable, the local model or the user's function isn't
+    there.
     """
     match settings.provider:
         case "mistral" | "openai":
             from walvec.embed.late import LateEmbedder
 
             return LateEmbedder(settings)
+        case "local":
+            from walvec.embed.local import LocalEmbedder
+
+            return LocalEmbedder(settings)
         case "hashing":
             from walvec.embed.hashing import HashingEmbedder
 
@@ -116,5 +121,5 @@ def open_embedder(settings: Settings) -> Embedder:
         case unknown:
             raise PreconditionFailed(
                 f"there is no embedding provider {unknown!r}",
-                hint="set [embedder] provider to mistral, openai, hashing or python",
+                hint="set [embedder] provider to mistral, openai, local, hashing or python",
             )

@@ -195,7 +195,7 @@ class Lane:
         if not self._queue:
             return
         self.behind = True
-        self._ledger.hold(self.name, self._queue[0].span)
+        self._ledger.abandon_from(self.name, self._queue[0].span)
         self._budget.give(sum(segment.size for segment in self._queue))
         self._queue.clear()
         self._changed.set()
@@ -223,7 +223,7 @@ class Lane:
     def _tail(self) -> Segment:
         """Return the segment that still grows, a new one where there is none."""
         if not self._queue or self._queue[-1].sealed:
-            self._queue.append(Segment(self._ledger.open(self.name)))
+            self._queue.append(Segment(self._ledger.open_span(self.name)))
             self._changed.set()
         return self._queue[-1]
 

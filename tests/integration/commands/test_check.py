@@ -78,10 +78,13 @@ class TestBeforeSetup:
         assert source.execute(count).fetchone() == before
 
     def test_for_eyes(self, walvec: Walvec) -> None:
-        """A line each, the sum at the end."""
+        """Each finding has a line; what fails comes last, then the counts and the next step."""
         lines = walvec("check").stdout.splitlines()
         assert any(line.startswith("ok       vectorizer blog") for line in lines)
-        assert " ok" in lines[-1]
+        levels = [line.split()[0] for line in lines if line.startswith(("ok ", "warning ", "failed "))]
+        assert levels == sorted(levels, key=["ok", "warning", "failed"].index)
+        assert " ok" in lines[-2]
+        assert "walvec" in lines[-1]
 
     def test_offline_asks_nobody(self, walvec: Walvec) -> None:
         """The embedder is opened only."""

@@ -189,7 +189,7 @@ class TestRetry:
         poison(blog, 1, 2)
         blog.once()
         blog.service.refuse = None
-        assert dead_letter("retry", "blog", "--key", "2").startswith("1 row is tried again")
+        assert dead_letter("retry", "blog", "--key", "2").startswith("1 row is retried")
         blog.once()
         assert (parked(blog), embedded(blog)) == ([(["1"], "embed", 1, False)], {"2", "3"})
 
@@ -397,7 +397,7 @@ class TestDiscard:
         """The row stays without an embedding."""
         poison(blog, 1, 2)
         blog.once()
-        assert dead_letter("discard", "blog", "--key", "1", "--yes") == "1 row is forgotten\n"
+        assert dead_letter("discard", "blog", "--key", "1", "--yes") == "1 row is discarded\n"
         blog.once()
         assert (parked(blog), embedded(blog)) == ([(["2"], "embed", 1, False)], {"3"})
 
@@ -438,7 +438,7 @@ class TestList:
 
     def test_none(self, blog: Sidecar, dead_letter: DeadLetter) -> None:
         """No table for nothing."""
-        assert dead_letter("list") == "no row is parked\n"
+        assert dead_letter("list") == "There are no dead letters.\n"
 
 
 class TestCap:

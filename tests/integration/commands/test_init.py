@@ -30,7 +30,7 @@ def test_proposes_the_columns_that_tell(source: psycopg.Connection, walvec: Walv
     source.execute(BLOG)
     result = walvec("init", "public.blog")
     assert result.code == 0
-    assert result.stderr.endswith("wrote walvec.toml; look it over, then: walvec check\n")
+    assert result.stderr.endswith("wrote walvec.toml; review it, then: walvec check\n")
     assert written(tmp_path).vectorizers[0].text == r"title || E'\n\n' || contents"
 
 
@@ -52,7 +52,7 @@ def test_a_table_that_is_not_there(walvec: Walvec, tmp_path: Path) -> None:
     """Nothing is written for it."""
     result = walvec("init", "public.nobody")
     assert (result.code, list(tmp_path.iterdir())) == (3, [])
-    assert result.stderr.startswith('walvec: there is no table "public"."nobody"\n')
+    assert result.stderr.startswith('walvec: Table "public"."nobody" does not exist\n')
 
 
 @pytest.mark.parametrize(

@@ -631,7 +631,7 @@ class TestBackfill:
         embedded.settings["embedder"]["model"] = "other"
         embedded.backfill()
         said = capsys.readouterr().err
-        assert "public.blog_embedding is emptied" in said
+        assert "public.blog_embedding will be emptied" in said
         assert "about 2 of 2 rows are embedded" in said
 
     def test_unchanged_settings_are_not_asked_for(self, embedded: Sidecar) -> None:

@@ -303,7 +303,7 @@ class TestStopAt:
         go_back(blog, stop_at=str(stop_at))
 
         assert blog.actual_of("blog") == {("1",): ["in between"], ("2",): ["in between"], ("3",): ["later"]}
-        assert f"rows that change only after {stop_at} stay as they are now" in capsys.readouterr().err
+        assert f"Rows that change only after {stop_at} stay as they are now" in capsys.readouterr().err
         blog.once()
         assert blog.actual() == blog.expected()
 
@@ -400,7 +400,7 @@ class TestRefused:
         blog.source.execute("SELECT pg_replication_slot_advance(%s, pg_current_wal_lsn())", [copy_of(blog)])
         error = self.refused(blog)
         assert isinstance(error, PreconditionFailed)
-        assert "would be passed over" in str(error)
+        assert "would be skipped" in str(error)
 
     def test_another_process_follows(self, blog: Sidecar) -> None:
         """Exit 5, and that one goes on undisturbed."""

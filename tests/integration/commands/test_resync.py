@@ -108,7 +108,7 @@ def test_says_what_it_did(blog: Sidecar, capsys: pytest.CaptureFixture[str]) -> 
     mend(blog)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2:] == [
-        "blog: 3 rows compared, 2 chunks embedded anew",
+        "blog: 3 rows compared, 2 chunks embedded",
         "source and target are in step; start: walvec run",
     ]
 
@@ -225,7 +225,7 @@ def test_refused_for_a_slot_of_another_plugin(blog: Sidecar) -> None:
     make_slot(blog, "test_decoding")
     error = blog.refusal(lambda: mend(blog))
     assert isinstance(error, PreconditionFailed)
-    assert error.what == f'slot "{blog.slot}" is of plugin test_decoding'
+    assert error.what == f'slot "{blog.slot}" uses the plugin test_decoding'
 
 
 def test_names_what_the_new_slot_waits_for(blog: Sidecar, database: str) -> None:

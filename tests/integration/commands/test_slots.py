@@ -44,7 +44,7 @@ def created(walvec: Walvec, slot: str) -> str:
 def test_create_makes_the_configured_slot(source: psycopg.Connection, walvec: Walvec, slot: str) -> None:
     """Without a name it is walvec's own, and its beginning is told."""
     result = walvec("slots", "create")
-    assert result.stdout == f"created {slot}; it keeps every change from {position(source, slot)} on\n"
+    assert result.stdout == f"created {slot}, which keeps every change from {position(source, slot)} on\n"
 
 
 def test_create_names_what_it_waits_for(source: psycopg.Connection, walvec: Walvec, spare: str) -> None:
@@ -86,7 +86,7 @@ def test_drop_wants_a_yes(source: psycopg.Connection, walvec: Walvec, created: s
     """With nobody to ask it refuses, and says what would be lost."""
     result = walvec("slots", "drop", created)
     assert result.code == 2
-    assert "that its reader has not confirmed go with" in result.stderr
+    assert "has not confirmed are lost" in result.stderr
     assert "--yes" in result.stderr
     assert position(source, created) is not None
 
@@ -100,7 +100,7 @@ def test_drop_with_yes(source: psycopg.Connection, walvec: Walvec, created: str)
 def test_drop_of_none(walvec: Walvec, spare: str) -> None:
     """A slot that isn't there is a precondition that fails."""
     result = walvec("slots", "drop", spare, "--yes")
-    assert (result.code, result.stderr.splitlines()[0]) == (3, f'walvec: there is no slot "{spare}"')
+    assert (result.code, result.stderr.splitlines()[0]) == (3, f'walvec: slot "{spare}" does not exist')
 
 
 def test_advance_moves_forward(source: psycopg.Connection, walvec: Walvec, created: str) -> None:
@@ -109,11 +109,11 @@ def test_advance_moves_forward(source: psycopg.Connection, walvec: Walvec, creat
     (end,) = source.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone() or ("",)
     result = walvec("slots", "advance", created, end, "--yes")
     assert result.code == 0, result.stderr
-    assert "never sees what was committed" in result.stderr
+    assert "will never see what was committed" in result.stderr
     assert position(source, created) == Lsn.parse(end)
 
 
-@pytest.mark.parametrize(("place", "says"), [("0/1", "stands at"), ("here", "is no LSN")])
+@pytest.mark.parametrize(("place", "says"), [("0/1", "is at"), ("here", "is not an LSN")])
 def test_advance_refuses_what_is_no_place_ahead(walvec: Walvec, created: str, place: str, says: str) -> None:
     """There is no way back."""
     result = walvec("slots", "advance", created, place, "--yes")
@@ -130,4 +130,4 @@ def test_a_slot_that_is_read_is_left_alone(
         for command in (["drop", created, "--yes"], ["advance", created, "FFFFFFFF/0", "--yes"]):
             result = walvec("slots", *command)
             assert result.code == 5
-            assert f"process {reader.info.backend_pid} reads the slot" in result.stderr
+            assert f"process {reader.info.backend_pid} reads slot" in result.stderr

@@ -224,7 +224,7 @@ def test_says_that_the_slot_is_gone(blog: Sidecar) -> None:
     assert status(blog)["verdict"] == {
         "level": "failed",
         "state": "slot_missing",
-        "text": f'The slot "{blog.slot}" does not exist any more, so run `walvec resync`.',
+        "text": f'The slot "{blog.slot}" no longer exists; run `walvec resync`.',
         "remedy": "walvec resync",
         "also": ["not_running"],
     }

@@ -5,17 +5,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from tests.documents import section
 from tests.fix_walvec import Sidecar, until
 from walvec.stages.timing import STAGES
 
-PAGE = (Path(__file__).parents[3] / "docs/operations.md").read_text(encoding="utf-8")
 ROW, KEY = "canary-in-a-row", "canary-in-a-key"
 
 
@@ -70,8 +69,8 @@ class TestLine:
         """What is logged is explained, and what is explained logged; nothing of it is masked."""
         blog.once()
         [line] = batches(blog)
-        section = PAGE.split("### The line of a batch\n")[1].split("\n### ")[0]
-        rows = re.findall(r"^\| (`.*?) \|(.*)\|$", section, re.MULTILINE)
+        explained = section("docs/operations/log.md", "The line of a batch")
+        rows = re.findall(r"^\| (`.*?) \|(.*)\|$", explained, re.MULTILINE)
         fields = set(line) - {"event", "level", "log_level"}
         assert {name for first, _ in rows for name in re.findall(r"`(\w+)`", first)} <= fields
         assert fields <= {name for row in rows for cell in row for name in re.findall(r"`(\w+)`", cell)}

@@ -1,7 +1,10 @@
 """A slot with a decoded stream on it."""
 
+import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import psycopg
@@ -11,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from walvec_slots import manage
 from walvec_slots.changes import Change, Commit, Event, StreamedColumn, StreamedTable, Table, Truncate
+from walvec_slots.errors import ConnectionLost
 from walvec_slots.plugin import PLUGINS, Decoder
 from walvec_slots.protocol import XLogData
 from walvec_slots.stream import ReplicationStream
@@ -42,7 +46,7 @@ ODD_NAMES = [
 
 @dataclass
 class Tap:
-    """A stream of some tables, and what has been heard beside it."""
+    """A stream of some tables, and the notices that came beside it."""
 
     stream: ReplicationStream
     slot: str
@@ -51,7 +55,7 @@ class Tap:
     notices: list[Notice] = field(default_factory=list)
 
     async def events(self) -> list[Event]:
-        """Return everything up to now: the source writes a mark, and this reads up to it."""
+        """Return everything up to now: a mark is written, and read up to."""
         self.source.execute(f"INSERT INTO {MARK} DEFAULT VALUES")
         seen: list[Event] = []
         while True:
@@ -69,6 +73,28 @@ class Tap:
     async def changes(self) -> list[Change]:
         """Return the changes of rows up to now."""
         return [event for event in await self.events() if isinstance(event, Change)]
+
+
+@asynccontextmanager
+async def running(work: Awaitable[None]) -> AsyncIterator[asyncio.Future[None]]:
+    """Run work as a task beside the body."""
+    task = asyncio.ensure_future(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError, ConnectionLost):
+            await task
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> bool:
+    """Wait for a condition; return whether it became true."""
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.02)
+    return True
 
 
 OpenTap = Callable[[Sequence[Table]], Awaitable[Tap]]
@@ -103,7 +129,7 @@ def slot_name(database: str) -> str:
 
 @pytest.fixture
 def plugin() -> str:
-    """Give the plugin whose streams a test reads; a module or a class may give others."""
+    """Give the plugin whose streams a test reads; modules may override it."""
     return "wal2json"
 
 
@@ -111,7 +137,7 @@ def plugin() -> str:
 async def tap(
     database: str, source: psycopg.Connection, conn: psycopg.AsyncConnection, slot_name: str, plugin: str
 ) -> AsyncIterator[OpenTap]:
-    """Give a function that publishes the tables named, makes a slot and starts a stream of them."""
+    """Give a function that makes a slot of some tables and starts its stream."""
     opened: list[Tap] = []
 
     async def open_tap(tables: Sequence[Table]) -> Tap:

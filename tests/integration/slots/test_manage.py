@@ -1,4 +1,4 @@
-"""Slots by hand, on a real server."""
+"""Managing slots, on a real server."""
 
 import psycopg
 import pytest
@@ -13,9 +13,9 @@ from walvec_slots.stream import ReplicationStream
 
 
 async def test_a_new_slot_is_listed(conn: psycopg.AsyncConnection, slot_name: str) -> None:
-    """Creation gives where the stream begins; inspection agrees, and tells what the slot holds back."""
+    """A new slot is found and listed, with where its stream begins."""
     start = await manage.create_slot(conn, slot_name, "wal2json", time_limit=10)
-    slot = await manage.inspect(conn, slot_name)
+    slot = await manage.find_slot(conn, slot_name)
     assert slot is not None
     assert slot in await manage.list_slots(conn)
     assert (slot.plugin, slot.database, slot.active, slot.confirmed_flush_lsn, slot.invalidation_reason) == (
@@ -29,8 +29,8 @@ async def test_a_new_slot_is_listed(conn: psycopg.AsyncConnection, slot_name: st
 
 
 async def test_no_slot_is_none(conn: psycopg.AsyncConnection) -> None:
-    """Inspection of a name that nobody has is no error."""
-    assert await manage.inspect(conn, "nowhere") is None
+    """Looking up a name that no slot has returns None."""
+    assert await manage.find_slot(conn, "nowhere") is None
 
 
 @pytest.mark.parametrize(
@@ -44,14 +44,17 @@ async def test_no_slot_is_none(conn: psycopg.AsyncConnection) -> None:
 async def test_what_cannot_be_created_is_refused(
     plugin: str, name: str, hint: str, conn: psycopg.AsyncConnection
 ) -> None:
-    """A name that is none, a plugin that is not there or not allowed: refused with the way out."""
+    """An impossible name or plugin is refused, with what to do."""
     with pytest.raises(PreconditionFailed) as caught:
         await manage.create_slot(conn, name, plugin, time_limit=10)
     assert hint in (caught.value.hint or "")
 
 
 async def test_names_are_never_cut(conn: psycopg.AsyncConnection, slot_name: str) -> None:
-    """A name one byte too long means no slot, not the one whose name it would be cut to."""
+    """A name that is one byte too long is refused.
+
+    The server would truncate it to another slot's name.
+    """
     name = slot_name.ljust(63, "x")
     await manage.create_slot(conn, name, "wal2json", time_limit=10)
     for managing in (
@@ -61,7 +64,7 @@ async def test_names_are_never_cut(conn: psycopg.AsyncConnection, slot_name: str
     ):
         with pytest.raises(PreconditionFailed, match="longer than 63 bytes"):
             await managing
-    assert await manage.inspect(conn, f"{name}x") is None
+    assert await manage.find_slot(conn, f"{name}x") is None
 
 
 async def test_a_name_is_given_once(conn: psycopg.AsyncConnection, slot_name: str) -> None:
@@ -69,14 +72,17 @@ async def test_a_name_is_given_once(conn: psycopg.AsyncConnection, slot_name: st
     start = await manage.create_slot(conn, slot_name, "wal2json", time_limit=10)
     with pytest.raises(PreconditionFailed, match="already exists"):
         await manage.create_slot(conn, slot_name, "wal2json", time_limit=10)
-    slot = await manage.inspect(conn, slot_name)
+    slot = await manage.find_slot(conn, slot_name)
     assert (slot and slot.confirmed_flush_lsn) == start
 
 
 async def test_who_stands_in_the_way_is_named(
     database: str, conn: psycopg.AsyncConnection, slot_name: str
 ) -> None:
-    """An open transaction that has written makes creation wait, no longer than allowed; no slot is left."""
+    """Creation waits for an open transaction, no longer than allowed.
+
+    The error names the transaction, and no slot is left.
+    """
     writer = psycopg.connect(make_conninfo(database, application_name="the writer"))
     with writer:
         writer.execute("CREATE TABLE t (id int)")
@@ -84,13 +90,13 @@ async def test_who_stands_in_the_way_is_named(
             await manage.create_slot(conn, slot_name, "wal2json", time_limit=0.3)
         assert f'process {writer.info.backend_pid} ("the writer")' in caught.value.what
         assert f"SELECT pg_terminate_backend({writer.info.backend_pid})" in (caught.value.hint or "")
-        assert await manage.inspect(conn, slot_name) is None
+        assert await manage.find_slot(conn, slot_name) is None
     assert await manage.create_slot(conn, slot_name, "wal2json", time_limit=10) > 0
 
 
 @pytest.mark.slow
 async def test_prepared_transactions_are_named_and_limits_too(cluster: Cluster) -> None:
-    """A forgotten prepared transaction blocks as well; and when no slot is free, that is said."""
+    """A prepared transaction blocks as well, and a server without a free slot refuses."""
     cluster.set("max_prepared_transactions", "2")
     cluster.set("max_replication_slots", "1")
     cluster.restart()
@@ -123,7 +129,7 @@ async def test_active_slots_are_left_alone(
 
 
 async def test_advancing_goes_forward_within_the_wal(conn: psycopg.AsyncConnection, slot_name: str) -> None:
-    """A slot moves to a later place; backwards and past the end it does not."""
+    """A slot moves to a later position, but not back, nor past the WAL's end."""
     start = await manage.create_slot(conn, slot_name, "wal2json", time_limit=10)
     await conn.execute("CREATE TABLE t (id int)")
     [[end]] = await (await conn.execute("SELECT pg_current_wal_flush_lsn()::text")).fetchall()
@@ -134,7 +140,7 @@ async def test_advancing_goes_forward_within_the_wal(conn: psycopg.AsyncConnecti
 
 
 async def test_what_is_not_there_is_not_managed(conn: psycopg.AsyncConnection) -> None:
-    """Dropping, advancing or copying a slot that does not exist says so."""
+    """Dropping, advancing or copying a slot that does not exist is refused."""
     for managing in (
         manage.drop_slot(conn, "nowhere"),
         manage.advance_slot(conn, "nowhere", Lsn(1)),
@@ -142,11 +148,11 @@ async def test_what_is_not_there_is_not_managed(conn: psycopg.AsyncConnection) -
     ):
         with pytest.raises(PreconditionFailed, match="does not exist"):
             await managing
-    assert await manage.inspect(conn, "elsewhere") is None
+    assert await manage.find_slot(conn, "elsewhere") is None
 
 
 async def test_dropped_slots_are_gone(conn: psycopg.AsyncConnection, slot_name: str) -> None:
-    """After dropping, nothing of the slot is left."""
+    """A slot that was dropped is not found."""
     await manage.create_slot(conn, slot_name, "wal2json", time_limit=10)
     await manage.drop_slot(conn, slot_name)
-    assert await manage.inspect(conn, slot_name) is None
+    assert await manage.find_slot(conn, slot_name) is None

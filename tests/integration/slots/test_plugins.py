@@ -1,4 +1,4 @@
-"""What both plugins have in common: the same changes, with the same values, whichever sends them."""
+"""Both plugins send the same changes, with the same values."""
 
 import psycopg
 import pytest
@@ -17,7 +17,7 @@ def plugin(request: pytest.FixtureRequest) -> str:
 
 
 async def test_every_kind_of_change(source: psycopg.Connection, tap: OpenTap) -> None:
-    """Insert, update, change of key, delete and truncate arrive in order, with old identity and new row."""
+    """Every kind of change arrives in order, with old identity and new row."""
     source.execute("CREATE TABLE t (id int PRIMARY KEY, name text)")
     stream = await tap([("public", "t")])
     source.execute("INSERT INTO t VALUES (1, 'one')")
@@ -39,7 +39,7 @@ async def test_every_kind_of_change(source: psycopg.Connection, tap: OpenTap) ->
 
 
 async def test_rolled_back_work_is_not_sent(source: psycopg.Connection, tap: OpenTap) -> None:
-    """Neither a rolled back transaction nor a rolled back savepoint leaves a trace."""
+    """Neither a rolled-back transaction nor a rolled-back savepoint is sent."""
     source.execute("CREATE TABLE t (id int PRIMARY KEY)")
     stream = await tap([("public", "t")])
     with source.transaction(force_rollback=True):
@@ -52,7 +52,7 @@ async def test_rolled_back_work_is_not_sent(source: psycopg.Connection, tap: Ope
 
 
 async def test_values_by_type(source: psycopg.Connection, tap: OpenTap, plugin: str) -> None:
-    """Values are the output functions' text; wal2json leaves out the numbers that JSON does not have.
+    """Values are the output functions' text, but for numbers that JSON lacks.
 
     A type whose name needs quotes would break the JSON if types were included (wal2json#296).
     """
@@ -98,7 +98,10 @@ async def test_values_by_type(source: psycopg.Connection, tap: OpenTap, plugin: 
 
 
 async def test_session_settings_are_pinned(source: psycopg.Connection, tap: OpenTap) -> None:
-    """Whatever the database sets, values look the same; bytea_output=escape would lose bytes (#301)."""
+    """Values look the same whatever the database sets.
+
+    bytea_output = escape would lose bytes (wal2json#301).
+    """
     source.execute(
         "CREATE TABLE t (id int PRIMARY KEY, at timestamptz, s interval, b bytea, f float8, c regclass)"
     )
@@ -130,7 +133,10 @@ async def test_session_settings_are_pinned(source: psycopg.Connection, tap: Open
 
 
 async def test_unchanged_toast_is_absent(source: psycopg.Connection, tap: OpenTap) -> None:
-    """A long value that an update leaves alone is not in the row; its key change carries no text at all."""
+    """A long value that an update leaves alone is not in the row.
+
+    A change of the key does not carry it either.
+    """
     source.execute("CREATE TABLE t (id int PRIMARY KEY, n int, body text)")
     source.execute("ALTER TABLE t ALTER body SET STORAGE EXTERNAL")
     source.execute("INSERT INTO t VALUES (1, 1, repeat('x', 10000))")
@@ -167,7 +173,7 @@ async def test_unchanged_toast_is_in_a_full_identity(source: psycopg.Connection,
 async def test_replica_identities_that_tell_rows_apart(
     definition: str, identity: dict[str, str], source: psycopg.Connection, tap: OpenTap
 ) -> None:
-    """A delete carries the primary key, the chosen index's columns alone, or the whole row."""
+    """A delete carries the primary key, the chosen index's columns, or the row."""
     source.execute(sql.SQL("CREATE TABLE t ({})").format(sql.SQL(definition)))
     if "by_other" in definition:
         source.execute("ALTER TABLE t REPLICA IDENTITY USING INDEX by_other")
@@ -180,7 +186,10 @@ async def test_replica_identities_that_tell_rows_apart(
 
 
 async def test_partitions_come_under_their_own_names(source: psycopg.Connection, tap: OpenTap) -> None:
-    """A move across partitions is a delete and an insert; truncating the root names every leaf."""
+    """A move across partitions is a delete and an insert.
+
+    Truncating the root names every leaf.
+    """
     source.execute("""
         CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id);
         CREATE TABLE low PARTITION OF p FOR VALUES FROM (0) TO (10);
@@ -224,7 +233,7 @@ async def test_a_row_of_50_megabytes(source: psycopg.Connection, tap: OpenTap) -
 
 
 async def test_transactions_have_borders(source: psycopg.Connection, tap: OpenTap) -> None:
-    """Begin and Commit say which transaction it is, when it was committed and where its record lies."""
+    """Begin and Commit have the transaction's id, commit time and LSNs."""
     source.execute("CREATE TABLE t (id int PRIMARY KEY)")
     stream = await tap([("public", "t")])
     source.execute("INSERT INTO t VALUES (1)")

@@ -19,7 +19,10 @@ def by_subject(findings: list[Finding]) -> dict[str, Finding]:
 
 
 async def test_a_source_in_order(conn: psycopg.AsyncConnection, slot_name: str) -> None:
-    """Everything is ok, save that nothing limits the WAL a slot keeps; no trial slot is left behind."""
+    """A source in order is ok, but for a limit on the WAL that slots keep.
+
+    No trial slot is left behind.
+    """
     await conn.execute("CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION pub FOR TABLE t")
     await manage.create_slot(conn, slot_name, "wal2json", time_limit=10)
     before = await manage.list_slots(conn)
@@ -33,14 +36,14 @@ async def test_a_source_in_order(conn: psycopg.AsyncConnection, slot_name: str) 
 
 
 async def test_what_setup_makes_is_a_warning(conn: psycopg.AsyncConnection) -> None:
-    """Before `walvec setup` there is neither slot nor publication."""
+    """Slot and publication are warnings until `walvec setup` has made them."""
     found = by_subject(await probe(conn, slot="none", plugin="wal2json", publication="none", tables=[]))
     missing = [found['slot "none"'], found['publication "none"']]
     assert [(finding.level, finding.remedy) for finding in missing] == [("warning", "walvec setup")] * 2
 
 
 async def test_tables_are_looked_at_one_by_one(conn: psycopg.AsyncConnection) -> None:
-    """A table that is missing, has no key or is not published fails by itself, with its own remedy."""
+    """A table that is missing, without a key or not published has its own remedy."""
     await conn.execute("""
         CREATE TABLE good (id int PRIMARY KEY); CREATE TABLE keyless (id int);
         CREATE TABLE private (id int PRIMARY KEY); CREATE PUBLICATION pub FOR TABLE good""")
@@ -48,7 +51,7 @@ async def test_tables_are_looked_at_one_by_one(conn: psycopg.AsyncConnection) ->
     found = by_subject(await probe(conn, slot="none", plugin="wal2json", publication="pub", tables=tables))
     assert {subject: finding.remedy for subject, finding in found.items() if finding.level == "failed"} == {
         'table "public"."keyless"': 'ALTER TABLE "public"."keyless" ADD PRIMARY KEY (...)',
-        'table "public"."missing"': "names are spelt exactly, as schema.table",
+        'table "public"."missing"': "spell it exactly, as schema.table",
         '"public"."private" in publication "pub"': 'ALTER PUBLICATION "pub" ADD TABLE "public"."private"',
     }
 
@@ -56,7 +59,7 @@ async def test_tables_are_looked_at_one_by_one(conn: psycopg.AsyncConnection) ->
 async def test_an_open_transaction_does_not_hide_the_plugin(
     database: str, conn: psycopg.AsyncConnection
 ) -> None:
-    """The plugin is loaded before a new slot waits for anybody."""
+    """An open transaction does not keep the plugin from being tried."""
     with psycopg.connect(database) as writer:
         writer.execute("CREATE TABLE t (id int)")
         found = by_subject(await probe(conn, slot="none", plugin="wal2json", publication="none", tables=[]))
@@ -77,7 +80,7 @@ async def stranger(database: str, conn: psycopg.AsyncConnection) -> AsyncIterato
 async def test_a_role_without_rights(
     conn: psycopg.AsyncConnection, stranger: psycopg.AsyncConnection
 ) -> None:
-    """Neither replicating nor reading is allowed; carried out, the remedies leave only what setup makes."""
+    """A role without rights gets every right from the remedies, carried out."""
     await conn.execute("CREATE TABLE t (id int PRIMARY KEY); ALTER TABLE t ENABLE ROW LEVEL SECURITY")
     remedies: list[str] = []
     findings: list[Finding] = []
@@ -85,14 +88,14 @@ async def test_a_role_without_rights(
         findings = await probe(
             stranger, slot="none", plugin="wal2json", publication="none", tables=[("public", "t")]
         )
-        mend = [
+        fixes = [
             finding.remedy
             for finding in findings
             if finding.remedy and finding.subject in {"replication right", 'rows of "public"."t"'}
         ]
-        for remedy in mend:
+        for remedy in fixes:
             await conn.execute(remedy.encode())
-        remedies += mend
+        remedies += fixes
     role = f'"{stranger.info.user}"'
     assert remedies == [
         f"ALTER ROLE {role} REPLICATION",
@@ -104,7 +107,7 @@ async def test_a_role_without_rights(
 
 @pytest.mark.slow
 async def test_a_server_that_is_not_ready(cluster: Cluster) -> None:
-    """Each setting that stands in the way fails with the statement that mends it."""
+    """Each setting that is in the way fails with the statement that fixes it."""
     async with await psycopg.AsyncConnection.connect(cluster.dsn(), autocommit=True) as conn:
         await conn.execute("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'")
         for setting in (
@@ -121,8 +124,8 @@ async def test_a_server_that_is_not_ready(cluster: Cluster) -> None:
         "wal_level": "ALTER SYSTEM SET wal_level = 'logical', then restart the server",
         "replication slots": "ALTER SYSTEM SET max_replication_slots = 5, then restart the server",
         "WAL senders": "ALTER SYSTEM SET max_wal_senders = 5, then restart the server",
-        "server encoding": 'set [source] plugin = "pgoutput", which converts text, then run: walvec setup, '
-        "or resync",
+        "server encoding": 'set [source] plugin = "pgoutput", which converts text, then run: walvec setup '
+        "(or resync)",
         "output plugin wal2json": "ALTER SYSTEM SET output_plugin_libraries = 'wal2json', 'pgoutput'; "
         "SELECT pg_reload_conf()",
     }

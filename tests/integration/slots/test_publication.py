@@ -1,4 +1,4 @@
-"""What publications of every form let through."""
+"""What every form of publication lets through."""
 
 import psycopg
 import pytest
@@ -51,7 +51,7 @@ async def test_forms(
     conn: psycopg.AsyncConnection,
     table: Relation,
 ) -> None:
-    """Tables, schemas and everything; column lists, row filters and actions."""
+    """Tables, schemas, all tables, column lists, row filters and actions are read."""
     await conn.execute(sql.SQL("CREATE PUBLICATION pub {}").format(sql.SQL(form)))
     part = await published(conn, "pub", table)
     columns, row_filter, actions = expected
@@ -81,21 +81,24 @@ async def test_forms(
 async def test_partitions(
     form: str, leaves: list[str], row_filter: str | None, conn: psycopg.AsyncConnection, parted: Relation
 ) -> None:
-    """A leaf is published if any ancestor is; whose filter holds depends on publish_via_partition_root."""
+    """A leaf is published if any ancestor is.
+
+    Whose filter holds depends on publish_via_partition_root.
+    """
     await conn.execute(sql.SQL("CREATE PUBLICATION pub {}").format(sql.SQL(form)))
     part = await published(conn, "pub", parted)
     assert ([leaf.name for leaf in part.leaves], part.row_filter) == (leaves, row_filter)
 
 
 async def test_a_leaf_by_itself_obeys_its_root(conn: psycopg.AsyncConnection, parted: Relation) -> None:
-    """A partition described alone is published through its root, with the root's filter."""
+    """A partition described alone is published through its root, with its filter."""
     await conn.execute("CREATE PUBLICATION pub FOR TABLE p WHERE (b = 1) WITH (publish_via_partition_root)")
     part = await published(conn, "pub", await describe(conn, "public", "p1"))
     assert ([leaf.name for leaf in part.leaves], part.row_filter) == (["p1"], "(b = 1)")
 
 
 async def test_a_root_without_leaves_is_published(conn: psycopg.AsyncConnection) -> None:
-    """A partitioned table may get its first partition later."""
+    """A partitioned table without a partition yet is published by its own name."""
     await conn.execute("CREATE TABLE empty (a int PRIMARY KEY) PARTITION BY RANGE (a)")
     await conn.execute("CREATE PUBLICATION pub FOR TABLE empty")
     part = await published(conn, "pub", await describe(conn, "public", "empty"))
@@ -103,7 +106,7 @@ async def test_a_root_without_leaves_is_published(conn: psycopg.AsyncConnection)
 
 
 async def test_leaves_that_disagree_are_refused(conn: psycopg.AsyncConnection, parted: Relation) -> None:
-    """One vectorizer has one filter; the hint makes it the root's."""
+    """Leaves with different filters are refused; the hint makes them the root's."""
     await conn.execute("CREATE PUBLICATION pub FOR TABLE p1 WHERE (b = 1), p21")
     with pytest.raises(PreconditionFailed, match="different row filters") as caught:
         await published(conn, "pub", parted)
@@ -111,7 +114,7 @@ async def test_leaves_that_disagree_are_refused(conn: psycopg.AsyncConnection, p
 
 
 async def test_functions_in_filters_keep_their_schema(conn: psycopg.AsyncConnection, table: Relation) -> None:
-    """The filter means the same under any search path."""
+    """A row filter has its schemas, so that it means the same in any search path."""
     await conn.execute("SET search_path = app")
     await conn.execute("CREATE PUBLICATION pub FOR TABLE t WHERE (lower(name) = 'x' AND secret IS NULL)")
     part = await published(conn, "pub", table)
@@ -119,8 +122,8 @@ async def test_functions_in_filters_keep_their_schema(conn: psycopg.AsyncConnect
 
 
 async def test_the_hint_publishes_the_table(conn: psycopg.AsyncConnection, table: Relation) -> None:
-    """Without publication, and then without the table in it, the hint carried out is the way on."""
-    with pytest.raises(PreconditionFailed, match="there is no publication") as missing:
+    """A missing publication, then a missing table, is fixed by the hint."""
+    with pytest.raises(PreconditionFailed, match="does not exist") as missing:
         await published(conn, "odd name", table)
     assert missing.value.hint == 'CREATE PUBLICATION "odd name" FOR TABLE "app"."t"'
     await conn.execute('CREATE PUBLICATION "odd name"')
@@ -133,7 +136,7 @@ async def test_the_hint_publishes_the_table(conn: psycopg.AsyncConnection, table
 async def test_publications_are_made_and_dropped(
     conn: psycopg.AsyncConnection, table: Relation, parted: Relation
 ) -> None:
-    """Creating takes tables, adding one more; dropping can be repeated."""
+    """A publication takes tables and one more; dropping it can be repeated."""
     await publication.create_publication(conn, "pub", [table])
     await publication.add_table(conn, "pub", parted)
     assert (await published(conn, "pub", parted)).leaves == parted.leaves
@@ -147,7 +150,7 @@ async def test_publications_are_made_and_dropped(
 async def test_who_may_not_publish_is_told_what_to_run(
     conn: psycopg.AsyncConnection, table: Relation
 ) -> None:
-    """The statement is given for somebody who may."""
+    """A role that may not publish gets the statement for one that may."""
     await conn.execute("SET ROLE pg_read_all_data")
     with pytest.raises(PreconditionFailed) as caught:
         await publication.create_publication(conn, "pub", [table])
@@ -155,7 +158,7 @@ async def test_who_may_not_publish_is_told_what_to_run(
 
 
 async def test_postgresql_14_has_tables_only(conn: psycopg.AsyncConnection, parted: Relation) -> None:
-    """Its statement, which runs on any version, finds leaves through their ancestors."""
+    """The statement for PostgreSQL 14 finds leaves through their ancestors."""
     await conn.execute("CREATE PUBLICATION one FOR TABLE p2; CREATE PUBLICATION every FOR ALL TABLES")
     oids = {leaf.name: leaf.oid for leaf in parted.leaves}
     found = [

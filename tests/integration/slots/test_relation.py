@@ -1,4 +1,4 @@
-"""Tables described, or refused with what mends them."""
+"""Tables that are described, or refused with what fixes them."""
 
 import psycopg
 import pytest
@@ -8,7 +8,7 @@ from walvec_slots.relation import describe
 
 
 async def test_columns_and_types(conn: psycopg.AsyncConnection) -> None:
-    """Types are named with their schemas and modifiers, and known under their domains."""
+    """Types have their schemas and modifiers, and the type under each domain."""
     await conn.execute("""
         CREATE SCHEMA "O'd d";
         CREATE TYPE "O'd d"."Mo,od" AS ENUM ('fine');
@@ -34,7 +34,7 @@ async def test_columns_and_types(conn: psycopg.AsyncConnection) -> None:
 
 
 async def test_describing_leaves_the_session_as_it_was(conn: psycopg.AsyncConnection) -> None:
-    """Inside a transaction, too, the search path and the caller's work stay."""
+    """The search path and the caller's work are kept, inside a transaction too."""
     async with conn.transaction():
         await conn.execute("SET LOCAL search_path = pg_temp, public")
         await conn.execute("CREATE TABLE public.t (id int PRIMARY KEY)")
@@ -64,7 +64,7 @@ async def test_describing_leaves_the_session_as_it_was(conn: psycopg.AsyncConnec
     ],
 )
 async def test_keys(definition: str, key: tuple[str, ...], conn: psycopg.AsyncConnection) -> None:
-    """The key is what the log carries of a row: primary key, chosen index, or under FULL a unique index."""
+    """The key is the primary key, the chosen index, or under FULL a unique index."""
     await conn.execute(definition.encode())
     assert (await describe(conn, "public", "t")).key == key
 
@@ -95,9 +95,12 @@ async def test_keys(definition: str, key: tuple[str, ...], conn: psycopg.AsyncCo
 async def test_tables_without_a_key_are_refused(
     definition: str, remedies: list[str], conn: psycopg.AsyncConnection
 ) -> None:
-    """The hint, carried out, makes the table usable; where the columns are not known it leaves them open."""
+    """The hint, carried out, makes the table usable.
+
+    It leaves the columns open where it cannot know them.
+    """
     await conn.execute(definition.encode())
-    with pytest.raises(PreconditionFailed, match="cannot be told apart") as caught:
+    with pytest.raises(PreconditionFailed, match="cannot be followed") as caught:
         await describe(conn, "public", "t")
     hint = caught.value.hint or ""
     assert all(remedy in hint for remedy in remedies)
@@ -113,20 +116,23 @@ async def test_tables_without_a_key_are_refused(
     [
         ("CREATE VIEW t AS SELECT 1 AS a", "is a view"),
         ("CREATE UNLOGGED TABLE t (a int PRIMARY KEY)", "unlogged"),
-        ("SELECT 1", "there is no table"),
+        ("SELECT 1", "does not exist"),
     ],
 )
 async def test_what_is_not_in_the_log_is_refused(
     definition: str, reason: str, conn: psycopg.AsyncConnection
 ) -> None:
-    """Views, unlogged tables and names that nobody has send no changes."""
+    """Views, unlogged tables and missing ones are refused."""
     await conn.execute(definition.encode())
     with pytest.raises(PreconditionFailed, match=reason):
         await describe(conn, "public", "t")
 
 
 async def test_every_leaf_must_carry_the_key(conn: psycopg.AsyncConnection) -> None:
-    """Partitions have their own replica identities; each remedy mends its leaf, at any level."""
+    """A partition whose replica identity lacks the key is refused, at any level.
+
+    Each remedy fixes its leaf.
+    """
     await conn.execute("""
         CREATE TABLE p (a int, b int NOT NULL, PRIMARY KEY (a)) PARTITION BY RANGE (a);
         CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10);
@@ -137,7 +143,7 @@ async def test_every_leaf_must_carry_the_key(conn: psycopg.AsyncConnection) -> N
         ALTER TABLE p21 REPLICA IDENTITY USING INDEX by_b""")
     hints: list[str] = []
     for _ in range(2):
-        with pytest.raises(PreconditionFailed, match="does not carry the key") as caught:
+        with pytest.raises(PreconditionFailed, match="does not include the whole key") as caught:
             await describe(conn, "public", "p")
         hints.append(caught.value.hint or "")
         await conn.execute(hints[-1].encode())
@@ -154,7 +160,7 @@ async def test_every_leaf_must_carry_the_key(conn: psycopg.AsyncConnection) -> N
 
 
 async def test_a_full_leaf_carries_every_key(conn: psycopg.AsyncConnection) -> None:
-    """Under FULL a leaf's record has all columns, so the root's key is among them."""
+    """A leaf under FULL has all columns in the WAL, so the root's key too."""
     await conn.execute("""
         CREATE TABLE p (a int, b int NOT NULL, PRIMARY KEY (a)) PARTITION BY RANGE (a);
         CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10);

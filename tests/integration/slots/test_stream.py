@@ -1,12 +1,12 @@
-"""The replication connection, alive and ill."""
+"""The replication connection, and everything that can end it."""
 
 import asyncio
 import os
 import select
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import TypeGuard
 
 import psycopg
@@ -16,6 +16,7 @@ from psycopg.conninfo import make_conninfo
 
 from tests.fix_postgres import Cluster
 from tests.fix_proxy import Proxy
+from tests.integration.slots.conftest import running, until
 from walvec_slots import manage
 from walvec_slots.errors import ConnectionLost, PreconditionFailed, SlotActive, SlotLost
 from walvec_slots.lsn import Lsn
@@ -24,14 +25,9 @@ from walvec_slots.stream import Frame, ReplicationStream, feedback
 from walvec_slots.wal2json import OPTIONAL, wal2json_options
 from walvec_slots.walsender import Notice
 
-NOTHING = StandbyStatus(Lsn(0), Lsn(0), Lsn(0))
+NOTHING = StandbyStatus.through(Lsn(0))
 OPTIONS = wal2json_options([("public", "t")])
 SHUTDOWN_LIMIT = 10.0  # seconds that a server may be held up
-
-
-def confirmed(lsn: Lsn) -> StandbyStatus:
-    """Make a status that confirms everything before `lsn`."""
-    return StandbyStatus(lsn, lsn, lsn)
 
 
 async def connect(conninfo: str, *, sender_timeout: float = 60.0) -> ReplicationStream:
@@ -43,31 +39,9 @@ async def connect(conninfo: str, *, sender_timeout: float = 60.0) -> Replication
     return await ReplicationStream.connect(conninfo, on_notice=unexpected, sender_timeout=sender_timeout)
 
 
-@asynccontextmanager
-async def running(work: Awaitable[None]) -> AsyncIterator[asyncio.Future[None]]:
-    """Run something beside the body."""
-    task = asyncio.ensure_future(work)
-    try:
-        yield task
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError, ConnectionLost):
-            await task
-
-
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> bool:
-    """Wait for something to become true."""
-    deadline = time.monotonic() + seconds
-    while not await condition():
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(0.02)
-    return True
-
-
 @pytest.fixture
 async def slot(conn: psycopg.AsyncConnection, slot_name: str) -> str:
-    """Give a table t and a slot that will tell of it."""
+    """Give a slot that has the changes of a table t."""
     await conn.execute("CREATE TABLE t (id int PRIMARY KEY, body text)")
     await manage.create_slot(conn, slot_name, "wal2json", time_limit=10)
     return slot_name
@@ -83,7 +57,7 @@ async def stream(database: str, slot: str) -> AsyncIterator[ReplicationStream]:
 
 
 async def test_older_plugins_start_without_the_option_they_do_not_know(database: str, slot: str) -> None:
-    """An optional option that is refused is left out; a required one is a PreconditionFailed."""
+    """A refused option is left out if optional; a required one fails the start."""
     first = await connect(database)
     await first.start_with(slot, "wal2json", OPTIONS, {"no-such-option": "1"})
     await first.close()
@@ -94,15 +68,15 @@ async def test_older_plugins_start_without_the_option_they_do_not_know(database:
 
 
 async def test_a_missing_slot_is_lost(database: str) -> None:
-    """There is nothing to wait for."""
+    """A slot that does not exist is lost; waiting would not help."""
     stream = await connect(database)
-    with pytest.raises(SlotLost, match='the slot "nowhere"'):
+    with pytest.raises(SlotLost, match='Slot "nowhere"'):
         await stream.start_with("nowhere", "wal2json", OPTIONS, {})
     await stream.close()
 
 
 async def test_a_slot_of_another_database_cannot_serve(slot: str, create_database: Callable[[], str]) -> None:
-    """Slots belong to one database."""
+    """A slot of another database is refused."""
     stream = await connect(create_database())
     with pytest.raises(SlotLost, match="not created in this database"):
         await stream.start_with(slot, "wal2json", OPTIONS, {})
@@ -110,7 +84,7 @@ async def test_a_slot_of_another_database_cannot_serve(slot: str, create_databas
 
 
 async def test_a_slot_in_use_is_active(database: str, slot: str, stream: ReplicationStream) -> None:
-    """The second one is told so, and gets it once the first has closed."""
+    """A second reader is refused, and gets the slot once the first has closed."""
     second = await connect(database)
     with pytest.raises(SlotActive):
         await second.start_with(slot, "wal2json", OPTIONS, {})
@@ -122,7 +96,7 @@ async def test_a_slot_in_use_is_active(database: str, slot: str, stream: Replica
 async def test_closing_frees_the_slot(
     conn: psycopg.AsyncConnection, slot: str, stream: ReplicationStream
 ) -> None:
-    """When close() has returned, the slot can be dropped; a read that waited ends."""
+    """After close() the slot can be dropped, and a read that waited has ended."""
     reading = asyncio.ensure_future(_read_on(stream))
     await asyncio.sleep(0.1)
     await stream.close()
@@ -137,7 +111,7 @@ async def _read_on(stream: ReplicationStream) -> None:
 
 
 async def test_a_role_without_the_right_is_told_which(database: str, source: psycopg.Connection) -> None:
-    """The statement that grants it comes with the refusal."""
+    """A role that may not replicate gets the statement that lets it."""
     role = f"{source.info.dbname} role"
     source.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'secret'").format(sql.Identifier(role)))
     try:
@@ -149,22 +123,22 @@ async def test_a_role_without_the_right_is_told_which(database: str, source: psy
 
 
 async def test_a_server_that_is_away_is_a_lost_connection() -> None:
-    """It may come back."""
-    with pytest.raises(ConnectionLost, match="no replication connection"):
+    """A server that cannot be reached raises ConnectionLost: it may come back."""
+    with pytest.raises(ConnectionLost, match="Could not connect for replication"):
         await connect("host=127.0.0.1 port=1 user=nobody dbname=nowhere")
 
 
 async def test_status_is_sent_while_read_waits(
     conn: psycopg.AsyncConnection, slot: str, stream: ReplicationStream
 ) -> None:
-    """What is confirmed reaches the slot though another task waits for data."""
+    """A status reaches the slot though another task waits for data."""
     async with running(_read_on(stream)):
         cursor = await conn.execute("SELECT pg_current_wal_flush_lsn()::text")
         [[end]] = await cursor.fetchall()
-        await stream.send(confirmed(Lsn.parse(end)))
+        await stream.send(StandbyStatus.through(Lsn.parse(end)))
 
         async def is_confirmed() -> bool:
-            found = await manage.inspect(conn, slot)
+            found = await manage.find_slot(conn, slot)
             return found is not None and found.confirmed_flush_lsn == Lsn.parse(end)
 
         assert await until(is_confirmed)
@@ -173,7 +147,10 @@ async def test_status_is_sent_while_read_waits(
 async def test_a_status_goes_out_whole_though_the_socket_is_full(
     database: str, conn: psycopg.AsyncConnection, slot: str, proxied: Callable[[str], tuple[Proxy, str]]
 ) -> None:
-    """A send that finds no room waits for it: nothing is left behind for some later one to push out."""
+    """A send waits for room in the socket.
+
+    Nothing is left behind for a later one to push out.
+    """
     proxy, conninfo = proxied(database)
     proxy.take_little()
     stream = await connect(conninfo)
@@ -187,13 +164,13 @@ async def test_a_status_goes_out_whole_though_the_socket_is_full(
     async def send() -> None:
         for _ in range(20_000):
             await stream.send(NOTHING)
-        await stream.send(confirmed(Lsn.parse(end)))
+        await stream.send(StandbyStatus.through(Lsn.parse(end)))
 
     async def is_full() -> bool:
         return not select.select([], [own], [], 0)[1]
 
     async def is_confirmed() -> bool:
-        found = await manage.inspect(conn, slot)
+        found = await manage.find_slot(conn, slot)
         return found is not None and found.confirmed_flush_lsn == Lsn.parse(end)
 
     proxy.stall()
@@ -210,7 +187,7 @@ def _is_insert(frame: Frame) -> TypeGuard[XLogData]:
 
 
 async def test_cancelled_reads_lose_nothing(source: psycopg.Connection, stream: ReplicationStream) -> None:
-    """Every row arrives once, however often a read is given up."""
+    """Every row arrives once, however often a read is cancelled."""
     frames: list[XLogData] = []
     source.execute("INSERT INTO t SELECT n, repeat('x', 2000) FROM generate_series(1, 3000) AS n")
     deadline = time.monotonic() + 20
@@ -228,7 +205,7 @@ async def test_cancelled_reads_lose_nothing(source: psycopg.Connection, stream: 
 
 
 async def test_one_read_is_bounded(source: psycopg.Connection, stream: ReplicationStream) -> None:
-    """A backlog comes in pieces of the size asked for, and a frame at most beyond."""
+    """A read returns at most the size asked for, and one frame."""
     source.execute("INSERT INTO t SELECT n, repeat('x', 2000) FROM generate_series(1, 1000) AS n")
     sizes: list[int] = []
     while sum(sizes) < 2_000_000:
@@ -240,7 +217,7 @@ async def test_one_read_is_bounded(source: psycopg.Connection, stream: Replicati
 async def test_a_terminated_backend_is_a_lost_connection(
     source: psycopg.Connection, slot: str, stream: ReplicationStream
 ) -> None:
-    """The reason that the server gave is told."""
+    """The error has the reason that the server gave."""
     source.execute(
         "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = %s", [slot]
     )
@@ -256,7 +233,7 @@ async def test_silence_is_survived_by_status_alone(
     source: psycopg.Connection,
     slot: str,
 ) -> None:
-    """Nobody reads for three times wal_sender_timeout: feedback keeps the stream, silence ends it."""
+    """Feedback keeps a stream that is not read; silence ends it."""
     stream = await connect(database, sender_timeout=1.0)
     await stream.start_with(slot, "wal2json", OPTIONS, {})
     source.execute("INSERT INTO t SELECT n, repeat('x', 100000) FROM generate_series(1, 300) AS n")
@@ -272,7 +249,7 @@ async def test_silence_is_survived_by_status_alone(
 
 
 async def _reads_through(stream: ReplicationStream, size: int) -> bool:
-    """Read so many bytes; False if the connection ends before."""
+    """Read this many bytes; return False if the connection ends before."""
     try:
         while size > 0:
             size -= sum(len(frame.payload) for frame in await stream.read() if isinstance(frame, XLogData))
@@ -301,7 +278,10 @@ async def _answer_requests(stream: ReplicationStream, poke: asyncio.Event) -> No
 
 @pytest.mark.slow
 async def test_a_shutdown_is_not_held_up_nor_stormed(cluster: Cluster) -> None:
-    """A server that stops asks for confirmation without end: replies stay few, then the stream lets go."""
+    """A server that shuts down gets few replies, then the stream ends.
+
+    It asks for a status after every status.
+    """
     poke = asyncio.Event()
     async with await psycopg.AsyncConnection.connect(cluster.dsn(), autocommit=True) as conn:
         await conn.execute("CREATE TABLE t (id int PRIMARY KEY)")
@@ -324,7 +304,7 @@ async def test_a_shutdown_is_not_held_up_nor_stormed(cluster: Cluster) -> None:
 
 @pytest.mark.slow
 async def test_what_the_server_takes_away(cluster: Cluster) -> None:
-    """A plugin no longer allowed, an invalidated slot, a crash: each is what it is, with its remedy."""
+    """A refused plugin, an invalidated slot and a crash have their own errors."""
     async with await psycopg.AsyncConnection.connect(cluster.dsn(), autocommit=True) as conn:
         await conn.execute("CREATE TABLE t (id int PRIMARY KEY)")
         await manage.create_slot(conn, "s", "wal2json", time_limit=10)
@@ -341,7 +321,7 @@ async def test_what_the_server_takes_away(cluster: Cluster) -> None:
             await conn.execute("SELECT pg_logical_emit_message(false, 'walvec', 'x')")
             await conn.execute("SELECT pg_switch_wal()")
         await conn.execute("CHECKPOINT")
-        slot = await manage.inspect(conn, "s")
+        slot = await manage.find_slot(conn, "s")
         assert (slot and slot.invalidation_reason) == "wal_removed"
         lost = await connect(cluster.dsn())
         with pytest.raises(SlotLost, match=r"invalidated|maximum reserved size"):
@@ -362,7 +342,10 @@ async def test_what_the_server_takes_away(cluster: Cluster) -> None:
 async def test_keepalives_follow_other_databases(
     conn: psycopg.AsyncConnection, server: str, stream: ReplicationStream
 ) -> None:
-    """WAL of other databases moves the keepalive's end, so that an idle slot can be confirmed past it."""
+    """WAL of other databases moves the keepalive's end.
+
+    So an idle slot can be confirmed past it.
+    """
     async with await psycopg.AsyncConnection.connect(server, autocommit=True) as elsewhere:
         await elsewhere.execute("CREATE TEMPORARY TABLE walvec_noise AS SELECT generate_series(1, 1000)")
     cursor = await conn.execute("SELECT pg_current_wal_flush_lsn()::text")

@@ -9,7 +9,7 @@ from walvec_slots.changes import Begin, Change, Commit, Message
 
 
 async def test_transactions_have_borders(source: psycopg.Connection, tap: OpenTap) -> None:
-    """Begin and Commit agree; a transaction without rows of these tables has both and nothing between."""
+    """Begin and Commit agree, with nothing between where no row is wanted."""
     source.execute("CREATE TABLE t (id int PRIMARY KEY)")
     source.execute("CREATE TABLE other (id int PRIMARY KEY)")
     stream = await tap([("public", "t")])
@@ -35,7 +35,7 @@ async def test_transactions_have_borders(source: psycopg.Connection, tap: OpenTa
 async def test_rows_without_identity_leave_only_a_warning(
     definition: str, source: psycopg.Connection, tap: OpenTap
 ) -> None:
-    """Update and delete are dropped by the plugin; the notice channel is the one trace."""
+    """The plugin drops updates and deletes without a key, with only a notice."""
     source.execute(sql.SQL("CREATE TABLE t ({})").format(sql.SQL(definition)))
     source.execute("INSERT INTO t VALUES (1)")
     stream = await tap([("public", "t")])
@@ -51,7 +51,10 @@ async def test_rows_without_identity_leave_only_a_warning(
 
 
 async def test_messages_of_other_programs_stay_out(source: psycopg.Connection, tap: OpenTap) -> None:
-    """Only messages under walvec's prefix come, transactional ones inside Begin and Commit."""
+    """Only messages with walvec's prefix come.
+
+    Transactional ones come between Begin and Commit.
+    """
     stream = await tap([])
     source.execute(r"SELECT pg_logical_emit_message(false, 'other', '\xff'::bytea)")
     source.execute("SELECT pg_logical_emit_message(true, 'walvec', 'inside')")
@@ -64,7 +67,7 @@ async def test_messages_of_other_programs_stay_out(source: psycopg.Connection, t
 
 
 async def test_only_the_tables_named_come(source: psycopg.Connection, tap: OpenTap) -> None:
-    """Odd names are matched to the letter: no wildcard, no split, no other case."""
+    """Odd names are matched exactly: no wildcard, no split, no other case."""
     for schema in ODD_NAMES[:-1]:
         source.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
     for schema, table in [("plain", name) for name in ODD_NAMES] + [(name, "t") for name in ODD_NAMES[:-1]]:

@@ -290,4 +290,4 @@ class TestChanged:
         """A target of another name makes another vectorizer, and the hint says so."""
         followed.follow("blog", target="other_embedding")
         error = followed.refusal(lambda: followed.backfill("blog"))
-        assert (error.exit_code, "rename it, and run: walvec setup" in (error.hint or "")) == (3, True)
+        assert (error.exit_code, "a vectorizer keeps its target" in (error.hint or "")) == (3, True)

@@ -19,6 +19,7 @@ COMMANDS = [
     "backfill",
     "resync",
     "replay",
+    "demo",
     "teardown",
     "slots",
     "dead-letter",
@@ -275,7 +276,7 @@ class TestInit:
         (tmp_path / "walvec.toml").write_text("# mine")
         result = walvec("init", cwd=tmp_path)
         assert (result.returncode, (tmp_path / "walvec.toml").read_text()) == (2, "# mine")
-        assert "--force overwrites it" in result.stderr
+        assert "overwrite it with --force" in result.stderr
 
     def test_overwrites_when_told(self, tmp_path: Path) -> None:
         """--force is the word."""

@@ -32,14 +32,14 @@ def written(*columns: TextColumn, dsn: str | None = None, provider: str = "mistr
     return render_config([Proposal(BLOG, columns, columns)], dsn=dsn, provider=provider)
 
 
-@pytest.mark.parametrize("provider", ["mistral", "openai", "hashing", "python"])
+@pytest.mark.parametrize("provider", ["mistral", "openai", "local", "hashing", "python"])
 def test_the_file_is_valid_for_every_provider(provider: str) -> None:
     """What init writes, load takes."""
     config = Config(**tomllib.loads(written(TITLE, provider=provider)))
     assert config.embedder.provider == provider
 
 
-@pytest.mark.parametrize("provider", ["mistral", "openai", "hashing"])
+@pytest.mark.parametrize("provider", ["mistral", "openai", "local", "hashing"])
 def test_the_remarks_are_the_defaults(provider: str) -> None:
     """With every remark made a setting, nothing changes: they name keys that exist, and their defaults."""
     text = written(TITLE, provider=provider)

@@ -65,7 +65,7 @@ def test_yes_needs_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
 def test_nobody_cannot_confirm(monkeypatch: pytest.MonkeyPatch) -> None:
     """A script has to say --yes."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
-    with pytest.raises(UsageInvalid, match="--yes confirms it"):
+    with pytest.raises(UsageInvalid, match="pass --yes"):
         confirm("all is lost", sure=False)
 
 

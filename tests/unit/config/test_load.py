@@ -100,6 +100,7 @@ class TestDefaults:
         ("lines", "model", "dimensions"),
         [
             ('provider = "mistral"', "mistral-embed", 1024),
+            ('provider = "local"', "wordllama-l2-supercat-256", 256),
             ('provider = "hashing"', "hashing", 384),
             ('provider = "hashing"\ndimensions = 64', "hashing", 64),
             ('model = "codestral-embed"\ndimensions = 3072', "codestral-embed", 3072),
@@ -226,6 +227,11 @@ class TestRefusals:
             ('provider = "openai"\nmodel = "m"', "dimensions is missing"),
             ('provider = "openai"\nmodel = "m"\ndimensions = 2\nbase_url = "http://h"', "must end in /v1"),
             ('provider = "python"\nmodel = "embed"\ndimensions = 2', "model does not name a function"),
+            ('provider = "local"\nmodel = "another"', "model is not the local model"),
+            (
+                'provider = "local"\ndimensions = 128',
+                "dimensions are not those of the local model",
+            ),
         ],
     )
     def test_what_a_provider_needs(self, lines: str, says: str) -> None:

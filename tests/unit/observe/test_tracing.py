@@ -1,4 +1,4 @@
-"""Spans as docs/operations.md describes them, and nothing of OpenTelemetry where nobody asks for it."""
+"""Spans as docs/operations/log.md describes them, and nothing of OpenTelemetry where nobody asks for it."""
 
 import re
 import subprocess
@@ -6,7 +6,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,14 +13,14 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from tests.documents import section
 from walvec.observe import tracing
 from walvec.stages.committed import Committed
 from walvec.stages.timing import STAGES, Stages
 from walvec.stages.write import Batch, Parked, Position
 from walvec_slots.lsn import Lsn
 
-PAGE = (Path(__file__).parents[3] / "docs/operations.md").read_text(encoding="utf-8")
-SECTION = PAGE.split("### Tracing\n")[1].split("\n### ")[0]
+SECTION = section("docs/operations/log.md", "Tracing")
 
 
 @pytest.fixture(autouse=True)

@@ -5,11 +5,11 @@ from walvec_slots.errors import WalvecError
 from walvec_slots.lsn import Lsn
 
 
-def test_text_is_what_happened_and_what_mends_it() -> None:
-    """The hint follows where there is one."""
-    assert (str(WalvecError("it broke")), str(WalvecError("it broke", hint="mend it"))) == (
+def test_text_is_what_happened_and_what_to_do() -> None:
+    """The text is what happened, then the hint if there is one."""
+    assert (str(WalvecError("it broke")), str(WalvecError("it broke", hint="fix it"))) == (
         "it broke",
-        "it broke; mend it",
+        "it broke; fix it",
     )
 
 
@@ -27,11 +27,11 @@ def test_text_is_what_happened_and_what_mends_it() -> None:
     ],
 )
 def test_exit_codes_are_the_contracts(kind: type[WalvecError], code: int) -> None:
-    """The process ends with the code of the error that ended it."""
+    """Each error has the exit code of the contract."""
     assert kind.exit_code == code
 
 
 def test_a_malformed_message_says_where_it_stood() -> None:
-    """Its LSN is in the text and at hand."""
+    """A MalformedMessage has its LSN in the text and as an attribute."""
     error = errors.MalformedMessage("is odd", lsn=Lsn(0x16B374D848))
-    assert (error.lsn, str(error)) == (0x16B374D848, "the message at 16/B374D848 is odd")
+    assert (error.lsn, str(error)) == (0x16B374D848, "The message at 16/B374D848 is odd")

@@ -96,7 +96,7 @@ RECORDED: list[tuple[str, Event | None]] = [
 
 
 def table(*columns: str, oid: int = BLOG, name: str = "blog") -> StreamedTable:
-    """A table of which these columns are wanted."""
+    """Return a table of which these columns are wanted."""
     return StreamedTable(oid, "public", name, tuple(StreamedColumn(column, 25, "text") for column in columns))
 
 
@@ -104,7 +104,7 @@ WHOLE = table("id", "mood", "body")
 
 
 def after(*messages: str | bytes, wanted: StreamedTable = WHOLE) -> PgoutputDecoder:
-    """A decoder that has read these."""
+    """Return a decoder that has read these messages."""
     decoder = PgoutputDecoder([wanted])
     for message in messages:
         decoder.decode(bytes.fromhex(message) if isinstance(message, str) else message, Lsn(0))
@@ -112,7 +112,7 @@ def after(*messages: str | bytes, wanted: StreamedTable = WHOLE) -> PgoutputDeco
 
 
 def test_recorded_stream() -> None:
-    """What a server sent is read as what was done there."""
+    """What a server sent is decoded as what was done there."""
     decoder = PgoutputDecoder([WHOLE])
     for message, event in RECORDED:
         decoded = decoder.decode(bytes.fromhex(message), AT)
@@ -120,7 +120,7 @@ def test_recorded_stream() -> None:
 
 
 def test_views_are_read_as_bytes_are() -> None:
-    """A long frame comes as a view of libpq's buffer."""
+    """A view of libpq's buffer, as a long frame is, is decoded as bytes are."""
     decoder = PgoutputDecoder([WHOLE])
     assert [decoder.decode(memoryview(bytes.fromhex(message)), AT) for message, _ in RECORDED] == [
         event for _, event in RECORDED
@@ -128,56 +128,59 @@ def test_views_are_read_as_bytes_are() -> None:
 
 
 class TestNames:
-    """A table is followed by its oid, under the name that it was bound by."""
+    """A table is followed by its oid, under the name that it had at the start."""
 
     def test_rename(self) -> None:
-        """A table that was renamed since comes under the name that its follower knows."""
+        """A table that was renamed comes under the name that it had at the start."""
         renamed = RELATION.replace(b"blog".hex(), b"page".hex())
         change = after(renamed).decode(bytes.fromhex(RECORDED[3][0]), AT)
         assert isinstance(change, Change)
         assert change.table == "blog"
 
     def test_namesake(self) -> None:
-        """Another table that was given the name is not the one that is followed."""
+        """Another table that was given the name is not followed."""
         namesake = "52" + "0000400b" + RELATION[10:]
         row = "49" + "0000400b" + RECORDED[3][0][10:]
         assert after(RELATION, namesake).decode(bytes.fromhex(row), AT) is None
 
 
 class TestWanted:
-    """What nobody wants is not looked at."""
+    """What is not wanted is not decoded."""
 
     def test_column(self) -> None:
-        """A column that is not wanted is passed over, old and new."""
+        """A column that is not wanted is left out of the old row and the new one."""
         decoder = after(FULL_RELATION, wanted=table("body"))
         change = decoder.decode(bytes.fromhex(UPDATE_UNDER_FULL), AT)
         assert change == Change("update", AT, "public", "blog", {"body": "e"}, {"body": "d"})
 
     @pytest.mark.parametrize("kind", [b"I", b"U", b"D"])
     def test_row_of_another_table(self, kind: bytes) -> None:
-        """A row of a table that nobody follows is not parsed."""
+        """A row of a table that is not followed is not parsed."""
         assert after(OTHER_RELATION).decode(kind + struct.pack("!I", OTHER) + b"\xff\xff", AT) is None
 
     def test_truncate_of_other_tables(self) -> None:
-        """A TRUNCATE that names none of the tables says nothing."""
+        """A TRUNCATE of other tables gives no event."""
         truncate = b"T" + struct.pack("!IBI", 1, 0, OTHER)
         assert after(OTHER_RELATION).decode(truncate, AT) is None
 
     def test_long_value(self) -> None:
-        """A long value is left out as an unchanged one is, and the columns around it are whole."""
+        """A long value is left out, and the columns around it are whole."""
         row = tuple_of([b"t1", b"t" + b"x" * (LARGE_VALUE + 1), b"tend"])
         change = after(RELATION).decode(memoryview(b"I" + struct.pack("!I", BLOG) + b"N" + row), AT)
         assert change == Change("insert", AT, "public", "blog", {"id": "1", "body": "end"}, {})
 
 
 class TestMalformed:
-    """Anything else is MalformedMessage, which names the frame's LSN and quotes nothing."""
+    """Anything else raises MalformedMessage, with the frame's LSN and no payload."""
 
     @pytest.mark.parametrize(
         "number", [i for i, (message, _) in enumerate(RECORDED) if message not in {TYPE, ORIGIN}]
     )
     def test_cut_short(self, number: int) -> None:
-        """A message that was cut anywhere is none; what says nothing of rows is not looked into."""
+        """A message that was cut short anywhere is refused.
+
+        What is not about rows is not looked into.
+        """
         whole = bytes.fromhex(RECORDED[number][0])
         decoder = after(*(message for message, _ in RECORDED[:number]))
         for length in range(len(whole)):
@@ -186,7 +189,7 @@ class TestMalformed:
 
     @pytest.mark.parametrize("message", [message for message, event in RECORDED if event])
     def test_too_long(self, message: str) -> None:
-        """A message with something behind it is none."""
+        """A message with a byte too many is refused."""
         decoder = after(RELATION, OTHER_RELATION, RECORDED[0][0])
         with pytest.raises(MalformedMessage):
             decoder.decode(bytes.fromhex(message) + b"\0", AT)
@@ -208,7 +211,7 @@ class TestMalformed:
         ],
     )
     def test_messages(self, message: bytes) -> None:
-        """The error says where it stood, and has no cause that would quote it."""
+        """The error has the message's LSN, and no cause that would quote it."""
         with pytest.raises(MalformedMessage) as caught:
             after(RELATION).decode(message, AT)
         assert (caught.value.lsn, caught.value.__cause__, caught.value.__suppress_context__) == (
@@ -219,13 +222,13 @@ class TestMalformed:
 
     @given(st.binary(), st.sampled_from([b"", *(bytes([kind]) for kind in b"BCRIUDTYO")]))
     def test_any_bytes(self, payload: bytes, kind: bytes) -> None:
-        """No other exception leaves the decoder."""
+        """No exception but MalformedMessage leaves the decoder."""
         decoder = after(RELATION)
         with suppress(MalformedMessage):
             decoder.decode(kind + payload, AT)
 
     def test_another_stream(self) -> None:
-        """What one stream has announced, another one's decoder does not know."""
+        """A decoder does not know what another stream has announced."""
         row = bytes.fromhex(RECORDED[3][0])
         assert after(RELATION).decode(row, AT)
         with pytest.raises(MalformedMessage):
@@ -262,7 +265,7 @@ columns = st.lists(
 
 
 def tuple_of(fields: Sequence[bytes]) -> bytes:
-    """Write a tuple; each field is its kind, and its text."""
+    """Encode a tuple; each field is its kind, then its text."""
     parts = [
         field[:1] + (struct.pack("!I", len(field) - 1) + field[1:] if field[:1] == b"t" else b"")
         for field in fields
@@ -271,7 +274,7 @@ def tuple_of(fields: Sequence[bytes]) -> bytes:
 
 
 def field(value: str | bytes | None) -> bytes:
-    """Write one value for `tuple_of`."""
+    """Encode one value for `tuple_of`."""
     if isinstance(value, bytes):
         return value
     return b"n" if value is None else b"t" + value.encode()
@@ -293,13 +296,16 @@ def relation_of(row: Iterable[Column]) -> bytes:
 
 
 def image(values: Iterable[tuple[Column, str | bytes | None]]) -> dict[str, Text]:
-    """What a row image has of these values."""
+    """Return what a row image has of these values."""
     return {column.name: value for column, value in values if column.wanted and not isinstance(value, bytes)}
 
 
 @given(columns, st.sampled_from(["", "K", "O"]))
 def test_update_round_trips(row: list[Column], old: str) -> None:
-    """New row and old one, or its key, come out as they went in; what is not wanted or unchanged does not."""
+    """The new row and the old one, or its key, come out as they went in.
+
+    What is unchanged or not wanted is left out.
+    """
     wanted = table(*(column.name for column in row if column.wanted))
     key = [(column, column.old if column.in_key else None) for column in row]
     before = {"K": key, "O": [(column, column.old) for column in row], "": []}[old]
@@ -335,5 +341,5 @@ def test_insert_and_delete_round_trip(row: list[Column]) -> None:
     [("walvec", '"walvec"'), ("My pub", '"My pub"'), ('a"b', '"a""b"'), ("a,b", '"a,b"'), ("o'x", '"o\'x"')],
 )
 def test_publication_is_an_identifier_within_the_value(publication: str, quoted: str) -> None:
-    """Its case, commas and quotes are its own."""
+    """The publication's case, commas and quotes are kept."""
     assert pgoutput_options(publication) == {"proto_version": "1", "publication_names": quoted}

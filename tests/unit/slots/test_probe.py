@@ -13,5 +13,5 @@ from walvec_slots.probe import _libraries
     ],
 )
 def test_libraries_are_listed_as_postgresql_reads_them(setting: str, names: list[str]) -> None:
-    """A quoted entry is one name, commas and all: it allows none of what it seems to list."""
+    """A quoted entry is one name, whatever commas it holds."""
     assert _libraries(setting) == names

@@ -14,21 +14,21 @@ clocks = st.integers(min_value=-(2**63), max_value=2**63 - 1)
 
 @given(words, words, clocks, st.binary())
 def test_xlog_data_carries_its_payload(start: int, end: int, clock: int, payload: bytes) -> None:
-    """A frame of kind w gives both positions and all bytes after the header."""
+    """A frame of kind w has both positions and all bytes after the header."""
     frame = struct.pack("!cQQq", b"w", start, end, clock) + payload
     assert decode_frame(memoryview(frame)) == XLogData(Lsn(start), Lsn(end), payload)
 
 
 @given(words, clocks, st.booleans())
 def test_keepalive_says_whether_it_wants_a_reply(end: int, clock: int, reply: bool) -> None:  # noqa: FBT001
-    """A frame of kind k gives the end of what was sent, and whether an answer is due."""
+    """A frame of kind k has the end of what was sent, and whether to reply."""
     frame = struct.pack("!cQqB", b"k", end, clock, reply)
     assert decode_frame(memoryview(frame)) == Keepalive(Lsn(end), reply)
 
 
 @given(st.binary())
 def test_other_bytes_are_malformed(data: bytes) -> None:
-    """Whatever arrives is a frame or a MalformedMessage, nothing else."""
+    """Any bytes are a frame or raise MalformedMessage, and nothing else."""
     try:
         frame: object = decode_frame(data)
     except MalformedMessage as error:

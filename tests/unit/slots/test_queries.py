@@ -14,7 +14,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_names_each_statement(folder: Path) -> None:
-    """A block runs from its name to the next; comments before the statement and its semicolon go."""
+    """A block runs from its name to the next, without leading comments.
+
+    Its semicolon is dropped too.
+    """
     (folder / "two.sql").write_text(
         "-- About the file.\n\n-- name: one\n-- 100 % {sure}.\nSELECT 1;\n\n"
         "-- name: two\n\nSELECT\n    -- inner\n    2\n"
@@ -26,14 +29,14 @@ def test_names_each_statement(folder: Path) -> None:
     "text", ["-- name: a\nSELECT 1\n-- name: a\nSELECT 2\n", "-- name: a\n-- only a comment\n"]
 )
 def test_refuses_a_file_that_says_too_much_or_nothing(folder: Path, text: str) -> None:
-    """A name that stands twice would hide a statement; a block without one is a slip."""
+    """A name that occurs twice, and a block without a statement, are refused."""
     (folder / "bad.sql").write_text(text)
     with pytest.raises(ValueError, match=r"sql/bad\.sql: a"):
         queries.load_sql("bad.sql")
 
 
 def test_every_file_of_the_project_loads() -> None:
-    """All SQL of the project is in form, and each statement is there to be found."""
+    """Every file in sql/ can be loaded, and has a statement."""
     queries.load_sql.cache_clear()
     files = [path.name for path in queries.FOLDER.glob("*.sql")]
     assert all(queries.load_sql(file) for file in files)

@@ -9,7 +9,7 @@ NOTHING = StandbyStatus(Lsn(0), Lsn(0), Lsn(0))
 
 
 class Recorder(ReplicationStream):
-    """Notes when a status would have been sent."""
+    """A stream that notes when a status would have been sent."""
 
     def __init__(self) -> None:
         self.sent: list[float] = []
@@ -20,7 +20,7 @@ class Recorder(ReplicationStream):
 
 
 async def times(interval: float, poke: asyncio.Event, seconds: float) -> list[float]:
-    """Run the loop for some time; return when it sent."""
+    """Run feedback for some time; return when it sent a status."""
     recorder = Recorder()
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
@@ -29,24 +29,24 @@ async def times(interval: float, poke: asyncio.Event, seconds: float) -> list[fl
 
 
 async def test_the_first_status_goes_out_at_once() -> None:
-    """A server that waits since before the connection hears immediately."""
+    """The first status is sent at once, for a server that waits already."""
     assert len(await times(10.0, asyncio.Event(), 0.05)) == 1
 
 
 async def test_unasked_a_status_goes_out_every_interval() -> None:
-    """Silence would end the connection."""
+    """A status is sent every interval, because silence would end the connection."""
     assert 2 <= len(await times(0.1, asyncio.Event(), 0.7)) <= 4
 
 
 async def test_a_poke_is_answered_soon() -> None:
-    """Long before the interval is over."""
+    """A poke is answered long before the interval is over."""
     poke = asyncio.Event()
     asyncio.get_running_loop().call_later(0.15, poke.set)
     assert len(await times(10.0, poke, 0.4)) == 2
 
 
 async def test_pokes_without_end_are_answered_ten_times_a_second() -> None:
-    """However often the server asks."""
+    """Statuses are ten a second at most, however often the server asks."""
     poke = asyncio.Event()
 
     async def insist() -> None:

@@ -39,20 +39,20 @@ SCALARS = {str, type(None)}
 
 
 def decoder(columns: dict[str, int], schema: str = "public", table: str = "t") -> Wal2jsonDecoder:
-    """A decoder of one table with these columns, by the oid of their type."""
+    """Return a decoder of one table; `columns` has the type's oid of each column."""
     wanted = tuple(StreamedColumn(name, type_oid, "…") for name, type_oid in columns.items())
     return Wal2jsonDecoder([StreamedTable(1, schema, table, wanted)])
 
 
 def read(value: str, type_oid: int) -> Text:
-    """What a value of a column comes out as."""
+    """Return the text that a column's value is decoded to."""
     event = decoder({"n": type_oid}).decode(row(value), AT)
     assert isinstance(event, Change)
     return event.columns["n"]
 
 
 def dump(**fields: object) -> bytes:
-    """Write a message as wal2json does, with a field of some later version."""
+    """Write a message as wal2json does, with a field of a later version."""
     return json.dumps({**fields, "later": {"version": 3}}, ensure_ascii=False).encode()
 
 
@@ -62,7 +62,7 @@ def columns(image: dict[str, Any]) -> list[dict[str, object]]:
 
 
 def row(number: str) -> bytes:
-    """Write an insert into public.t with a number exactly as PostgreSQL's text has it."""
+    """Write an insert into public.t with a number exactly as PostgreSQL has it."""
     return (
         b'{"action":"I","schema":"public","table":"t","columns":[{"name":"n","value":%s}]}' % number.encode()
     )
@@ -70,7 +70,7 @@ def row(number: str) -> bytes:
 
 @given(st.integers(0, 2**32 - 1), lsns, lsns)
 def test_transaction_borders_round_trip(xid: int, lsn: Lsn, next_lsn: Lsn) -> None:
-    """B gives xid, commit start and time, C xid, commit start and commit end."""
+    """B has xid, commit start and time; C has xid, commit start and commit end."""
     fields = {"xid": xid, "lsn": str(lsn), "nextlsn": str(next_lsn), "timestamp": "2000-01-01 00:00:01.5+00"}
     begin, commit = (decoder({}).decode(dump(action=action, **fields), AT) for action in "BC")
     assert (begin, commit) == (Begin(xid, lsn, 1_500_000), Commit(xid, lsn, next_lsn))
@@ -79,7 +79,7 @@ def test_transaction_borders_round_trip(xid: int, lsn: Lsn, next_lsn: Lsn) -> No
 
 @pytest.mark.parametrize("text", ["0044-03-15 00:00:00+00 BC", "12026-01-01 00:00:00+00"])
 def test_clock_outside_python_s_years_is_no_error(text: str) -> None:
-    """A time that Python does not know is as far away as can be."""
+    """A time outside Python's years is as far away as can be."""
     begin = decoder({}).decode(dump(action="B", xid=1, lsn="0/1", nextlsn="0/2", timestamp=text), AT)
     assert isinstance(begin, Begin)
     assert abs(begin.committed_at) > 2**62
@@ -89,7 +89,10 @@ def test_clock_outside_python_s_years_is_no_error(text: str) -> None:
 def test_changes_round_trip(
     kind: tuple[str, ChangeKind], schema: str, table: str, new: dict[str, Text], old: dict[str, Text]
 ) -> None:
-    """A change gives its row images as they were; an insert has no old one, a delete no new one."""
+    """A change has its row images as they were.
+
+    An insert has no old one, a delete no new one.
+    """
     payload = dump(action=kind[0], schema=schema, table=table, columns=columns(new), identity=columns(old))
     new, old = ({} if kind[1] == "delete" else new), ({} if kind[1] == "insert" else old)
     read_by = decoder(dict.fromkeys((*new, *old), TEXT), schema, table)
@@ -97,7 +100,7 @@ def test_changes_round_trip(
 
 
 def test_what_nobody_wants_is_left_out() -> None:
-    """Columns that are not asked for do not come, nor do changes and truncates of other tables."""
+    """Neither unwanted columns come, nor changes and truncates of other tables."""
     some = decoder({"id": BIGINT})
     image = columns({"id": 1, "other": 1.5})
     inserts = [dump(action="I", schema="public", table=table, columns=image) for table in ("t", "x")]
@@ -112,7 +115,7 @@ def test_what_nobody_wants_is_left_out() -> None:
 
 @given(st.booleans(), st.text(st.characters(exclude_categories=["Cs"])))
 def test_messages_round_trip(transactional: bool, content: str) -> None:  # noqa: FBT001
-    """M gives prefix and content; outside a transaction its xid is null."""
+    """M has prefix and content; outside a transaction its xid is null."""
     payload = dump(action="M", xid=None, transactional=transactional, prefix="walvec", content=content)
     assert decoder({}).decode(payload, AT) == Message(AT, transactional, "walvec", content)
 
@@ -126,14 +129,14 @@ def test_message_bytes_that_are_no_text_are_replaced() -> None:
 
 
 def test_row_bytes_that_are_no_text_are_refused() -> None:
-    """A database in another encoding is noticed, not guessed at."""
+    """A row in another encoding is refused, not guessed at."""
     with pytest.raises(MalformedMessage):
         decoder({"n": TEXT}).decode(row('"\xe9"').decode().encode("latin-1"), AT)
 
 
 @pytest.mark.parametrize("around", ["", '\\"value\\":\\"x\\"', "\\\\"], ids=["plain", "quotes", "backslash"])
 def test_long_value_is_left_out_as_unchanged_toast_is(around: str) -> None:
-    """Whatever it holds, and only it: the columns around it are whole."""
+    """A long value is left out, whatever it holds; the columns beside it are whole."""
     long = around + "x" * LARGE_VALUE + around
     payload = (
         '{"action":"I","schema":"public","table":"blog","columns":[{"name":"id","value":1},'
@@ -147,7 +150,7 @@ def test_long_value_is_left_out_as_unchanged_toast_is(around: str) -> None:
 
 
 def test_update_may_lack_its_identity() -> None:
-    """wal2json#283: the key is then in the columns."""
+    """An update without identity is read by its columns (wal2json#283)."""
     payload = dump(action="U", schema="public", table="t", columns=columns({"id": 1}))
     assert decoder({"id": BIGINT}).decode(payload, AT) == Change("update", AT, "public", "t", {"id": "1"}, {})
 
@@ -175,13 +178,13 @@ def test_update_may_lack_its_identity() -> None:
     ],
 )
 def test_values_are_what_postgresql_prints(value: str, type_oid: int, text: Text) -> None:
-    """Scale, digits and range survive where a float or 64 bits would not hold them."""
+    """Scale, digits and range survive where a float or 64 bits would lose them."""
     assert read(value, type_oid) == text
 
 
 @pytest.mark.parametrize("kind", ["U", "D"])
 def test_numbers_of_the_old_row_keep_their_digits(kind: str) -> None:
-    """A key whose old value is a numeric is looked up by the text it had, not by a float's."""
+    """A numeric in the old row has the text that it had, not a float's."""
     old = '[{"name":"id","value":1.50}]'
     payload = (
         f'{{"action":"{kind}","schema":"public","table":"t",'
@@ -194,7 +197,7 @@ def test_numbers_of_the_old_row_keep_their_digits(kind: str) -> None:
 
 @pytest.mark.parametrize("text", ["1", "1.50", "NaN", "-Infinity"])
 def test_numbers_as_text(text: str) -> None:
-    """Version 2.6 quotes numbers, and then they are all exact."""
+    """Numbers that wal2json 2.6 quotes are kept exactly."""
     assert read(f'"{text}"', NUMERIC) == text
 
 
@@ -202,7 +205,7 @@ def test_numbers_as_text(text: str) -> None:
     st.decimals(allow_nan=False, allow_infinity=False).map("{:f}".format).filter(lambda text: text != "-0")
 )
 def test_any_decimal_survives(number: str) -> None:
-    """Whatever numeric holds comes out as the text that went in."""
+    """Any numeric comes out as the text that went in."""
     assert read(number, NUMERIC) == number
 
 
@@ -211,7 +214,10 @@ def test_any_decimal_survives(number: str) -> None:
     [("numeric", ("NaN", "Infinity", "-Infinity")), ("numeric(10,2)", ("NaN",))],
 )
 def test_null_of_a_number_is_left_out(type_name: str, unclear: tuple[str, ...]) -> None:
-    """It may stand for what JSON cannot say, old and new alike; a domain loses nothing."""
+    """A number's null is left out, because it may stand for what JSON cannot say.
+
+    That holds for the old row and the new one; a domain's null is a NULL.
+    """
     wanted = (StreamedColumn("n", NUMERIC, type_name), StreamedColumn("d", 12345, "price"))
     image = columns({"n": None, "d": None})
     payload = dump(action="U", schema="public", table="t", columns=image, identity=image)
@@ -220,7 +226,7 @@ def test_null_of_a_number_is_left_out(type_name: str, unclear: tuple[str, ...]) 
 
 
 def outcome(payload: bytes) -> Event | MalformedMessage | None:
-    """Decode, with what may be raised as the result."""
+    """Decode, and return what MalformedMessage is raised."""
     try:
         return decoder({"n": NUMERIC}).decode(payload, AT)
     except MalformedMessage as error:
@@ -229,13 +235,13 @@ def outcome(payload: bytes) -> Event | MalformedMessage | None:
 
 @given(st.binary())
 def test_any_bytes_decode_or_are_malformed(payload: bytes) -> None:
-    """No other exception leaves the decoder, and the error names the frame's LSN."""
+    """Any bytes raise MalformedMessage with the frame's LSN, and nothing else."""
     assert getattr(outcome(payload), "lsn", None) == AT
 
 
 @given(json_values)
 def test_any_json_decodes_or_is_malformed(value: object) -> None:
-    """The same for what is JSON and no message."""
+    """JSON that is not a message is malformed too."""
     assert isinstance(outcome(json.dumps(value).encode()), MalformedMessage)
 
 
@@ -278,7 +284,7 @@ def is_well_typed(field: object) -> bool:
 def test_any_fields_decode_or_are_malformed(
     action: str, spoiled: dict[str, object], missing: set[str]
 ) -> None:
-    """Of what is nearly a message, wrong types and missing fields never get through as values."""
+    """Wrong types and missing fields never get through as values."""
     fields = {name: value for name, value in {**WELL, **spoiled}.items() if name not in missing}
     event = outcome(json.dumps({"action": action, **fields}).encode())
     assert event is None or isinstance(event, MalformedMessage) or all(map(is_well_typed, event))
@@ -304,7 +310,7 @@ def test_any_fields_decode_or_are_malformed(
     ],
 )
 def test_field_of_another_type_is_malformed(action: str, field: str, wrong: object) -> None:
-    """One wrong field is enough."""
+    """One field of a wrong type makes a message malformed."""
     payload = json.dumps({"action": action, **WELL, field: wrong}).encode()
     assert isinstance(outcome(payload), MalformedMessage)
 
@@ -323,22 +329,22 @@ def test_field_of_another_type_is_malformed(action: str, field: str, wrong: obje
     ],
 )
 def test_malformed_messages_are_not_quoted(payload: bytes) -> None:
-    """What is wrong may be somebody's text, so the error says where it stood and nothing of it."""
+    """The error has the message's LSN, and nothing of its content."""
     with pytest.raises(MalformedMessage) as caught:
         decoder({"n": TEXT}).decode(payload, AT)
     assert (str(caught.value), caught.value.__cause__, caught.value.__suppress_context__) == (
-        "the message at 16/B374D848 is none of wal2json's format 2",
+        "The message at 16/B374D848 is not one of wal2json's format 2",
         None,
         True,
     )
 
 
 def test_options_escape_what_add_tables_takes_for_its_own() -> None:
-    """White space, quotes, commas, dots, stars and backslashes are part of a name when escaped."""
+    """White space, quotes, commas, dots, stars and backslashes are escaped."""
     options = wal2json_options([("public", "blog"), ("My schema", "a.b,c*d\\e'f\"g\th")])
     assert options["add-tables"] == "public.blog,My\\ schema.a\\.b\\,c\\*d\\\\e\\'f\\\"g\\\th"
 
 
 def test_no_tables_means_no_rows() -> None:
-    """The option stands even when empty: without it wal2json would send every table."""
+    """The option is sent even when empty: without it, every table would come."""
     assert wal2json_options([])["add-tables"] == ""

@@ -343,13 +343,13 @@ class TestLag:
 def test_transactions_are_counted_by_span() -> None:
     """Those that ask for something, with the span that they are complete with."""
     stream = Stream(lane("blog"))
-    stream.ledger.open("blog")
+    stream.ledger.open_span("blog")
     stream.transaction(110, delete(1))
     stream.transaction(120, delete(1, "page"))
     stream.router.keepalive(Lsn(125))
     stream.transaction(130, delete(2))
     first = stream.ledger.transactions("blog")
-    stream.ledger.open("blog")
+    stream.ledger.open_span("blog")
     stream.transaction(140, delete(3))
     stream.ledger.finish("blog", 1)
     assert (first, stream.ledger.transactions("blog")) == (2, 1)

@@ -1,7 +1,7 @@
-"""A sample of rows -> what embedding all of them takes: requests, time, bytes and money. Pure.
+"""From a sample of rows to what embedding all of them takes. Pure.
 
-Tokens are estimated as for requests, at 3 bytes a token, which is on the safe side for most text: the bill is
-rather lower.
+That is requests, time, bytes and money. Tokens are estimated as for requests, at 3 bytes a token, which is
+too many for most text: the bill is likely to be lower.
 """
 
 import math
@@ -13,12 +13,12 @@ from walvec.config.load import EmbedderSettings
 from walvec.embed.pack import RequestLimits, pack
 from walvec.embed.vectors import MAX_VECTOR_DIMENSIONS
 
-VECTOR_HEADER = 8  # bytes beside a vector's numbers
+VECTOR_HEADER = 8  # bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """An amount of text, as it is sent: in chunks, their overlaps included."""
+    """An amount of text as it is sent: in chunks, overlaps included."""
 
     rows: int
     chunks: int
@@ -28,21 +28,28 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What one vectorizer takes."""
+    """What one vectorizer takes.
+
+    `all` covers every row that has an embedding, `left` those that the target lacks. Everything but
+    `rows_read` is carried on from the rows read to `table_rows`.
+    """
 
     vectorizer: str
     table: str
-    basis: Basis  # of `table_rows`; all else is carried on from the rows that were read
+    basis: Basis
     table_rows: int
     rows_read: int
-    rows_failing: int  # to be parked
-    rows_without_text: int  # NULL, blank, or kept out by `where`
-    all: Volume  # of the rows that have an embedding
-    left: Volume  # of that, what the target does not hold yet
+    rows_failing: int
+    # NULL, blank, or excluded by `where`.
+    rows_without_text: int
+    all: Volume
+    left: Volume
     requests: int
     seconds: float
-    vector_bytes: int  # of all vectors, without text, index and what PostgreSQL adds to each row
-    cost: float | None  # in the currency of the price
+    # Of all vectors, without text, index and PostgreSQL's own overhead for each row.
+    vector_bytes: int
+    # In the currency of the price.
+    cost: float | None
 
 
 def estimate(
@@ -54,7 +61,7 @@ def estimate(
     latency: float,
     price: float | None,
 ) -> Estimate:
-    """Carry a sample on to the whole table.
+    """Extrapolate a sample to the whole table.
 
     A request takes `latency` seconds; `price` is for a million tokens.
     """
@@ -81,14 +88,14 @@ def estimate(
 
 
 def time_for(requests: int, embedder: EmbedderSettings, latency: float) -> float:
-    """Return the seconds that so many requests take at the configured limits."""
+    """Return the seconds that the requests take at the configured limits."""
     in_flight = math.ceil(requests / embedder.concurrency) * latency
     paced = requests / embedder.requests_per_second if embedder.requests_per_second else 0.0
     return max(in_flight, paced)
 
 
 def vector_size(dimensions: int) -> int:
-    """Return the bytes of a vector in the target: float32 numbers, or half of that past hnsw's limit."""
+    """Return the bytes of a vector: float32, or half that past hnsw's limit."""
     return VECTOR_HEADER + dimensions * (4 if dimensions <= MAX_VECTOR_DIMENSIONS else 2)
 
 
@@ -102,13 +109,16 @@ def _volume(rows: int, tokens: Sequence[int], characters: int, factor: float) ->
 
 
 def _requests(tokens: Sequence[int], limits: RequestLimits, factor: float) -> int:
-    """Pack the sample as the dispatcher would; a last request that is not full counts for what it holds."""
+    """Pack the sample as the dispatcher would, and extrapolate.
+
+    A last request that is not full counts for what it holds.
+    """
     packed = list(pack(tokens, limits))
     if not packed:
         return 0
     full = len(packed) - 1
     if not full:
-        # One request or less: how many such fill one is a matter of both limits.
+        # At most one request: both limits decide how many samples fill one.
         share = max(len(tokens) / limits.inputs, sum(tokens) / limits.tokens)
         return max(1, math.ceil(min(share, 1.0) * factor))
     per_request = packed[-1].start / full

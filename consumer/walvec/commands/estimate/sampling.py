@@ -1,7 +1,7 @@
-"""A vectorizer's rows, or a bounded sample of them, and which of their chunks have vectors already.
+"""A bounded sample of a vectorizer's rows, compared with what the target holds.
 
-For `walvec check --estimate`: it may be asked of a table of any size at any time, so every statement has a
-time limit and what is read has a bound in rows and in characters.
+An estimate may be asked for any table at any time, so every statement has a time limit, and what is read is
+bounded in rows and in bytes.
 """
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -29,29 +29,51 @@ Basis = Literal["counted", "statistics", "sampled", "size"]
 
 SAMPLE_ROWS = 5_000
 SAMPLE_BYTES = 32 * 2**20  # of text
-SAMPLE_PAGES = 100  # at least: a sample is made of whole pages, and few of them are all alike
+# At least: a sample consists of whole pages, and neighbouring rows are often alike.
+SAMPLE_PAGES = 100
 STATEMENT_LIMIT = 20_000  # milliseconds
-FAILED_ROWS_LIMIT = 20  # rows on which the expressions fail, after which it is they that are wrong
-_TRIES = 3  # each with a quarter of the sample before, where that took too long
-_AT_ONCE = 500  # keys looked up in one statement
+# Rows on which the expressions may fail before the expressions themselves are to blame.
+FAILED_ROWS_LIMIT = 20
+# Each try reads a quarter of the sample before, which took too long.
+_TRIES = 3
+_AT_ONCE = 500  # keys in one statement
+
+# SQLSTATE classes of errors that the values of a row cause.
+_ROW_ERRORS = {"22", "23", "38", "39", "54", "P0"}
 
 _QUERIES = load_sql("estimate.sql")
+_LIMIT_STATEMENTS = load_sql("slots.sql")["limit_statements"]
 
 
 @dataclass(slots=True)
 class TextSample:
-    """What was read. Each list has an entry a chunk: estimated tokens."""
+    """What was read; `left_…` counts what the target lacks.
 
-    basis: Basis = "counted"  # where `table_rows` comes from
+    `tokens` and `left_tokens` have one entry for each chunk: its estimated tokens.
+    """
+
+    # Where `table_rows` comes from.
+    basis: Basis = "counted"
     table_rows: int = 0
     rows: int = 0  # read
     with_text: int = 0
-    failing: int = 0  # rows on which an expression fails
-    left_rows: int = 0  # rows with a chunk whose vector the target does not hold
+    # Rows on which an expression fails.
+    failing: int = 0
+    # Rows with a chunk whose vector the target lacks.
+    left_rows: int = 0
     characters: int = 0
     left_characters: int = 0
     tokens: list[int] = field(default_factory=list)
     left_tokens: list[int] = field(default_factory=list)
+
+    def add(self, chunks: Sequence[str], missing: Sequence[str]) -> None:
+        """Count a row by its chunks, and by those whose vectors the target lacks."""
+        self.with_text += bool(chunks)
+        self.left_rows += bool(missing)
+        self.characters += sum(map(len, chunks))
+        self.left_characters += sum(map(len, missing))
+        self.tokens += map(estimate_tokens, chunks)
+        self.left_tokens += map(estimate_tokens, missing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +86,9 @@ class _Size:
 async def sample(
     source: Connection, target: Connection, binding: Binding, embedder: EmbedderSettings
 ) -> TextSample:
-    """Read the rows, or some of them, and look their chunks up in the target; `embedder` is not asked.
+    """Read rows and look their chunks up in the target; no service is called.
 
-    Raises PreconditionFailed where not even a small sample is read in time, or the expressions fail on many
+    Raises PreconditionFailed if not even a small sample can be read in time, or the expressions fail on many
     rows.
     """
     cursor = await source.execute(
@@ -74,35 +96,44 @@ async def sample(
     )
     ((rows, pages, size),) = await cursor.fetchall()
     texts, percent, complete = await _read(source, binding, _Size(rows, pages, size))
-    found = TextSample(rows=len(texts.found), failing=texts.failing)
-    found.basis, found.table_rows = _table_rows(rows, pages, len(texts.found), percent, complete=complete)
+    basis, table_rows = _table_rows(rows, pages, len(texts.found), percent, complete=complete)
+    found = TextSample(basis, table_rows, rows=len(texts.found), failing=texts.failing)
     await _compare(found, texts.found, target, binding, embedder)
     return found
 
 
 @dataclass(slots=True)
 class _Texts:
-    """Rows by key; None where a row has no embedding."""
+    """Texts by key; None for a row without an embedding."""
 
     found: dict[Key, str | None] = field(default_factory=dict)
     failing: int = 0
+
+    def add_failing(self, key: Key) -> None:
+        """Note a row on which an expression fails."""
+        self.found[key] = None
+        self.failing += 1
 
 
 def _table_rows(
     rows: int | None, pages: int, read: int, percent: float, *, complete: bool
 ) -> tuple[Basis, int]:
-    """Say how many rows the table has, by the best that is known."""
+    """Return how many rows the table has, from the best source there is."""
     if complete and percent >= 100:  # noqa: PLR2004 -- percent
         return "counted", read
     if rows is not None:
         return "statistics", max(rows, read)
     if complete:
         return "sampled", round(read * 100 / percent)
-    return "size", max(pages * 40, read)  # rows of 200 bytes, as for a backfill
+    # Rows of 200 bytes, as a backfill assumes.
+    return "size", max(pages * 40, read)
 
 
 def share_to_read(rows: int | None, pages: int, size: int) -> float:
-    """Return the per cent of the table's pages that give SAMPLE_ROWS rows and not much over SAMPLE_BYTES."""
+    """Return the percentage of the table's pages to read.
+
+    It should give SAMPLE_ROWS rows and not much more than SAMPLE_BYTES.
+    """
     if pages <= SAMPLE_PAGES and size <= SAMPLE_BYTES:
         return 100.0
     wanted = SAMPLE_ROWS if rows is None else min(SAMPLE_ROWS, SAMPLE_BYTES * rows // max(size, 1))
@@ -111,7 +142,7 @@ def share_to_read(rows: int | None, pages: int, size: int) -> float:
 
 
 async def _read(source: Connection, binding: Binding, size: _Size) -> tuple[_Texts, float, bool]:
-    """Read a share of the table; a smaller one where that takes too long."""
+    """Read a share of the table, or a smaller one if that takes too long."""
     percent = share_to_read(size.rows, size.pages, size.size)
     for number in range(_TRIES):
         try:
@@ -119,24 +150,25 @@ async def _read(source: Connection, binding: Binding, size: _Size) -> tuple[_Tex
         except psycopg.errors.QueryCanceled:
             percent /= 4
         else:
-            if texts.found or not number:  # a share of a small table may be of none of its pages
+            # A share of a small table may hit none of its pages.
+            if texts.found or not number:
                 return texts, percent, complete
     raise PreconditionFailed(
-        f'vectorizer "{binding.name}": a sample of {binding.vectorizer.table} is not read within '
+        f'vectorizer "{binding.name}": could not read a sample of {binding.vectorizer.table} within '
         f"{STATEMENT_LIMIT // 1000} s",
-        hint="its text or where takes long on a row: EXPLAIN ANALYZE them",
+        hint="its text or where is slow: look at them with EXPLAIN ANALYZE",
     )
 
 
 async def _read_share(source: Connection, binding: Binding, percent: float) -> tuple[_Texts, bool]:
-    """Read keys and texts until SAMPLE_BYTES are passed; also whether the share was read to its end."""
+    """Read texts up to SAMPLE_BYTES; also return whether that was the whole share."""
     whole = percent >= 100  # noqa: PLR2004 -- percent
     try:
         return await _stream(source, binding, "all_rows" if whole else "sampled_rows", percent)
     except psycopg.errors.QueryCanceled:
         raise
     except psycopg.DatabaseError as error:
-        if (error.sqlstate or "")[:2] not in {"22", "23", "38", "39", "54", "P0"}:  # a row's values
+        if (error.sqlstate or "")[:2] not in _ROW_ERRORS:
             raise
     keys, complete = await _stream(source, binding, "all_keys" if whole else "sampled_keys", percent)
     texts, taken = _Texts(), 0
@@ -152,7 +184,7 @@ async def _stream(source: Connection, binding: Binding, name: str, percent: floa
     query = source_query(binding, name, file="estimate.sql")
     width, taken, texts = len(binding.key), 0, _Texts()
     async with source.transaction(force_rollback=True):
-        await source.execute(load_sql("slots.sql")["limit_statements"], {"milliseconds": STATEMENT_LIMIT})
+        await source.execute(_LIMIT_STATEMENTS, {"milliseconds": STATEMENT_LIMIT})
         await resolve_expressions(source, local=True)
         stream = _cursor(source).stream(query, {"percent": percent})
         async with aclosing(cast("AsyncGenerator[Sequence[str], None]", stream)) as rows:
@@ -166,11 +198,11 @@ async def _stream(source: Connection, binding: Binding, name: str, percent: floa
 
 
 async def _read_keys(source: Connection, binding: Binding, keys: Sequence[Key], texts: _Texts) -> None:
-    """Read rows by key, in halves where an expression fails on one of them, down to that row."""
+    """Read rows by key, halving them until only the failing rows are left out."""
     query = source_query(binding, "rows_by_key")
     try:
         async with source.transaction(force_rollback=True):
-            await source.execute(load_sql("slots.sql")["limit_statements"], {"milliseconds": STATEMENT_LIMIT})
+            await source.execute(_LIMIT_STATEMENTS, {"milliseconds": STATEMENT_LIMIT})
             await resolve_expressions(source, local=True)
             cursor = await source.execute(query, array_parameters(keys, binding.key))
             texts.found.update(zip(keys, [text for *_, text in await cursor.fetchall()], strict=True))
@@ -179,13 +211,12 @@ async def _read_keys(source: Connection, binding: Binding, keys: Sequence[Key], 
         raise
     except psycopg.DatabaseError as error:
         if len(keys) == 1:
-            texts.found[keys[0]] = None
-            texts.failing += 1
+            texts.add_failing(keys[0])
         if texts.failing > FAILED_ROWS_LIMIT:
             raise PreconditionFailed(
                 f'vectorizer "{binding.name}": text or where fails on over {FAILED_ROWS_LIMIT} rows '
                 f"of a sample: {type(error).__name__} (SQLSTATE {error.sqlstate})",
-                hint="let the expression bear such rows: NULLIF, CASE, coalesce",
+                hint="make the expression tolerate such rows: NULLIF, CASE, coalesce",
             ) from None
     if len(keys) > 1:
         middle = len(keys) // 2
@@ -200,7 +231,7 @@ async def _compare(
     binding: Binding,
     embedder: EmbedderSettings,
 ) -> None:
-    """Cut the texts into chunks, and tell those whose vector the target holds from those that are left."""
+    """Chunk the texts, and count the chunks whose vectors the target lacks."""
     chunk = binding.vectorizer.chunk
     chunker = Chunker() if chunk == "none" else Chunker(chunk.size, chunk.overlap)
     hasher = InputHasher(embedder.model, embedder.dimensions)
@@ -209,17 +240,8 @@ async def _compare(
     for keys in _batched([key for key, text in texts.items() if text]):
         held = await table.held_hashes(target, keys) if exists else {}
         for key in keys:
-            _take(found, chunker.split(texts[key] or ""), set(held.get(key, {}).values()), hasher)
-
-
-def _take(found: TextSample, chunks: Sequence[str], held: set[bytes], hasher: InputHasher) -> None:
-    left = [chunk for chunk in chunks if hasher(chunk) not in held]
-    found.with_text += bool(chunks)
-    found.left_rows += bool(left)
-    found.characters += sum(map(len, chunks))
-    found.left_characters += sum(map(len, left))
-    found.tokens += map(estimate_tokens, chunks)
-    found.left_tokens += map(estimate_tokens, left)
+            chunks, known = chunker.split(texts[key] or ""), set(held.get(key, {}).values())
+            found.add(chunks, [chunk for chunk in chunks if hasher(chunk) not in known])
 
 
 def _batched(keys: Sequence[Key]) -> Iterator[list[Key]]:
@@ -229,7 +251,7 @@ def _batched(keys: Sequence[Key]) -> Iterator[list[Key]]:
 
 
 def _cursor(connection: Connection) -> psycopg.AsyncCursor[Any]:
-    """Make a cursor whose values come as the text of their output functions, as keys are compared."""
+    """Return a cursor whose values arrive as text, as keys are compared."""
     cursor = connection.cursor()
     for info in connection.adapters.types:
         for oid in (info.oid, info.array_oid):

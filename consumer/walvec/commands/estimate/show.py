@@ -1,4 +1,4 @@
-"""`walvec check --estimate`: what embedding all that is left takes. The embedder is not asked for it."""
+"""`walvec check --estimate`: what embedding everything that is left takes."""
 
 from contextlib import AsyncExitStack
 from dataclasses import asdict
@@ -20,10 +20,10 @@ _BASES = {
 
 
 async def report_estimate(config: Config, *, latency: float, price: float | None, as_json: bool) -> None:
-    """Print an estimate for every vectorizer and their sum.
+    """Print an estimate for each vectorizer, and the total.
 
-    A request is taken to last `latency` seconds; `price` is for a million tokens. Raises PreconditionFailed
-    where a table cannot be read, ConfigInvalid where an expression is not valid.
+    A request is assumed to take `latency` seconds; `price` is for a million tokens. Raises PreconditionFailed
+    if a table cannot be read, ConfigInvalid if an expression is invalid.
     """
     estimates = await _estimates(config, latency, price)
     requests = sum(each.requests for each in estimates)
@@ -42,7 +42,7 @@ async def report_estimate(config: Config, *, latency: float, price: float | None
         assumed = {"latency": latency, "price": price}
         print_json({"assumed": assumed, "left": total, "vectorizers": [asdict(each) for each in estimates]})
         return
-    _show(estimates, price)
+    _show(estimates, seconds, price)
     _tell(config, requests, seconds, latency)
 
 
@@ -67,51 +67,63 @@ async def _estimates(config: Config, latency: float, price: float | None) -> lis
         return found
 
 
-def _show(estimates: list[Estimate], price: float | None) -> None:
+def _show(estimates: list[Estimate], seconds: float, price: float | None) -> None:
     columns = ["vectorizer", "rows", "left", "characters", "chunks", "tokens", "requests", "time", "vectors"]
-    rows = [
-        [
-            each.vectorizer,
-            _count(each.all.rows, each),
-            *(_count(number, each) for number in (each.left.rows, each.left.characters, each.left.chunks)),
-            _count(each.left.tokens, each),
-            _count(each.requests, each),
-            duration(each.seconds),
-            byte_size(each.vector_bytes),
-            *([] if price is None else [f"{each.cost:,.2f}"]),
-        ]
-        for each in estimates
-    ]
-    print_table(columns + ([] if price is None else ["cost"]), rows, empty="there is no [[vectorizer]]")
+    rows = [_row(each.vectorizer, [each], each.seconds, price) for each in estimates]
+    if len(estimates) > 1:
+        rows.append(_row("total", estimates, seconds, price))
+    print_table(
+        columns + ([] if price is None else ["cost"]), rows, empty="The settings have no [[vectorizer]]."
+    )
     for each in estimates:
         read = "every row read" if each.basis == "counted" else f"{each.rows_read:,} rows read"
         failing = f"; text or where fails on {each.rows_failing:,} rows" if each.rows_failing else ""
         say(f"{each.vectorizer}: {read}, {_BASES[each.basis]}{failing}{_without_text(each)}")
 
 
+def _row(name: str, estimates: list[Estimate], seconds: float, price: float | None) -> list[str]:
+    """Return a line of the table: the sum of these estimates."""
+    counted = all(estimate.basis == "counted" for estimate in estimates)
+    counts = [
+        sum(estimate.all.rows for estimate in estimates),
+        sum(estimate.left.rows for estimate in estimates),
+        sum(estimate.left.characters for estimate in estimates),
+        sum(estimate.left.chunks for estimate in estimates),
+        sum(estimate.left.tokens for estimate in estimates),
+        sum(estimate.requests for estimate in estimates),
+    ]
+    return [
+        name,
+        *(_count(number, counted=counted) for number in counts),
+        duration(seconds),
+        byte_size(sum(estimate.vector_bytes for estimate in estimates)),
+        *([] if price is None else [f"{sum(estimate.cost or 0 for estimate in estimates):,.2f}"]),
+    ]
+
+
 def _without_text(each: Estimate) -> str:
     if not each.rows_without_text:
         return ""
-    number = _count(each.rows_without_text, each)
-    return f"; {number} rows have no text: it is NULL or blank, or where keeps them out"
+    number = _count(each.rows_without_text, counted=each.basis == "counted")
+    return f"; {number} rows have no text: it is NULL or blank, or `where` excludes them"
 
 
-def _count(number: int, each: Estimate) -> str:
-    return f"{number:,}" if each.basis == "counted" else f"~{_about(number):,}"
+def _count(number: int, *, counted: bool) -> str:
+    return f"{number:,}" if counted else f"~{_about(number):,}"
 
 
 def _about(number: int) -> int:
-    """Round to three digits: no sample knows more."""
+    """Round to three digits, which is all that a sample can tell."""
     digits = max(len(str(number)) - 3, 0)
     return round(number, -digits)
 
 
 def _tell(config: Config, requests: int, seconds: float, latency: float) -> None:
-    """Say what the figures rest on."""
+    """Say what the figures are based on."""
     settings = config.embedder
     pace = f", {settings.requests_per_second:g} requests/s at most" if settings.requests_per_second else ""
     say(
-        f"all: {requests:,} requests, {duration(seconds)} at {settings.concurrency} in flight{pace}, "
-        f"taking {latency:g} s for each (--latency)"
+        f"total: {requests:,} requests, {duration(seconds)} with {settings.concurrency} in flight{pace}, "
+        f"assuming {latency:g} s for each (--latency)"
     )
-    say("characters to time are of what is left to embed; tokens are bytes / 3, rather too many")
+    say("left to time count what is left to embed; tokens are estimated as bytes / 3, which is rather high")

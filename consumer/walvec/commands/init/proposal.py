@@ -1,6 +1,6 @@
-"""What `walvec init` proposes: tables with text and a key, and the columns that tell what a row is about.
+"""What `walvec init` proposes: tables with text and a key, and their columns.
 
-Looks, and changes nothing. Column names decide where they tell something, lengths where they do not.
+It only reads. Column names decide where they say what a row is about, lengths where they do not.
 """
 
 import os
@@ -22,11 +22,13 @@ from walvec_slots.queries import load_sql
 from walvec_slots.relation import describe
 from walvec_slots.settle import Connection
 
-LONG_TEXT = 100  # bytes on average, from which a text is worth embedding whatever its column is called
-LOOK_LIMIT = 5_000  # milliseconds for the lengths of one table's texts
-MOST = 20  # tables proposed
+# Bytes on average, from which a text is worth embedding whatever its column is called.
+LONG_TEXT = 100
+# Milliseconds for measuring the texts of one table.
+MEASURE_LIMIT = 5_000
+MAX_PROPOSALS = 20  # tables
 
-# Column names that say: here is what the row is about.
+# Column names that say what a row is about.
 _TELLING = re.compile(
     r"title|headline|subject|name|summary|abstract|description|caption|text|body|contents?|message|comment|notes?",
     re.IGNORECASE,
@@ -34,15 +36,16 @@ _TELLING = re.compile(
 
 DSN_VARIABLE = "WALVEC_SOURCE__DSN"
 
-# Any of these says which server is meant.
+# Any of these says which server to connect to.
 _VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
 
 _QUERIES = load_sql("init.sql")
+_LIMIT_STATEMENTS = load_sql("slots.sql")["limit_statements"]
 
 
 @dataclass(frozen=True, slots=True)
 class TextColumn:
-    """A column that holds text; `sql` is its name as an expression, `length` its average in bytes."""
+    """A text column; `sql` is its quoted name, `length` its average in bytes."""
 
     name: str
     sql: str
@@ -51,13 +54,16 @@ class TextColumn:
 
     @property
     def is_telling(self) -> bool:
-        """Whether its name or its length says that it tells what a row is about."""
+        """Whether its name or its length suggests that it describes the row."""
         return bool(_TELLING.fullmatch(self.name)) or (self.length or 0) >= LONG_TEXT
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A table and the columns of it to embed, out of all that hold text; none where nobody could look."""
+    """A table, its columns to embed, and all of its text columns.
+
+    Both are empty if the table could not be inspected.
+    """
 
     table: TableName
     columns: tuple[TextColumn, ...] = ()
@@ -65,24 +71,27 @@ class Proposal:
 
     @property
     def length(self) -> int:
-        """Bytes of a row's text, on average."""
+        """The average bytes of a row's text."""
         return sum(column.length or 0 for column in self.columns)
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What was found: proposals, and why other tables are none."""
+    """What was found: proposals, and why other tables were left out.
+
+    `schemas` are those in which the database looks up names, besides PostgreSQL's own.
+    """
 
     proposals: tuple[Proposal, ...] = ()
     left_out: tuple[str, ...] = ()
-    schemas: tuple[str, ...] = ()  # in which the database looks names up, besides PostgreSQL's own
+    schemas: tuple[str, ...] = ()
 
 
-async def look(tables: Sequence[TableName], dsn: str | None) -> Survey:
-    """Propose columns of these tables, or without any, tables; without a database to ask, nothing.
+async def propose(tables: Sequence[TableName], dsn: str | None) -> Survey:
+    """Propose columns of these tables or, without any, tables.
 
-    Raises UsageInvalid where the DSN is malformed, PreconditionFailed where a table cannot be followed,
-    ConnectionLost where the DSN given does not answer.
+    Without a database to read, nothing is proposed. Raises UsageInvalid if the DSN is malformed,
+    PreconditionFailed if a table cannot be followed, ConnectionLost if the given DSN does not answer.
     """
     given = dsn if dsn is not None else os.environ.get(DSN_VARIABLE, "")
     if not tables and not given and not any(name in os.environ for name in _VARIABLES):
@@ -91,7 +100,7 @@ async def look(tables: Sequence[TableName], dsn: str | None) -> Survey:
     try:
         connection = await connect_source(_source_alone(given, origin), role="init")
     except ConfigInvalid as error:
-        raise UsageInvalid(error.what, hint=f"look at {origin}" if given else error.hint) from None
+        raise UsageInvalid(error.what, hint=f"check {origin}" if given else error.hint) from None
     except WalvecError as error:
         if given:
             raise
@@ -107,9 +116,9 @@ async def look(tables: Sequence[TableName], dsn: str | None) -> Survey:
 
 
 def _source_alone(dsn: str, origin: str) -> Config:
-    """Make the part of a configuration that connecting needs; there is no file yet.
+    """Return the part of the settings that connecting needs; there is no file yet.
 
-    Raises UsageInvalid, without the value, where the DSN that comes from `origin` is malformed.
+    Raises UsageInvalid, without the value, if the DSN that comes from `origin` is malformed.
     """
     try:
         return Config.model_construct(source=SourceSettings(dsn=SecretStr(dsn)), target=TargetSettings())
@@ -120,7 +129,7 @@ def _source_alone(dsn: str, origin: str) -> Config:
 
 
 async def _find(connection: Connection) -> Survey:
-    """Propose every table that has a key and a telling column, those with the longest texts first."""
+    """Propose every table with a key and a telling column, longest texts first."""
     proposals, left_out = [], []
     cursor = await connection.execute(_QUERIES["tables_with_text"])
     for table in [TableName(*row) for row in await cursor.fetchall()]:
@@ -134,14 +143,16 @@ async def _find(connection: Connection) -> Survey:
         else:
             left_out.append(f"{table}: its texts are short ({lengths_of(proposal.all_columns)})")
     proposals.sort(key=lambda proposal: -proposal.length)
-    left_out += [f"{each.table}: {lengths_of(each.columns)}" for each in proposals[MOST:]]
-    return Survey(tuple(proposals[:MOST]), tuple(left_out))
+    left_out += [
+        f"{proposal.table}: {lengths_of(proposal.columns)}" for proposal in proposals[MAX_PROPOSALS:]
+    ]
+    return Survey(tuple(proposals[:MAX_PROPOSALS]), tuple(left_out))
 
 
 async def _propose(connection: Connection, table: TableName) -> Proposal:
-    """Choose the columns that tell what a row is about; if none does, all.
+    """Choose the columns that describe a row; if none does, all of them.
 
-    Raises PreconditionFailed where the table cannot be followed: it isn't there, or has no key, say.
+    Raises PreconditionFailed if the table cannot be followed, for example because it has no key.
     """
     await describe(connection, *table)
     cursor = await connection.execute(_QUERIES["text_columns"], table._asdict())
@@ -160,7 +171,7 @@ async def _propose(connection: Connection, table: TableName) -> Proposal:
 async def _lengths(
     connection: Connection, table: TableName, columns: Sequence[TextColumn]
 ) -> Mapping[str, int | None]:
-    """Measure a few rows; without the right to read them, or the time, nothing is known."""
+    """Measure a few rows. The result is empty without the right or the time to."""
     if not columns:
         return {}
     measures = [
@@ -171,7 +182,7 @@ async def _lengths(
     )
     try:
         async with connection.transaction():
-            await connection.execute(load_sql("slots.sql")["limit_statements"], {"milliseconds": LOOK_LIMIT})
+            await connection.execute(_LIMIT_STATEMENTS, {"milliseconds": MEASURE_LIMIT})
             cursor = await connection.execute(query)
             (found,) = await cursor.fetchall()
     except (
@@ -184,6 +195,6 @@ async def _lengths(
 
 
 def lengths_of(columns: Sequence[TextColumn]) -> str:
-    """Say how long the columns' texts are: `title 20, contents 834 bytes on average`."""
+    """Return how long the texts are: `title 20, contents 834 bytes on average`."""
     known = [f"{column.name} {column.length:,}" for column in columns if column.length is not None]
-    return f"{', '.join(known)} bytes on average" if known else "no row yet"
+    return f"{', '.join(known)} bytes on average" if known else "no rows yet"

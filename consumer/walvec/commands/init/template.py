@@ -1,11 +1,11 @@
-"""The text that `walvec init` writes: every setting with its default, the rarely needed ones as comments."""
+"""The text that `walvec init` writes; rarely needed settings are comments."""
 
 FRAME = """\
 # walvec: what is embedded, where, and by which model.
 #
 # Every key can be set by a variable, which wins: [embedder] timeout is WALVEC_EMBEDDER__TIMEOUT.
-# Next: `walvec check` says what the databases still need, `walvec setup` creates what walvec owns,
-# `walvec run` keeps the vectors in step.
+# Next: `walvec check` says what the databases still need, `walvec setup` creates slot, publication and
+# tables, and `walvec run` keeps the vectors in step.
 
 [source]
 {dsn}
@@ -26,15 +26,15 @@ publication = "walvec"               # which tables are followed, created by set
 # timeout = 30.0                     # seconds for one request
 
 # [pipeline]
-# batch_rows = 1000                  # at most so many rows are planned together
+# batch_rows = 1000                  # rows in a batch, at most
 # batch_delay = 0.005                # seconds to wait for more before a batch
 # max_buffer_bytes = 67108864        # bounds the memory for changes on their way
 # parked_vectors = "remove"          # or "keep": of a row that can no longer be embedded
-# max_dead_letters = 1000            # so many such rows, most of the last ones too: stop; 0: any number
+# max_dead_letters = 1000            # stop when more rows are parked and most of the recent ones; 0: never
 
 # [http]
 # listen = "127.0.0.1:9187"          # /livez /readyz /metrics; "" turns it off
-# max_lag = 0                        # seconds that a commit may wait until /readyz says no; 0: any
+# max_lag = 0                        # seconds that a commit may wait before /readyz fails; 0: no limit
 
 # [log]
 # level = "info"                     # debug, info, warning, error
@@ -56,7 +56,7 @@ target = {target}
 
 PROVIDERS = {
     "mistral": """\
-provider = "mistral"                 # mistral, openai, hashing, python
+provider = "mistral"                 # mistral, openai, local, hashing, python
 model = "mistral-embed"
 dimensions = 1024
 # base_url = "https://api.mistral.ai"
@@ -67,6 +67,10 @@ model = "text-embedding-3-small"
 dimensions = 1536
 # base_url = "https://api.openai.com/v1"
 # api_key_env = "OPENAI_API_KEY"     # the variable that holds the key""",
+    "local": """\
+provider = "local"                   # no network, no key; English. Needs: pip install 'walvec[local]'
+# model = "wordllama-l2-supercat-256"
+# dimensions = 256""",
     "hashing": """\
 provider = "hashing"                 # no network, no key: to try walvec out; knows words, not meaning
 # model = "hashing"

@@ -1,7 +1,7 @@
-"""`walvec init`: a commented walvec.toml for the given tables, or for those that are proposed.
+"""`walvec init`: writes a commented walvec.toml.
 
-Where the source can be reached, its text columns become the proposed expressions, with a remark that says
-why; nothing is changed there. A password never goes into the file.
+If the source can be reached, its text columns become the proposed expressions, with a comment that says why.
+Nothing is changed there. A password never goes into the file.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from pathlib import Path
 import typer
 from psycopg.conninfo import conninfo_to_dict
 
-from walvec.commands.init.proposal import Proposal, TextColumn, lengths_of, look
+from walvec.commands.init.proposal import Proposal, TextColumn, lengths_of, propose
 from walvec.commands.init.template import FRAME, PROVIDERS, VECTORIZER
 from walvec.commands.output import say
 from walvec.config.environment import spell_variable
@@ -32,17 +32,19 @@ STDOUT = Path("-")
 def write(
     tables: Sequence[str], *, dsn: str | None, provider: str, output: Path, force: bool, ask: bool
 ) -> None:
-    """Write the file to `output` (`-`: stdout).
+    """Write the file to `output` (`-` is stdout).
 
-    Raises UsageInvalid where the file exists and `force` is off, or a name or the DSN is malformed;
-    PreconditionFailed where a table cannot be followed.
+    Raises UsageInvalid if the file exists and `force` is off, or a name or the DSN is malformed;
+    PreconditionFailed if a table cannot be followed.
     """
     names = list(dict.fromkeys(_table(name) for name in tables))
     if provider not in PROVIDERS:
         raise UsageInvalid(f'unknown provider "{provider}"', hint=f"choose one of {', '.join(PROVIDERS)}")
     if output != STDOUT and output.exists() and not force:
-        raise UsageInvalid(f"{output} exists", hint="--force overwrites it, --output names another")
-    found = asyncio.run(look(names, dsn))
+        raise UsageInvalid(
+            f"{output} exists", hint="overwrite it with --force, or choose another with --output"
+        )
+    found = asyncio.run(propose(names, dsn))
     proposals = found.proposals
     if ask and sys.stdin.isatty() and sys.stderr.isatty():
         if not names:
@@ -52,16 +54,13 @@ def write(
         proposals, dsn=dsn, provider=provider, left_out=found.left_out, schemas=found.schemas
     )
     if found.schemas:
-        say(
-            f"names in expressions are looked up in {spell_path(found.schemas)}, as the database does",
-            err=True,
-        )
+        say(f"search_path of expressions: {spell_path(found.schemas)}, as in the database", err=True)
     if output == STDOUT:
         sys.stdout.write(text)
         return
     with output.open("w" if force else "x", encoding="utf-8") as file:
         file.write(text)
-    say(f"wrote {output}; look it over, then: walvec check", err=True)
+    say(f"wrote {output}; review it, then: walvec check", err=True)
 
 
 def render_config(
@@ -72,9 +71,10 @@ def render_config(
     left_out: Sequence[str] = (),
     schemas: Sequence[str] = (),
 ) -> str:
-    """Compose the file's text; `left_out` are tables that are not proposed, and why.
+    """Compose the text of the file.
 
-    `schemas` are those in which the expressions' names are looked up, after PostgreSQL's own.
+    `left_out` says which tables are not proposed, and why. `schemas` are those in which names in expressions
+    are looked up, after PostgreSQL's own.
     """
     tables = [proposal.table for proposal in proposals]
     vectorizers = [
@@ -100,7 +100,7 @@ def render_config(
     if left_out:
         vectorizers.append("# Left out:\n" + "".join(_remark(f"  {reason}") for reason in left_out))
     path = f"search_path = {_quoted(spell_path(schemas))}"
-    path = f"{path:<36} # in which functions and operators of expressions are looked up"
+    path = f"{path:<36} # for functions and operators in expressions"
     return FRAME.format(
         dsn=_dsn_line(dsn), search_path=path, embedder=PROVIDERS[provider], vectorizers="\n".join(vectorizers)
     )
@@ -114,7 +114,7 @@ def _table(name: str) -> TableName:
 
 
 def _chosen(proposals: Sequence[Proposal]) -> tuple[Proposal, ...]:
-    """Let the operator choose among the tables that were found."""
+    """Ask which of the tables to embed."""
     known = {str(proposal.table): proposal for proposal in proposals}
     for name, proposal in known.items():
         say(f"{name}: {lengths_of(proposal.columns)}", err=True)
@@ -128,8 +128,8 @@ def _chosen(proposals: Sequence[Proposal]) -> tuple[Proposal, ...]:
 
 
 def _asked(proposal: Proposal) -> Proposal:
-    """Let the operator choose among the columns that were found."""
-    if len(proposal.all_columns) < 2:  # noqa: PLR2004 -- there is nothing to choose
+    """Ask which of a table's columns to embed."""
+    if len(proposal.all_columns) < 2:  # noqa: PLR2004 -- no choice
         return proposal
     known = {column.name: column for column in proposal.all_columns}
     say(f"{proposal.table} has text in {', '.join(known)}", err=True)
@@ -143,7 +143,7 @@ def _asked(proposal: Proposal) -> Proposal:
 
 
 def _expression(columns: Sequence[TextColumn]) -> str:
-    """Compose SQL that joins the columns by blank lines; one that is NULL leaves no trace."""
+    """Compose SQL that joins the columns with blank lines, leaving out NULLs."""
     names = [column.sql for column in columns] or ["contents"]
     if len(names) == 1:
         return names[0]
@@ -153,7 +153,7 @@ def _expression(columns: Sequence[TextColumn]) -> str:
 
 
 def _why(proposal: Proposal) -> str:
-    """Say in a remark why these columns are proposed, where it is known."""
+    """Return a comment that says why these columns are proposed, if that is known."""
     if not any(column.length is not None for column in proposal.all_columns):
         return ""
     others = [column for column in proposal.all_columns if column not in proposal.columns]
@@ -162,14 +162,14 @@ def _why(proposal: Proposal) -> str:
 
 
 def _remark(text: str) -> str:
-    """Write a line of remark, whatever characters names have."""
-    return f"# {''.join(each if each.isprintable() else '?' for each in text)}\n"
+    """Return a comment line, with unprintable characters replaced."""
+    return f"# {''.join(char if char.isprintable() else '?' for char in text)}\n"
 
 
 def _names(tables: Sequence[TableName]) -> list[str]:
-    """Name each vectorizer after its table, with the schema or a number where two would share a name.
+    """Name each vectorizer after its table, adding schema or number if necessary.
 
-    Two names that are the same in a variable (a-b and A_b) count as one.
+    Names that are the same in a variable (a-b and A_b) count as equal.
     """
     taken: dict[str, str] = {}
     for table in tables:
@@ -180,7 +180,7 @@ def _names(tables: Sequence[TableName]) -> list[str]:
 
 
 def _targets(tables: Sequence[TableName]) -> list[TableName]:
-    """Name each target after its table, with a number where another table or target has that name."""
+    """Name each target after its table, adding a number if the name is taken."""
     targets: list[TableName] = []
     for schema, table in tables:
         taken = {name for other, name in [*tables, *targets] if other == schema}
@@ -189,13 +189,13 @@ def _targets(tables: Sequence[TableName]) -> list[TableName]:
 
 
 def _free(wanted: Sequence[str], is_taken: Callable[[str], bool]) -> str:
-    """Return the first of these names that is not taken, or else the first one with a number."""
+    """Return the first name that is not taken, or else the first one with a number."""
     numbered = (_cut(wanted[0], f"_{number}") for number in count(2))
     return next(name for name in chain(wanted, numbered) if not is_taken(name))
 
 
 def _identifier(name: str) -> str:
-    """Spell a name with letters, digits and underscores of ASCII."""
+    """Spell a name with ASCII letters, digits and underscores."""
     plain = re.sub(r"\W", "_", name, flags=re.ASCII)
     return _cut(plain if re.match(r"[A-Za-z_]", plain) else f"_{plain}", "")
 

@@ -1,10 +1,10 @@
-"""`walvec status`, in parts: what is read, what it means, how it moves, how it is shown.
+"""`walvec status`: what is read, what it means, how it changes, how it is shown.
 
-    reading.py   both databases -> Report
-    verdict.py   Report -> one sentence: all is well, or what is wrong and what mends it (pure)
-    trend.py     Reports in time -> rates, lag in seconds, time to catch up, sparklines (pure)
-    words.py     all of it in words: cells, lines, a document for programs (pure)
-    view.py      the table for eyes
-
-walvec.commands.status.show puts them together.
+reading.py   both databases -> Report
+counting.py  row counts with a time limit
+verdict.py   Report -> one sentence: all is well, or what is wrong and how to fix it (pure)
+trend.py     a series of Reports -> rates, lag in seconds, time to catch up, sparklines (pure)
+words.py     all of it as text: cells, lines, a JSON document (pure)
+view.py      the table for a terminal
+show.py      the command
 """

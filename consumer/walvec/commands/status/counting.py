@@ -1,6 +1,6 @@
-"""How many rows there are: counted while that is quick, and not again before it is worth it.
+"""Row counts that cost little: limited in time, and reused while they are fresh.
 
-A count that takes too long is given up, and the servers' statistics take its place.
+A count that takes too long is abandoned, and the server's statistics take its place.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,32 +14,41 @@ from walvec.config.load import TableName
 from walvec_slots.queries import load_sql
 from walvec_slots.settle import Connection
 
-COUNT_LIMIT = 3_000  # milliseconds that all counts of one report may take
-COUNT_LEAST = 50  # of them, for each, however many there are
-COUNT_SHARE = 20  # a count that took a second is taken again after this many
+# Milliseconds that all counts of one report may take together.
+COUNT_LIMIT = 3_000
+# Milliseconds that each count gets in any case.
+COUNT_LEAST = 50
+# A count that took one second is repeated after this many seconds.
+COUNT_SHARE = 20
 
 _QUERIES = load_sql("status.sql")
+_COVERAGE = load_sql("target.sql")["coverage"]
+_LIMIT_STATEMENTS = load_sql("slots.sql")["limit_statements"]
 
 
 class Held(NamedTuple):
-    """What a target holds; None: not known."""
+    """What a target holds; None if unknown.
+
+    `estimated` counts come from the server's statistics. `written` is the number of chunks ever written.
+    """
 
     rows: int | None
     chunks: int | None
-    estimated: bool  # by the server's statistics, because counting took too long
-    written: int | None = None  # chunks ever written, by the server's own count
+    estimated: bool
+    written: int | None = None
 
 
 class Counting:
-    """Counts for one report after another."""
+    """Counts for a series of reports."""
 
     def __init__(self) -> None:
         """Begin with nothing counted."""
         self._until = 0.0
-        self._counts: dict[str, tuple[float, Any]] = {}  # by table: when to count again, and what it was
+        # By table: when to count again, and the last count.
+        self._counts: dict[str, tuple[float, Any]] = {}
 
     def begin(self) -> None:
-        """Begin a report: its counts have COUNT_LIMIT together."""
+        """Begin a report, whose counts share COUNT_LIMIT."""
         self._until = monotonic() + COUNT_LIMIT / 1000
 
     async def held(self, table: str, target: Connection) -> Held:
@@ -47,7 +56,7 @@ class Counting:
         name = TableName.parse(table)
         cursor = await target.execute(_QUERIES["chunks_written"], name._asdict())
         written, estimate = await cursor.fetchone() or (None, None)
-        query = sql.SQL(load_sql("target.sql")["coverage"]).format(target=sql.Identifier(*name))
+        query = sql.SQL(_COVERAGE).format(target=sql.Identifier(*name))
 
         async def count(limit: int) -> Held:
             try:
@@ -62,7 +71,7 @@ class Counting:
         return found._replace(written=written)
 
     async def rows_of(self, leaves: Sequence[tuple[str, str]], source: Connection) -> int | None:
-        """Count the rows of a source table's leaves; None where that takes too long, or may not be."""
+        """Count the rows of a source table; None if that takes too long or is denied."""
         parts = [
             sql.SQL(_QUERIES["rows_of_leaf"]).format(leaf=sql.Identifier(schema, name))
             for schema, name in leaves
@@ -82,7 +91,7 @@ class Counting:
         return found
 
     async def _again(self, what: str, count: Callable[[int], Awaitable[Any]]) -> Any:
-        """Count, or take the last count while counting again would cost more than it tells."""
+        """Count, or return the last count while it is fresh enough."""
         began = monotonic()
         due, found = self._counts.get(what, (0.0, None))
         if began >= due:
@@ -95,5 +104,5 @@ class Counting:
 async def _within(connection: Connection, limit: int, query: sql.Composed) -> list[Any]:
     """Run a query that is cancelled after `limit` milliseconds."""
     async with connection.transaction():
-        await connection.execute(load_sql("slots.sql")["limit_statements"], {"milliseconds": limit})
+        await connection.execute(_LIMIT_STATEMENTS, {"milliseconds": limit})
         return await (await connection.execute(query)).fetchall()

@@ -1,7 +1,7 @@
-"""Both databases -> what `walvec status` knows; no process has to run.
+"""Reads both databases for `walvec status`; no process has to run.
 
-The order of the questions matters: the slot is asked before the checkpoint, which is never behind what the
-slot was told, so a slot that seems to be ahead is ahead.
+The order of the queries matters. The slot is read before the checkpoint, which is never behind what the slot
+was sent; so a slot that seems to be ahead really is.
 """
 
 from dataclasses import dataclass
@@ -24,32 +24,44 @@ from walvec_slots.queries import load_sql
 from walvec_slots.settle import Connection
 
 _QUERIES = load_sql("status.sql")
+_POSITION = load_sql("source.sql")["position"]
 
 
 @dataclass(frozen=True, slots=True)
 class SlotStatus:
-    """The slot and its reader. Times are seconds, sizes bytes; None: not known."""
+    """The slot and its reader. Times in seconds, sizes in bytes; None if unknown."""
 
     name: str
-    exists: bool | None  # None: the source cannot be asked
-    active: bool  # a stream is attached
-    reader_pid: int | None  # its server process
-    writer: bool  # a session holds the fence in the target
-    holder: str | None  # that session, as the server names it
+    # None if the source cannot be reached.
+    exists: bool | None
+    # Whether a stream is attached, and the server process that serves it.
+    active: bool
+    reader_pid: int | None
+    # Whether a session holds the fence in the target, and which one.
+    writer: bool
+    holder: str | None
     wal_status: str | None
     confirmed_lsn: str | None
     checkpoint_lsn: str | None
     source_lsn: str | None
-    same_server: bool | None  # whether the checkpoint is of this server and its present timeline
-    old_primary: bool  # whether it is that server on an earlier timeline
+    # Whether the checkpoint belongs to this server and its present timeline.
+    same_server: bool | None
+    # Whether it belongs to this server on a later timeline.
+    old_primary: bool
     lag_bytes: int | None
-    checkpoint_seconds: float | None  # since it was saved
-    lag_seconds: float | None  # since when the checkpoint has been waiting for work; 0: it waits for none
-    stalled_seconds: float | None  # the same while a process is at work, None: it says that nothing waits
-    waits_for: str | None  # what keeps that work from getting done; None: nothing that is known
-    newest_commit_seconds: float | None  # age of the server's newest commit; with track_commit_timestamp only
+    # Age of the checkpoint.
+    checkpoint_seconds: float | None
+    # For how long the checkpoint has been waiting for work; 0 if it waits for none.
+    lag_seconds: float | None
+    # The same, as a running process says; None if it says that nothing waits.
+    stalled_seconds: float | None
+    # What that work waits for, if that is known.
+    waits_for: str | None
+    # Age of the server's newest commit; only with track_commit_timestamp.
+    newest_commit_seconds: float | None
     retained_bytes: int | None
-    safe_wal_bytes: int | None  # that may still be written before the slot is lost; None: no limit is set
+    # WAL that can still be written before the slot is lost; None without a limit.
+    safe_wal_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +73,29 @@ class VectorizerStatus:
     target_table: str
     phase: str
     paused: str | None
-    applied_lsn: str | None  # through which its changes are embedded
-    rows_done: int  # by the backfill
+    # The position through which its changes are embedded.
+    applied_lsn: str | None
+    # The backfill's progress.
+    rows_done: int
     rows_estimated: int | None
-    rows_per_second: float | None  # of the backfill
+    rows_per_second: float | None
     seconds_left: float | None
     embedded_rows: int | None
     embedded_chunks: int | None
-    estimated: bool  # the two above took too long to count
-    rows_without_text: int | None  # that have no embedding, for want of a text or because of `where`
-    chunks_written: int | None  # since the server's statistics began
+    # Whether the two above took too long to count.
+    estimated: bool
+    # Rows that have no text, or that `where` excludes.
+    rows_without_text: int | None
+    # Since the server's statistics began.
+    chunks_written: int | None
     dead_letters: int
-    dead_letters_retried: int  # of these, tried again by themselves; the others need attention
+    # Of these, the ones that are retried by themselves; the others need attention.
+    dead_letters_retried: int
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that was read, at one time."""
+    """Everything that was read at one time."""
 
     at: datetime
     slot: SlotStatus
@@ -85,14 +103,18 @@ class Report:
 
 
 class Reader:
-    """Holds a session on each database and reads them as often as it is asked; an async context manager."""
+    """Holds a session on each database and reads them on demand.
+
+    An async context manager.
+    """
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._source: Connection | None = None
         self._target: Connection | None = None
         self._counting = Counting()
-        self.source_failure: str | None = None  # why the source was not asked
+        # Why the source could not be read, if so.
+        self.source_failure: str | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -102,9 +124,9 @@ class Reader:
         await _close(self._target)
 
     async def read(self) -> Report:
-        """Ask both databases; sessions that have ended are opened anew.
+        """Read both databases; sessions that have ended are opened again.
 
-        Raises PreconditionFailed where nothing is set up, ConnectionLost while the target cannot be reached.
+        Raises PreconditionFailed if nothing is set up, ConnectionLost while the target cannot be reached.
         """
         target = await self._open_target()
         self._counting.begin()
@@ -133,7 +155,7 @@ class Reader:
         return self._target
 
     async def _open_source(self) -> Connection | None:
-        """Return the source's session, None while it is away: the target knows much by itself."""
+        """Return the source's session; None while the source cannot be reached."""
         if self._source is None or self._source.closed:
             await _close(self._source)
             self._source = None
@@ -150,7 +172,7 @@ class Reader:
         row, server = await _progress(source, name)
         checkpoint = await _row(target, "checkpoint_age", name)
         if _passes(checkpoint.get("lsn"), row.get("position")):
-            # Written while this was being read, as a rule.
+            # The checkpoint was probably written between the two reads.
             row, server = await _progress(source, name)
         holder = await find_holder(target, name)
         active, lag = bool(row.get("active")), row.get("lag_bytes")
@@ -220,7 +242,7 @@ class Reader:
     async def _rows_without_text(
         self, state: VectorizerState, source: Connection | None, held: Held, parked: int
     ) -> int | None:
-        """Tell the rows that have no embedding and are not parked, once all is embedded."""
+        """Count rows with neither embedding nor dead letter, after the backfill."""
         if source is None or held.rows is None or state.phase != "done" or state.paused:
             return None
         leaves = [(schema, name) for _, schema, name, _ in state.identity.get("leaves", ())]
@@ -234,11 +256,11 @@ async def _close(connection: Connection | None) -> None:
 
 
 async def _progress(source: Connection | None, slot: str) -> tuple[dict[str, Any], tuple[int, int] | None]:
-    """Ask the source for the slot's progress, and which server and timeline this is."""
+    """Read the slot's progress, and the server's identifier and timeline."""
     if source is None:
         return {}, None
     row = await _row(source, "slot_progress", slot)
-    cursor = await source.execute(load_sql("source.sql")["position"], {})
+    cursor = await source.execute(_POSITION, {})
     ((system_identifier, timeline, _),) = await cursor.fetchall()
     return row, (system_identifier, timeline)
 
@@ -250,10 +272,10 @@ async def _row(connection: Connection, query: str, slot: str) -> dict[str, Any]:
 
 
 def behind_for(lag_bytes: int, age: float, stalled: float | None, *, active: bool) -> float:
-    """Return for how many seconds the slot is behind.
+    """Return for how many seconds the slot has been behind.
 
-    A process at work says so itself: WAL is no work, it may be of walvec's own or of other tables. While no
-    process is there, nobody knows what the WAL holds, and any of it may be work.
+    A running process says so itself: WAL alone proves nothing, because it may come from walvec or from other
+    tables. While no process runs, any of the WAL may be work.
     """
     if stalled is not None:
         return round(stalled, 1)
@@ -265,7 +287,7 @@ def _stalled(
 ) -> tuple[float | None, str | None]:
     """Return for how long work has been waiting, and why.
 
-    The server says so of the writer's statement, or the process itself, which cannot while it hangs in one.
+    The process says so itself; while it hangs in a statement, the server says so of that statement.
     """
     stalled, waits_for = checkpoint.get("stalled"), checkpoint.get("waits_for")
     seconds = (statement and statement.seconds) or 0.0

@@ -1,6 +1,6 @@
-"""`walvec status`: in one sentence whether all is well, and how far everything is, from the databases alone.
+"""`walvec status`: whether all is well, and the progress of everything.
 
-rich is imported for eyes only.
+Everything comes from the databases. rich is imported only where a table is shown.
 """
 
 import asyncio
@@ -23,15 +23,14 @@ from walvec.observe.visible import visible
 from walvec.policy import explain_failure
 from walvec_slots.errors import ConnectionLost
 
-ANSWER_LIMIT = (
-    10.0  # seconds without an answer, which takes 3 where much is to be counted, after which it is said
-)
+# Seconds without an answer before `--watch` says so; with much to count, an answer takes 3.
+ANSWER_LIMIT = 10.0
 
 
 async def status(config: Config, *, as_json: bool) -> None:
     """Print verdict, slot and vectorizers once.
 
-    Raises PreconditionFailed where nothing is set up.
+    Raises PreconditionFailed if nothing is set up.
     """
     async with Reader(config) as reader:
         report = await reader.read()
@@ -46,16 +45,17 @@ async def status(config: Config, *, as_json: bool) -> None:
 
 
 def watch(config: Config, *, interval: float, as_json: bool) -> None:
-    """Show it again every `interval` seconds until Ctrl-C: live on a terminal, otherwise a line each time.
+    """Show the status every `interval` seconds until Ctrl-C.
 
-    Raises PreconditionFailed where nothing is set up. A database that goes away is waited for.
+    On a terminal it is a live table, otherwise a line each time. Raises PreconditionFailed if nothing is set
+    up. A database that goes away is waited for.
     """
     show = _as_json if as_json else (_live if sys.stdout.isatty() else _as_lines)
     try:
         with suppress(KeyboardInterrupt):
             asyncio.run(show(config, interval))
     except BrokenPipeError:
-        # Whoever read the lines has enough of them; Python's own flush at exit must not fail on it.
+        # The reader of the pipe has closed it; Python's own flush at exit must not fail on that.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -97,9 +97,9 @@ async def _as_json(config: Config, interval: float) -> None:
 
 
 async def reports(config: Config, interval: float) -> AsyncGenerator[Report | Verdict, None]:
-    """Read every `interval` seconds; in place of what could not be read, say so.
+    """Yield a report every `interval` seconds, or a verdict if none could be read.
 
-    Raises what the first time ends with: then it is the settings that are wrong, as a rule.
+    A failure of the first read is raised, because then the settings are probably wrong.
     """
     first = True
     async with Reader(config) as reader:
@@ -121,7 +121,7 @@ async def reports(config: Config, interval: float) -> AsyncGenerator[Report | Ve
 
 
 async def _ends(task: "asyncio.Task[Report]", seconds: float) -> bool:
-    """Wait for the task's end, and return whether it has come."""
+    """Wait for the task's end, and return whether it came."""
     done, _ = await asyncio.wait({task}, timeout=seconds)
     return bool(done)
 

@@ -1,4 +1,4 @@
-"""Reports in time -> how they move: rates, lag in seconds, time to catch up, sparklines. Pure."""
+"""From a series of reports to rates, lag, time to catch up and sparklines. Pure."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -8,46 +8,56 @@ from itertools import pairwise
 from walvec.commands.status.reading import Report
 from walvec_slots.lsn import Lsn
 
-KEPT = 600  # samples; the sparklines show the last of them
-WINDOW = 60.0  # seconds over which a rate is measured
+KEPT = 600  # points
+WINDOW = 60.0  # seconds
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 @dataclass(frozen=True, slots=True)
 class TrendPoint:
-    """What of a report moves, at `at` seconds of one clock."""
+    """The changing part of a report, at `at` seconds of one clock.
+
+    `source` is the end of the source's WAL, `confirmed` what the slot was sent, `lag` the bytes between them,
+    or 0 if nothing waits. `behind` says whether any of that may be a change that waits. `chunks` were ever
+    written to the targets, `rows` were read by the backfills.
+    """
 
     at: float
-    source: int | None  # LSN of the source's end
-    confirmed: int | None  # LSN the slot was told
-    lag: int | None  # bytes between the two, 0 where nothing waits
-    behind: bool  # whether any of that may be a change that waits
-    chunks: int | None  # ever written to the targets, by the servers' count
-    rows: int  # read by the backfills so far
+    source: int | None
+    confirmed: int | None
+    lag: int | None
+    behind: bool
+    chunks: int | None
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
 class Motion:
-    """Rates a second over the last WINDOW seconds, and what follows from them; None: not known (yet)."""
+    """Rates per second over the last WINDOW seconds; None if not known yet.
 
-    wal_bytes: float | None  # written by the source
-    confirmed_bytes: float | None  # worked off by walvec
+    `lag_seconds` is how long ago the source was where the slot is now; `lag_seconds_at_least` says that it
+    was there before the first point. `catch_up_seconds` is 0 once caught up, and None if unknown or never at
+    this rate.
+    """
+
+    wal_bytes: float | None
+    confirmed_bytes: float | None
     chunks: float | None
     backfill_rows: float | None
-    lag_seconds: float | None  # how long ago the source was where the slot is now
-    lag_seconds_at_least: bool  # the source was there before the first sample already
-    catch_up_seconds: float | None  # 0: caught up; None: unknown, or not at this rate
+    lag_seconds: float | None
+    lag_seconds_at_least: bool
+    catch_up_seconds: float | None
 
 
 class Trend:
-    """The samples of one `walvec status --watch`."""
+    """The points of one `walvec status --watch`."""
 
     def __init__(self) -> None:
         self._samples: deque[TrendPoint] = deque(maxlen=KEPT)
 
     def add(self, report: Report) -> None:
-        """Take a report in; one that is not after the last, where a clock was set back, begins anew."""
+        """Add a report. One that is not later than the last starts over."""
         sample = sample_of(report)
         if self._samples and sample.at <= self._samples[-1].at:
             self._samples.clear()
@@ -59,15 +69,15 @@ class Trend:
         return tuple(self._samples)
 
     def motion(self) -> Motion:
-        """Return how things move now."""
+        """Return the present rates."""
         return motion(self.samples)
 
     def lags(self) -> list[float | None]:
-        """Return the lag in bytes at every sample."""
+        """Return the lag in bytes at every point."""
         return [sample.lag for sample in self._samples]
 
     def rates(self) -> list[float | None]:
-        """Return the chunks written a second between every two samples."""
+        """Return the chunks written per second between neighbouring points."""
         samples = self.samples
         return [
             _rate(before.chunks, after.chunks, after.at - before.at) for before, after in pairwise(samples)
@@ -75,7 +85,7 @@ class Trend:
 
 
 def sample_of(report: Report) -> TrendPoint:
-    """Keep of a report what moves."""
+    """Return the changing part of a report."""
     slot = report.slot
     written = [each.chunks_written for each in report.vectorizers if each.chunks_written is not None]
     return TrendPoint(
@@ -90,7 +100,7 @@ def sample_of(report: Report) -> TrendPoint:
 
 
 def motion(samples: Sequence[TrendPoint]) -> Motion:
-    """Measure the last WINDOW seconds of the samples, oldest first."""
+    """Measure the last WINDOW seconds of the points, oldest first."""
     if not samples:
         return Motion(None, None, None, None, None, lag_seconds_at_least=False, catch_up_seconds=None)
     last = samples[-1]
@@ -111,9 +121,9 @@ def motion(samples: Sequence[TrendPoint]) -> Motion:
 
 
 def lag_seconds(samples: Sequence[TrendPoint]) -> tuple[float | None, bool]:
-    """Return how long ago the source's end was where the slot is now, and whether it may be longer.
+    """Return how long ago the source was where the slot is now.
 
-    Between two samples the source is taken to have written evenly.
+    Also returns whether it may be longer. Between two points the source is assumed to write evenly.
     """
     last = samples[-1]
     if last.confirmed is None or last.source is None:
@@ -132,7 +142,7 @@ def lag_seconds(samples: Sequence[TrendPoint]) -> tuple[float | None, bool]:
 
 
 def catch_up(lag: int | None, written: float | None, confirmed: float | None) -> float | None:
-    """Return the seconds until the lag is worked off, at bytes a second; None: never, or unknown."""
+    """Return the seconds until the lag is gone; None if never or unknown."""
     if lag == 0:
         return 0.0
     if lag is None or written is None or confirmed is None or confirmed <= written:
@@ -141,9 +151,9 @@ def catch_up(lag: int | None, written: float | None, confirmed: float | None) ->
 
 
 def sparkline(values: Sequence[float | None], width: int) -> str:
-    """Draw the last `width` values, the greatest as a full block; a space where there is none.
+    """Draw the last `width` values, the greatest as a full block, None as a space.
 
-    All that is above 0 shows, however little: no lag and a little are not the same.
+    Everything above 0 shows, however small, because a little lag differs from none.
     """
     shown = list(values)[-width:] if width > 0 else []
     top = max((value for value in shown if value is not None), default=0.0)
@@ -159,7 +169,7 @@ def _block(value: float | None, top: float) -> str:
 
 
 def _rate(before: int | None, after: int | None, seconds: float) -> float | None:
-    """Return the growth a second; a count that fell was begun anew."""
+    """Return the growth per second; None if the count was reset."""
     if before is None or after is None or seconds <= 0 or after < before:
         return None
     return (after - before) / seconds

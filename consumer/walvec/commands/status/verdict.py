@@ -1,8 +1,8 @@
-"""What a Report means, in one sentence: all is well, or what is wrong and what mends it. Pure.
+"""What a Report means, in one sentence: all is well, or what to fix and how. Pure.
 
-The states in the order in which they matter; the first that holds is the verdict, the others are in `also`.
-What may cost changes or fill a disk comes first, then what keeps everything waiting, then what concerns one
-vectorizer or a few rows, then what passes by itself.
+The rules are in the order in which they matter. The first that applies is the verdict, the others are in
+`also`. What may lose changes or fill a disk comes first, then what keeps everything waiting, then what
+concerns one vectorizer or a few rows, then what passes by itself.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,26 +16,33 @@ from walvec.units import byte_size, duration
 from walvec_slots.lsn import Lsn
 from walvec_slots.probe import Level
 
-AT_RISK = 0.8  # share of what the slot may keep, from which it is at risk
-KEPT_WITHOUT_NEED = 2**30  # bytes of WAL kept while little waits, from which somebody else is the reason
-PROCESS_SILENT_AFTER = 30.0  # seconds in which a process that has enough to save has saved it
-STALLED_LONG = 60.0  # seconds without progress after which the process calls itself not ready, too
+# Share of the WAL that the slot may retain, from which it is at risk.
+AT_RISK = 0.8
+# Bytes of WAL retained while little waits, from which another transaction must be the reason.
+KEPT_WITHOUT_NEED = 2**30
+# Seconds within which a healthy process saves its progress.
+PROCESS_SILENT_AFTER = 30.0
+# Seconds without progress after which /readyz fails too.
+STALLED_LONG = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The sentence, and the same for programs. `remedy` is a command or a statement, if there is one."""
+    """The sentence, and the same for programs.
+
+    `remedy` is a command or a statement, if there is one; `also` names the other states that apply.
+    """
 
     level: Level
     state: str
     text: str
     remedy: str | None = None
-    also: tuple[str, ...] = ()  # the other states that hold
+    also: tuple[str, ...] = ()
 
 
 def unreadable(why: str) -> Verdict:
-    """Return the verdict where the databases could not be read, so that nothing is known."""
-    return Verdict("failed", "unreadable", f"{printable(why).rstrip('.')}, so nothing is known now.")
+    """Return the verdict when the databases could not be read."""
+    return Verdict("failed", "unreadable", f"{printable(why).rstrip('.')}, so the status is unknown.")
 
 
 def judge(report: Report) -> Verdict:
@@ -46,7 +53,7 @@ def judge(report: Report) -> Verdict:
 
 
 def _found(report: Report) -> Iterator[Verdict]:
-    """Yield all that holds, the gravest first; the last of them always does."""
+    """Yield every verdict that applies, the gravest first; the last always does."""
     for rule in _RULES:
         if verdict := rule(report):
             yield verdict
@@ -58,14 +65,14 @@ def _found(report: Report) -> Iterator[Verdict]:
 def _source_away(report: Report) -> Verdict | None:
     if report.slot.exists is not None:
         return None
-    text = "The source database cannot be reached, so bring it back; `walvec run` goes on by itself then."
+    text = "The source database cannot be reached; once it is back, `walvec run` continues by itself."
     return Verdict("failed", "source_away", text)
 
 
 def _slot_lost(report: Report) -> Verdict | None:
     if report.slot.wal_status != "lost":
         return None
-    text = "The slot is lost and changes with it, so run `walvec resync`: it embeds what differs."
+    text = "The slot is lost, and changes with it; run `walvec resync`, which embeds what differs."
     return Verdict("failed", "slot_lost", text, "walvec resync")
 
 
@@ -74,31 +81,31 @@ def _not_set_up(report: Report) -> Verdict | None:
     if slot.checkpoint_lsn is not None:
         return None
     if report.vectorizers and slot.exists:
-        text = f'The slot "{slot.name}" has no checkpoint in the target, so run `walvec resync`.'
+        text = f'Slot "{slot.name}" has no checkpoint in the target; run `walvec resync`.'
         return Verdict("failed", "no_checkpoint", text, "walvec resync")
     return Verdict(
-        "failed", "not_set_up", f'"{slot.name}" is not set up, so run `walvec setup`.', "walvec setup"
+        "failed", "not_set_up", f'Slot "{slot.name}" is not set up; run `walvec setup`.', "walvec setup"
     )
 
 
 def _slot_missing(report: Report) -> Verdict | None:
     if report.slot.exists is not False or report.slot.checkpoint_lsn is None:
         return None
-    text = f'The slot "{report.slot.name}" does not exist any more, so run `walvec resync`.'
+    text = f'Slot "{report.slot.name}" no longer exists; run `walvec resync`.'
     return Verdict("failed", "slot_missing", text, "walvec resync")
 
 
 def _old_primary(report: Report) -> Verdict | None:
     if not report.slot.old_primary:
         return None
-    text = "An old primary came back after a failover, so let [source] dsn lead to the present one."
+    text = "This is an old primary that came back after a failover; point [source] dsn to the present one."
     return Verdict("failed", "old_primary", text, "walvec check")
 
 
 def _other_server(report: Report) -> Verdict | None:
     if report.slot.same_server is not False:
         return None
-    text = "The source was promoted, restored or replaced since the checkpoint, so run `walvec resync`."
+    text = "The source was promoted, restored or replaced since the checkpoint; run `walvec resync`."
     return Verdict("failed", "other_server", text, "walvec resync")
 
 
@@ -106,7 +113,7 @@ def _checkpoint_ahead(report: Report) -> Verdict | None:
     slot = report.slot
     if not _after(slot.checkpoint_lsn, slot.source_lsn):
         return None
-    text = "The checkpoint lies past the source's end, as after a restore, so run `walvec resync`."
+    text = "The checkpoint lies past the source's end, as after a restore; run `walvec resync`."
     return Verdict("failed", "checkpoint_ahead", text, "walvec resync")
 
 
@@ -114,7 +121,7 @@ def _slot_moved(report: Report) -> Verdict | None:
     slot = report.slot
     if not _after(slot.confirmed_lsn, slot.checkpoint_lsn):
         return None
-    text = "Somebody else moved the slot past the checkpoint, so changes are missing: run `walvec resync`."
+    text = "Somebody else moved the slot past the checkpoint, so changes are missing; run `walvec resync`."
     return Verdict("failed", "slot_moved", text, "walvec resync")
 
 
@@ -124,9 +131,9 @@ def _slot_at_risk(report: Report) -> Verdict | None:
     unreserved = slot.wal_status == "unreserved"
     if not unreserved and (safe is None or kept < AT_RISK * (kept + safe)):
         return None
-    after = "at the next checkpoint of the server" if unreserved else f"after {byte_size(safe)} more WAL"
-    act = "see in its log what it waits for" if slot.writer else "start `walvec run`"
-    text = f"The slot will be lost {after}, so raise max_slot_wal_keep_size and {act} now."
+    after = "at the server's next checkpoint" if unreserved else f"after {byte_size(safe)} more WAL"
+    act = "read its log to see what it waits for" if slot.writer else "start `walvec run`"
+    text = f"The slot will be lost {after}; raise max_slot_wal_keep_size and {act} now."
     remedy = "ALTER SYSTEM SET max_slot_wal_keep_size = …; SELECT pg_reload_conf()"
     return Verdict("failed" if unreserved else "warning", "slot_at_risk", text, remedy)
 
@@ -135,7 +142,7 @@ def _foreign_reader(report: Report) -> Verdict | None:
     slot = report.slot
     if not slot.active or slot.writer:
         return None
-    text = f"Process {slot.reader_pid} reads the slot and does not write to this target, so end it."
+    text = f"Process {slot.reader_pid} reads the slot but does not write to this target; stop it."
     return Verdict("failed", "foreign_reader", text, "walvec slots list")
 
 
@@ -143,8 +150,8 @@ def _not_running(report: Report) -> Verdict | None:
     slot = report.slot
     if slot.active or slot.writer:
         return None
-    kept = f" and WAL is kept ({byte_size(slot.retained_bytes)} so far)" if slot.retained_bytes else ""
-    text = f"No process is running, so changes are not embedded{kept}: start `walvec run`."
+    kept = f", and WAL is retained ({byte_size(slot.retained_bytes)} so far)" if slot.retained_bytes else ""
+    text = f"No process is running, so changes are not embedded{kept}; start `walvec run`."
     return Verdict("failed", "not_running", text, "walvec run")
 
 
@@ -161,44 +168,47 @@ def _stalled(report: Report) -> Verdict | None:
 def _starting(report: Report) -> Verdict | None:
     if report.slot.active or not report.slot.writer:
         return None
-    text = f"{report.slot.holder} holds the lock and reads no stream yet, so look again, then at its log."
-    return Verdict("warning", "starting", text[0].upper() + text[1:])
+    holder = report.slot.holder or ""
+    text = f"{holder[:1].upper()}{holder[1:]} holds the lock but reads no stream yet; check again soon."
+    return Verdict("warning", "starting", text)
 
 
 def _no_progress(report: Report) -> Verdict | None:
-    """Find a process that saves nothing and says nothing, though one that is well would have."""
+    """Find a process that neither saves progress nor says what it waits for."""
     slot = report.slot
     age, lag = slot.checkpoint_seconds or 0.0, slot.lag_bytes or 0
     if not slot.active or slot.stalled_seconds is not None or age < PROCESS_SILENT_AFTER or lag < IDLE_BYTES:
         return None
     text = (
-        f"No progress has been saved for {duration(age)} and {byte_size(lag)} of WAL, so see the log of "
-        "`walvec run`: the server decodes a large transaction, or the process hangs."
+        f"No progress has been saved for {duration(age)} and {byte_size(lag)} of WAL; read the log of "
+        "`walvec run`: either the server decodes a large transaction, or the process hangs."
     )
     return Verdict("warning", "no_progress", text)
 
 
 def _paused(report: Report) -> Verdict | None:
-    paused = [each for each in report.vectorizers if each.paused]
+    paused = [vectorizer for vectorizer in report.vectorizers if vectorizer.paused]
     if not paused:
         return None
     who = f"{paused[0].name} is" if len(paused) == 1 else f"{paused[0].name} and {len(paused) - 1} more are"
     what = (paused[0].paused or "").rstrip(".")
-    return Verdict("failed", "paused", f"{who} paused until this is mended: {what}.", "walvec check")
+    return Verdict("failed", "paused", f"{who} paused until this is fixed: {what}.", "walvec check")
 
 
 def _dead_letters(report: Report) -> Verdict | None:
-    parked = sum(each.dead_letters for each in report.vectorizers)
+    parked = sum(vectorizer.dead_letters for vectorizer in report.vectorizers)
     if not parked:
         return None
     rows = "1 row is" if parked == 1 else f"{parked:,} rows are"
-    retried = sum(each.dead_letters_retried for each in report.vectorizers)
+    retried = sum(vectorizer.dead_letters_retried for vectorizer in report.vectorizers)
     if retried == parked:
-        alone = "it is tried again by itself" if parked == 1 else "they are tried again by themselves"
-        text = f"All else is embedded, but {rows} parked; {alone}: `walvec dead-letter list` says when."
+        alone = "it is retried automatically" if parked == 1 else "they are retried automatically"
+        text = (
+            f"Everything else is embedded, but {rows} parked; {alone}: `walvec dead-letter list` says when."
+        )
     else:
-        some = f" ({retried:,} of them tried again by themselves)" if retried else ""
-        text = f"All else is embedded, but {rows} parked{some}, so see why: `walvec dead-letter list`."
+        some = f" ({retried:,} of them retried automatically)" if retried else ""
+        text = f"Everything else is embedded, but {rows} parked{some}; see why: `walvec dead-letter list`."
     return Verdict("warning", "dead_letters", text, "walvec dead-letter list")
 
 
@@ -208,8 +218,8 @@ def _wal_kept(report: Report) -> Verdict | None:
     if kept < KEPT_WITHOUT_NEED or kept < 2 * (slot.lag_bytes or 0):
         return None
     text = (
-        f"The slot keeps {byte_size(kept)} of WAL that walvec is done with, for a transaction that stays "
-        "open: look for it in pg_stat_activity."
+        f"The slot retains {byte_size(kept)} of WAL that walvec no longer needs, because of a transaction "
+        "that stays open; look for it in pg_stat_activity."
     )
     remedy = "SELECT pid, xact_start FROM pg_stat_activity ORDER BY xact_start LIMIT 1"
     return Verdict("warning", "wal_kept", text, remedy)
@@ -218,12 +228,18 @@ def _wal_kept(report: Report) -> Verdict | None:
 def _nothing_followed(report: Report) -> Verdict | None:
     if report.vectorizers:
         return None
-    text = "Nothing is embedded: there is no vectorizer, so add a [[vectorizer]] and run `walvec setup`."
+    text = (
+        "Nothing is embedded, because there is no vectorizer; add a [[vectorizer]], then run `walvec setup`."
+    )
     return Verdict("warning", "nothing_followed", text, "walvec setup")
 
 
 def _backfilling(report: Report) -> Verdict | None:
-    at_work = [each for each in report.vectorizers if each.phase != "done" and not each.paused]
+    at_work = [
+        vectorizer
+        for vectorizer in report.vectorizers
+        if vectorizer.phase != "done" and not vectorizer.paused
+    ]
     if not at_work:
         return None
     first = at_work[0]

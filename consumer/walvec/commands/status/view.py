@@ -1,4 +1,4 @@
-"""A report as a table: at most 100 columns wide, in colour on a terminal."""
+"""A report as a table, at most 100 columns wide and in colour on a terminal."""
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -12,14 +12,14 @@ from walvec.commands.status.words import behind, catch_up_words, newest_commit, 
 from walvec.observe.visible import visible
 from walvec.units import byte_size, duration
 
-WIDTH = 100  # columns at most
+WIDTH = 100  # columns
 _SPARK = 40  # columns of a sparkline
 
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 
 def console() -> Console:
-    """Return a console on stdout that uses at most WIDTH columns, terminal or not."""
+    """Return a console on stdout that uses at most WIDTH columns."""
     found = Console(highlight=False, markup=False)
     return Console(
         highlight=False, markup=False, width=min(found.width, WIDTH) if found.is_terminal else WIDTH
@@ -27,7 +27,7 @@ def console() -> Console:
 
 
 def render_unread(verdict: Verdict, last: Report | None) -> RenderableType:
-    """Lay out that nothing can be read now, and what was read last as what it is."""
+    """Lay out that nothing can be read now, and what was read last."""
     sentence = Text(visible(verdict.text), style=_STYLES[verdict.level])
     if last is None:
         return sentence
@@ -37,7 +37,7 @@ def render_unread(verdict: Verdict, last: Report | None) -> RenderableType:
 
 
 def render_report(report: Report, verdict: Verdict, trend: Trend | None = None) -> RenderableType:
-    """Lay out the sentence, the slot, the vectorizers, and with a trend how things move."""
+    """Lay out the sentence, the slot, the vectorizers and, with a trend, the rates."""
     parts: list[RenderableType] = [Text(visible(verdict.text), style=_STYLES[verdict.level]), ""]
     parts += [_slot(report.slot), "", _vectorizers(report)]
     parts += [
@@ -46,8 +46,8 @@ def render_report(report: Report, verdict: Verdict, trend: Trend | None = None) 
         if each.paused and verdict.state != "paused"
     ]
     parts += [
-        f"{visible(each.name)}: {each.rows_without_text:,} rows have no text: it is NULL or blank, or where "
-        "keeps them out"
+        f"{visible(each.name)}: {each.rows_without_text:,} rows have no text: it is NULL or blank, or "
+        "`where` excludes them"
         for each in report.vectorizers
         if each.rows_without_text
     ]
@@ -64,7 +64,7 @@ def _table(*columns: str) -> Table:
 
 
 def _slot(slot: SlotStatus) -> Table:
-    """Lay out what is known of the slot: a column that nothing is known of is not there."""
+    """Lay out what is known of the slot; unknown columns are left out."""
     process = process_of(slot)
     style = {"streaming": "green", "starting": "yellow"}.get(process, "bold red")
     limit = "no limit" if slot.safe_wal_bytes is None else byte_size(slot.safe_wal_bytes)
@@ -85,7 +85,7 @@ def _slot(slot: SlotStatus) -> Table:
 
 def _vectorizers(report: Report) -> RenderableType:
     if not report.vectorizers:
-        return Text("no vectorizer is set up")
+        return Text("No vectorizer is set up.")
     table = _table("vectorizer", "table", "target", "state")
     for column in ("rows", "chunks", "parked"):
         table.add_column(column, justify="right", no_wrap=True)

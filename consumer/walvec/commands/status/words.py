@@ -1,4 +1,4 @@
-"""A report in words: the cells of a table, a line for a log or a pipe, a document for programs. Pure."""
+"""A report as text: cells of a table, a line for a log, a JSON document. Pure."""
 
 from dataclasses import asdict
 from datetime import datetime
@@ -11,9 +11,9 @@ from walvec.units import byte_size, duration
 
 
 def process_of(slot: SlotStatus) -> str:
-    """Say in a word or two what becomes of the slot."""
+    """Return the state of the slot in a word or two."""
     if slot.exists is None:
-        return "source is away"
+        return "source unreachable"
     if not slot.exists:
         return "slot does not exist"
     if slot.wal_status == "lost":
@@ -22,20 +22,20 @@ def process_of(slot: SlotStatus) -> str:
 
 
 def behind(slot: SlotStatus) -> str:
-    """Say how far the slot is behind, in bytes and seconds."""
+    """Return how far the slot is behind, in bytes and seconds."""
     if slot.lag_bytes is None or slot.lag_seconds is None:
         return "unknown"
     return f"{byte_size(slot.lag_bytes)}, {duration(slot.lag_seconds)}" if slot.lag_seconds else "no"
 
 
 def newest_commit(slot: SlotStatus) -> str | None:
-    """Say how old the source's newest commit is; None where the server keeps no commit times."""
+    """Return the age of the newest commit; None without commit timestamps."""
     newest = slot.newest_commit_seconds
     return None if newest is None else f"{duration(newest)} ago"
 
 
 def state_of(each: VectorizerStatus) -> str:
-    """Say what a vectorizer is at; why one is paused stands elsewhere."""
+    """Return the state of a vectorizer. The reason of a pause is shown elsewhere."""
     if each.paused:
         return "paused"
     if each.phase != "rows":
@@ -47,7 +47,7 @@ def state_of(each: VectorizerStatus) -> str:
 
 
 def catch_up_words(slot: SlotStatus, moving: Motion) -> str:
-    """Say when the lag is worked off at the present rates."""
+    """Return when the lag will be gone at the present rates."""
     if moving.catch_up_seconds is not None:
         return f"in {duration(moving.catch_up_seconds)}" if moving.catch_up_seconds else "now"
     if moving.wal_bytes is None or moving.confirmed_bytes is None or slot.lag_bytes is None:
@@ -56,7 +56,7 @@ def catch_up_words(slot: SlotStatus, moving: Motion) -> str:
 
 
 def line(report: Report, verdict: Verdict, trend: Trend) -> str:
-    """Say it all in one line, for a log or a pipe."""
+    """Return everything in one line, for a log or a pipe."""
     moving = trend.motion()
     rate = "?" if moving.chunks is None else f"{moving.chunks:,.1f}"
     slot = report.slot
@@ -69,12 +69,12 @@ def line(report: Report, verdict: Verdict, trend: Trend) -> str:
 
 
 def unread_line(at: datetime, verdict: Verdict) -> str:
-    """Say in one line that nothing could be read."""
+    """Return a line that says that nothing could be read."""
     return f"{_time(at)} {verdict.level} {verdict.state}; {verdict.text}"
 
 
 def unread_document(at: datetime, verdict: Verdict) -> dict[str, Any]:
-    """Return for JSON that nothing could be read."""
+    """Return a JSON document that says that nothing could be read."""
     return {"at": at.isoformat(), "verdict": asdict(verdict), "slot": None, "vectorizers": []}
 
 

@@ -24,7 +24,7 @@ DOWN = {"active": False, "writer": False}
 
 # State -> what makes it, its level, what its sentence tells to do. In the order in which they matter.
 STATES: dict[str, tuple[dict[str, Any], str, str]] = {
-    "source_away": (AWAY, "failed", "bring it back"),
+    "source_away": (AWAY, "failed", "once it is back"),
     "slot_lost": ({"wal_status": "lost"}, "failed", "walvec resync"),
     "not_set_up": (
         {"checkpoint_lsn": None, "exists": False, "active": False, "vectorizer": None},
@@ -37,7 +37,7 @@ STATES: dict[str, tuple[dict[str, Any], str, str]] = {
     "checkpoint_ahead": ({"checkpoint_lsn": "0/4000000"}, "failed", "walvec resync"),
     "slot_moved": ({"confirmed_lsn": "0/3000080"}, "failed", "walvec resync"),
     "slot_at_risk": ({"safe_wal_bytes": 2**20}, "warning", "raise max_slot_wal_keep_size"),
-    "foreign_reader": ({"active": True, "writer": False}, "failed", "so end it"),
+    "foreign_reader": ({"active": True, "writer": False}, "failed", "stop it"),
     "not_running": (DOWN, "failed", "start `walvec run`"),
     "stalled": (
         {"stalled_seconds": 12.0, "lag_seconds": 12.0, "waits_for": "the service fails: 401"},
@@ -48,9 +48,9 @@ STATES: dict[str, tuple[dict[str, Any], str, str]] = {
     "no_progress": (
         {"lag_bytes": 2**20, "checkpoint_seconds": 45.0, "stalled_seconds": None},
         "warning",
-        "see the log",
+        "read the log",
     ),
-    "paused": ({"vectorizer": {"paused": "column x is gone"}}, "failed", "mended"),
+    "paused": ({"vectorizer": {"paused": "column x is gone"}}, "failed", "fixed"),
     "dead_letters": ({"vectorizer": {"dead_letters": 2}}, "warning", "walvec dead-letter list"),
     "wal_kept": ({"retained_bytes": 2**31}, "warning", "pg_stat_activity"),
     "nothing_followed": ({"vectorizer": None}, "warning", "walvec setup"),
@@ -100,10 +100,10 @@ def test_what_else_is_wrong_is_named(reported: Reported) -> None:
 @pytest.mark.parametrize(
     ("parked", "retried", "words"),
     [
-        (1, 1, "1 row is parked; it is tried again by itself"),
-        (3, 3, "they are tried again by themselves"),
-        (3, 2, "(2 of them tried again by themselves), so see why"),
-        (3, 0, "3 rows are parked, so see why"),
+        (1, 1, "1 row is parked; it is retried automatically"),
+        (3, 3, "they are retried automatically"),
+        (3, 2, "(2 of them retried automatically); see why"),
+        (3, 0, "3 rows are parked; see why"),
     ],
 )
 def test_rows_that_need_attention_are_told_from_those_tried_again(
@@ -157,7 +157,7 @@ def test_what_cannot_be_read_is_not_well() -> None:
     """The verdict says why, and that nothing is known."""
     verdict = unreadable("The target database cannot be reached: refused")
     assert (verdict.level, verdict.state) == ("failed", "unreadable")
-    assert verdict.text == "The target database cannot be reached: refused, so nothing is known now."
+    assert verdict.text == "The target database cannot be reached: refused, so the status is unknown."
 
 
 def test_wal_kept_for_a_lag_has_its_reason(reported: Reported) -> None:
@@ -185,8 +185,8 @@ def test_several_vectorizers_are_summed_up() -> None:
 
 
 def test_the_page_has_every_state() -> None:
-    """Whoever reads `state` finds it among the levels that docs/operations.md lists."""
-    page = (Path(__file__).parents[4] / "docs/operations.md").read_text()
+    """Whoever reads `state` finds it among the levels that docs/operations/every-day.md lists."""
+    page = (Path(__file__).parents[4] / "docs/operations/every-day.md").read_text()
     table = page.split("| verdict | state")[1].split("\n\n")[0]
     rows = re.findall(r"^\| (ok|warning|failed) \| (.*) \|$", table, re.MULTILINE)
     told = {(level, state) for level, cell in rows for state in re.findall(r"`([a-z_]+)`", cell)}

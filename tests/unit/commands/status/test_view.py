@@ -133,7 +133,7 @@ def test_what_was_read_last_is_shown_as_such(reported: Reported) -> None:
     console.print(render_unread(unreadable("It is away"), reported()))
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
-    assert text.startswith("It is away, so nothing is known now.")
+    assert text.startswith("It is away, so the status is unknown.")
     assert ("All is well" in text, "As it was at 12:00:00 UTC" in text, "streaming" in text) == (
         False,
         True,

@@ -1,19 +1,19 @@
-"""The proof: what the target has to hold, worked out again from the source, against what it holds.
+"""Proves the target: what it has to hold, against what it holds.
 
-Chunks are compared by place and text and by the hash of what was embedded; with the hashing embedder the
-vectors are made again too, number for number.
+Chunks are compared by place and text and by the hash of what was embedded; with an embedder that needs no
+service the vectors are made again too, number for number.
 """
 
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from compose.demo.server import Connection
+from walvec.commands.demo.server import STATEMENTS, Client
 from walvec.config.load import Config
 from walvec.embed.hashing import embed_text
+from walvec.embed.local import embed_locally, load_model
+from walvec.embed.protocol import Vector
 from walvec.stages.chunk import Chunker, InputHasher
-
-_PUBLISHED = "SELECT id, title, contents FROM blog WHERE published_time IS NOT NULL"
-_HELD = "SELECT id, chunk_seq, chunk, input_hash, embedding::real[] FROM blog_embedding"
 
 Place = tuple[int, int]  # id, chunk_seq
 
@@ -23,13 +23,17 @@ class Proof:
     """Counts of one comparison."""
 
     posts: int  # published
-    embedded: int  # posts with a chunk in the target
+    # Posts with a chunk in the target.
+    embedded: int
     chunks: int  # that the published posts have
     held: int  # chunks in the target
     missing: int  # chunks
-    stale: int  # chunks whose text, hash or vector is of another text
-    orphaned: int  # chunks of deleted or unpublished posts, or past a post's end
-    vectors: bool  # whether vectors were compared as well
+    # Chunks whose text, hash or vector is of another text.
+    stale: int
+    # Chunks of deleted or unpublished posts, or past a post's end.
+    orphaned: int
+    # Whether vectors were compared as well.
+    vectors: bool
 
     @property
     def holds(self) -> bool:
@@ -38,7 +42,7 @@ class Proof:
 
 
 class Expected:
-    """What the target has to hold, by the settings: title and contents of published posts, in chunks."""
+    """What the target has to hold: published posts' title and contents, in chunks."""
 
     def __init__(self, config: Config) -> None:
         vectorizer = config.vectorizer("blog")
@@ -46,20 +50,19 @@ class Expected:
         assert vectorizer.chunk != "none"
         self._split = Chunker(vectorizer.chunk.size, vectorizer.chunk.overlap).split
         self._hash = InputHasher(config.embedder.model, config.embedder.dimensions)
-        self._dimensions = config.embedder.dimensions
-        self._remakes_vectors = config.embedder.provider == "hashing"
+        self._embed = _local_embedding(config)
 
-    def of_post(self, connection: Connection, post: int) -> list[str]:
+    def of_post(self, connection: Client, post: int) -> list[str]:
         """One post's chunks, none if it is not published or not there."""
-        rows = connection.execute(f"{_PUBLISHED} AND id = %s", [post])
+        rows = connection.execute(STATEMENTS["published_post"], {"id": post})
         return [chunk for _, title, contents in rows for chunk in self._chunks(title, contents)]
 
-    def compare(self, connection: Connection) -> Proof:
+    def compare(self, connection: Client) -> Proof:
         """Compare source and target as one snapshot sees them."""
         with connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            published = connection.execute(_PUBLISHED).fetchall()
-            held = {(post, seq): rest for post, seq, *rest in connection.execute(_HELD)}
+            published = connection.execute(STATEMENTS["published_posts"]).fetchall()
+            held = {(post, seq): rest for post, seq, *rest in connection.execute(STATEMENTS["target"])}
         wanted: dict[Place, str] = {
             (post, seq): chunk
             for post, title, contents in published
@@ -73,7 +76,7 @@ class Expected:
             missing=len(wanted.keys() - held.keys()),
             stale=sum(not self._is_of(wanted[place], *held[place]) for place in wanted.keys() & held.keys()),
             orphaned=len(held.keys() - wanted.keys()),
-            vectors=self._remakes_vectors,
+            vectors=self._embed is not None,
         )
 
     def _chunks(self, title: str, contents: str) -> list[str]:
@@ -82,4 +85,19 @@ class Expected:
     def _is_of(self, text: str, chunk: str, input_hash: bytes, vector: list[float]) -> bool:
         if chunk != text or input_hash != self._hash(text):
             return False
-        return not self._remakes_vectors or array("f", vector) == embed_text(text, self._dimensions)
+        return self._embed is None or array("f", vector) == self._embed(text)
+
+
+def _local_embedding(config: Config) -> Callable[[str], Vector] | None:
+    """Return what makes a text's vector again.
+
+    None where that would be another call to a service.
+    """
+    match config.embedder.provider:
+        case "hashing":
+            return lambda text: embed_text(text, config.embedder.dimensions)
+        case "local":
+            model = load_model()
+            return lambda text: embed_locally(model, [text]).vectors[0]
+        case _:
+            return None

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
-from compose.demo.screen import DemoFailed
-from compose.demo.server import Connection
+from walvec.commands.demo.screen import DemoFailed
+from walvec.commands.demo.server import STATEMENTS, Client
 
 AUTHORS = ("Ada", "Grace", "Edsger")
 
 # Topics by the part they play, all of them in every Python from 3.11 on.
 LATER = "try"  # written while walvec runs
-DRAFTS = ("compound", "execmodel", "specialnames", "comparisons")  # three repeat others, section by section
+# Three repeat others, section by section.
+DRAFTS = ("compound", "execmodel", "specialnames", "comparisons")
 PUBLISHED_LATER = "comparisons"
 EDITED = "import"
 RETITLED = "strings"
@@ -20,24 +21,6 @@ UNPUBLISHED = "debugger"
 DELETED = "formatstrings"
 
 _HEADING = re.compile(r"(?P<title>[^\n]+)\n(?P<rule>[*=-])(?P=rule)+\n+")
-
-# As in the article on PgVectorizer, walvec's ancestor.
-_TABLE = """
-CREATE TABLE blog (
-    id serial PRIMARY KEY NOT NULL,
-    title text NOT NULL,
-    author text NOT NULL,
-    contents text NOT NULL,
-    category text NOT NULL,
-    published_time timestamptz NULL  -- NULL if not yet published
-)
-"""
-
-INSERT = """
-INSERT INTO blog (title, author, contents, category, published_time)
-VALUES (%(title)s, %(author)s, %(contents)s, %(category)s, CASE WHEN %(published)s THEN now() END)
-RETURNING id
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +34,25 @@ class Post:
     published: bool
 
     def row(self) -> dict[str, object]:
-        """The parameters of INSERT."""
+        """The parameters of insert_post."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
 def write_posts() -> dict[str, Post]:
-    """Make a post of each topic, by the topic's name; of two equal topics (if, else) the first."""
+    """Make a post of each topic, by the topic's name.
+
+    Of two topics with one text (if, else) the first.
+    """
     try:
         from pydoc_data.topics import topics
     except ImportError:
-        raise DemoFailed("this Python comes without its language topics (pydoc_data.topics)") from None
+        raise DemoFailed("This Python comes without its language topics (pydoc_data.topics)") from None
     unique = {text: topic for topic, text in sorted(topics.items(), reverse=True)}
     authors = cycle(AUTHORS)
     posts = {topic: _post(topic, text, next(authors)) for text, topic in reversed(unique.items())}
     needed = {LATER, PUBLISHED_LATER, EDITED, RETITLED, UNPUBLISHED, DELETED}
     if missing := needed - posts.keys():
-        raise DemoFailed(f"this Python's language topics lack {', '.join(sorted(missing))}")
+        raise DemoFailed(f"This Python's language topics lack {', '.join(sorted(missing))}")
     return posts
 
 
@@ -77,15 +63,15 @@ def _post(topic: str, text: str, author: str) -> Post:
     return Post(title, author, text[heading.end() if heading else 0 :], category, topic not in DRAFTS)
 
 
-def create_table(application: Connection, posts: Sequence[Post]) -> list[int]:
+def create_blog(application: Client, posts: Sequence[Post]) -> list[int]:
     """Create the table with the posts, and return their ids."""
-    application.execute(_TABLE)
+    application.execute(STATEMENTS["create_blog"])
     with application.transaction():
-        return [insert(application, post) for post in posts]
+        return [insert_post(application, post) for post in posts]
 
 
-def insert(application: Connection, post: Post) -> int:
+def insert_post(application: Client, post: Post) -> int:
     """Insert one post and return its id."""
-    row = application.execute(INSERT, post.row()).fetchone()
+    row = application.execute(STATEMENTS["insert_post"], post.row()).fetchone()
     assert row is not None
     return int(row[0])

@@ -1,11 +1,15 @@
+from dataclasses import replace
+
 import pytest
 
-from walvec_slots.relation import ReplicaIdentity, UniqueIndex, identity_columns
+from walvec_slots.identity import ReplicaIdentity, UniqueIndex, identity_columns
 
-PRIMARY = UniqueIndex("pk", True, False, True, True, ("id",))
-DEFERRABLE = UniqueIndex("pk", True, False, False, True, ("id",))
-CHOSEN = UniqueIndex("chosen", False, True, True, True, ("code",))
-NULLABLE = UniqueIndex("nullable", False, False, True, False, ("maybe",))
+PRIMARY = UniqueIndex(
+    "pk", is_primary=True, is_replica_identity=False, immediate=True, not_null=True, columns=("id",)
+)
+DEFERRABLE = replace(PRIMARY, immediate=False)
+CHOSEN = replace(PRIMARY, name="chosen", is_primary=False, is_replica_identity=True, columns=("code",))
+NULLABLE = replace(PRIMARY, name="nullable", is_primary=False, not_null=False, columns=("maybe",))
 
 
 @pytest.mark.parametrize(
@@ -25,5 +29,5 @@ NULLABLE = UniqueIndex("nullable", False, False, True, False, ("maybe",))
 def test_identity_columns(
     replica_identity: ReplicaIdentity, indexes: list[UniqueIndex], columns: tuple[str, ...] | None
 ) -> None:
-    """Only columns that the log carries, and that are unique and never null, identify a row."""
+    """Only columns that the WAL carries identify a row, if unique and never null."""
     assert identity_columns(replica_identity, indexes) == columns

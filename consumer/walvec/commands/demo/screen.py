@@ -7,17 +7,21 @@ from time import monotonic
 from typing import Protocol
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-WIDTH = 100
-PIPE_INTERVAL = 1.0  # seconds between two lines of progress where there is no terminal
+from walvec_slots.errors import WalvecError
+
+SCREEN_WIDTH = 100
+# Seconds between two lines of progress where there is no terminal.
+PIPE_INTERVAL = 1.0
 
 
-class DemoFailed(Exception):
-    """What went wrong, in one line."""
+class DemoFailed(WalvecError):
+    """The demo cannot go on, or its proof fails."""
 
 
-class Report(Protocol):
+class ReportDone(Protocol):
     """Takes how much is done."""
 
     def __call__(self, done: int) -> None:
@@ -25,11 +29,14 @@ class Report(Protocol):
 
 
 class Screen:
-    """Prints the demo's lines; nothing is held back while a command writes to the same place."""
+    """Prints the demo's lines.
+
+    Each is flushed at once, because commands write to the same place.
+    """
 
     def __init__(self) -> None:
         terminal = sys.stdout.isatty()
-        self._console = Console(highlight=False, markup=True, width=None if terminal else WIDTH)
+        self._console = Console(highlight=False, markup=True, width=None if terminal else SCREEN_WIDTH)
         self._chapters = 0
 
     def title(self, words: str, details: str) -> None:
@@ -57,9 +64,16 @@ class Screen:
         """Print how it ended."""
         self._print(f"\n[bold {'green' if well else 'red'}]{words}[/]")
 
+    def suggestion(self, command: str, words: str) -> None:
+        """Print a command that may be typed next, and what it does."""
+        self._print(f"   [bold]{escape(f'{command:<34}')}[/] [dim]{words}[/]")
+
     @contextmanager
-    def progress(self, words: str, total: int) -> Iterator[Report]:
-        """Show a bar on a terminal, a line a second elsewhere, while the body reports how much is done."""
+    def progress(self, words: str, total: int) -> Iterator[ReportDone]:
+        """Show how much is done, as the body reports it.
+
+        A bar on a terminal, a line a second elsewhere.
+        """
         if not self._console.is_terminal:
             yield self._lines(words, total)
             return
@@ -68,7 +82,7 @@ class Screen:
             task = progress.add_task(words, total=total)
             yield lambda done: progress.update(task, completed=done)
 
-    def _lines(self, words: str, total: int) -> Report:
+    def _lines(self, words: str, total: int) -> ReportDone:
         shown, next_at = -1, 0.0
 
         def report(done: int) -> None:

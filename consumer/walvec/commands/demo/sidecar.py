@@ -1,7 +1,7 @@
-"""The real `walvec`, as a process of its own, and what its log and its checkpoint say."""
+"""The real `walvec` as another process, and what its log and its checkpoint say."""
 
 import json
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,21 +11,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compose.demo.screen import DemoFailed
-from compose.demo.server import Connection
+from walvec.commands.demo.screen import DemoFailed
+from walvec.commands.demo.server import STATEMENTS, Client
+from walvec.commands.demo.watchdog import SIDECAR_PID
+from walvec.commands.demo.workplace import die_with_this
 from walvec_slots.lsn import Lsn
+from walvec_slots.plugin import PluginSetting
 
 POLL_INTERVAL = 0.001  # seconds
-STOP_LIMIT = 35.0  # seconds; walvec takes at most 30 to finish what is in flight
-WALVEC = Path(sys.executable).with_name("walvec")
+# Seconds; walvec takes at most 30 to finish what is in flight.
+STOP_LIMIT = 35.0
 
 _CONFIG = """\
-# Written by `make demo`.
+# Written by `walvec demo`.
 
 [source]
 dsn = {dsn}
 slot = {name}
 publication = {name}
+plugin = "{plugin}"
 
 [embedder]
 provider = "{provider}"
@@ -50,54 +54,72 @@ chunk = {{ size = 2000, overlap = 200 }}
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class LogTally:
     """What walvec's log says of the batches it committed."""
 
-    rows: int  # that it compared with the target
-    texts: int  # that it sent to the embedder
+    # That it compared with the target.
+    rows: int
+    # That it sent to the embedder.
+    texts: int
 
 
 class Sidecar:
-    """One walvec in a directory: walvec.toml, walvec.log, walvec.pid."""
+    """One walvec in a folder: walvec.toml, walvec.log, walvec.pid.
 
-    def __init__(self, directory: Path) -> None:
-        self.config = directory / "walvec.toml"
-        self.log = directory / "walvec.log"
-        self.pid_file = directory / "walvec.pid"
+    Unless it `outlives` this process it ends with it.
+    """
+
+    def __init__(self, folder: Path, *, outlives: bool) -> None:
+        self.config = folder / "walvec.toml"
+        self.log = folder / "walvec.log"
+        self.program = find_walvec()
+        self._pid_file = folder / SIDECAR_PID
+        self._outlives = outlives
         self._process: subprocess.Popen[bytes] | None = None
         self._read = 0  # bytes of the log
-        self._tally = Tally(0, 0)
+        self._tally = LogTally(0, 0)
 
-    def configure(self, dsn: str, name: str, provider: str) -> None:
-        """Write the settings; `name` is that of slot and publication. The log begins anew."""
-        self.config.parent.mkdir(parents=True, exist_ok=True)
-        self.config.touch(mode=0o600)  # the connection string may hold a password
-        text = _CONFIG.format(dsn=json.dumps(dsn), name=json.dumps(name), provider=provider)
-        self.config.write_text(text, encoding="utf-8")
-        self.log.write_bytes(b"")
+    def configure(self, dsn: str, name: str, *, provider: str, plugin: PluginSetting) -> None:
+        """Write the settings, and an empty log; `name` is that of slot and publication."""
+        text = _CONFIG.format(
+            dsn=json.dumps(dsn), name=json.dumps(name), provider=provider, plugin=plugin
+        ).encode()
+        # The connection string may hold a password.
+        for path, content in ((self.config, text), (self.log, b"")):
+            path.touch(mode=0o600)
+            path.write_bytes(content)
 
     def command(self, *words: str) -> None:
         """Run one of walvec's commands; what it prints goes where the demo's own lines go."""
-        result = subprocess.run([WALVEC, *words], env=self._environment(), check=False)
+        self._finish(words, subprocess.run(self._words(*words), check=False))
+
+    def answer(self, *words: str) -> Any:
+        """Run one of walvec's commands with --json, and return what it prints."""
+        result = subprocess.run(self._words(*words, "--json"), stdout=subprocess.PIPE, check=False)
+        self._finish(words, result)
+        return json.loads(result.stdout)
+
+    @staticmethod
+    def _finish(words: tuple[str, ...], result: subprocess.CompletedProcess[Any]) -> None:
         if result.returncode:
             raise DemoFailed(f"walvec {words[0]} ended with exit code {result.returncode}")
 
     def start(self) -> int:
-        """Start `walvec run` in a session of its own, so that it outlives the terminal; return its id."""
+        """Start `walvec run` out of reach of the terminal's signals, and return its id."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [WALVEC, "run"],
+                self._words("run"),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=self._environment(),
                 start_new_session=True,
+                preexec_fn=None if self._outlives else die_with_this(signal.SIGKILL),
             )
-        self.pid_file.write_text(f"{self._process.pid}\n", encoding="utf-8")
+        self._pid_file.write_text(f"{self._process.pid}\n", encoding="utf-8")
         return self._process.pid
 
-    def _environment(self) -> dict[str, str]:
-        return {**os.environ, "WALVEC_CONFIG": str(self.config)}
+    def _words(self, *words: str) -> list[str | Path]:
+        return [self.program, "--config", self.config, *words]
 
     def kill(self) -> int:
         """End it as a crash would, by SIGKILL; return the id it had."""
@@ -118,7 +140,7 @@ class Sidecar:
         """End it if it still runs, however that goes."""
         if self._process is not None:
             self._terminate(self._process)
-        self.pid_file.unlink(missing_ok=True)
+        self._pid_file.unlink(missing_ok=True)
 
     @staticmethod
     def _terminate(process: subprocess.Popen[bytes]) -> int:
@@ -129,25 +151,11 @@ class Sidecar:
             process.kill()
             return process.wait()
 
-    def stop_previous(self) -> bool:
-        """Stop the one that an earlier demo left running here; return whether there was one."""
-        try:
-            pid = int(self.pid_file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return False
-        found = _is_walvec(pid)
-        deadline = time.monotonic() + STOP_LIMIT
-        if found:
-            os.kill(pid, signal.SIGTERM)
-        while _is_walvec(pid):
-            if time.monotonic() > deadline:
-                raise DemoFailed(f"the walvec of an earlier demo does not stop: process {pid}")
-            time.sleep(0.02)
-        self.pid_file.unlink()
-        return found
-
     def until(self, so: Callable[[], bool], what: str, limit: float = 30.0) -> None:
-        """Ask once a millisecond until it is so; fail where walvec ends first, or after `limit` seconds."""
+        """Ask once a millisecond until it is so.
+
+        Raises DemoFailed where walvec ends first, or after `limit` seconds.
+        """
         deadline = time.monotonic() + limit
         while not so():
             if self._process is not None and (code := self._process.poll()) is not None:
@@ -158,21 +166,23 @@ class Sidecar:
             time.sleep(POLL_INTERVAL)
 
     def _last_words(self) -> str:
-        """The end of a failure's line: where the log is, and its last warning or error."""
+        """The end of a failure's line: the last warning, error or line of the log."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         for line in reversed(lines):
             if not line.startswith("{"):
-                return f'; {self.log} ends with "{line.strip()}"'
+                return f'; its log ends with "{line.strip()}"'
             event = json.loads(line)
             if event.get("level") in ("warning", "error"):
                 said = event.get("what") or event.get("message") or event["event"]
-                return f'; {self.log} says "{said}"'
-        return f"; see {self.log}"
+                return f'; its log says "{said}"'
+        return ""
 
-    def tally(self) -> Tally:
+    def tally(self) -> LogTally:
         """Read the log on, and count all batches so far."""
         for event in self._batches():
-            self._tally = Tally(self._tally.rows + event["rows"], self._tally.texts + event["texts_embedded"])
+            self._tally = LogTally(
+                self._tally.rows + event["rows"], self._tally.texts + event["texts_embedded"]
+            )
         return self._tally
 
     def _batches(self) -> Iterator[dict[str, Any]]:
@@ -187,25 +197,22 @@ class Sidecar:
                     yield event
 
 
-def wal_position(application: Connection) -> Lsn:
+def wal_position(application: Client) -> Lsn:
     """Where the WAL ends. What commits after this was read has a commit LSN beyond it."""
-    ((text,),) = application.execute("SELECT pg_current_wal_insert_lsn()::text").fetchall()
+    ((text,),) = application.execute(STATEMENTS["wal_position"]).fetchall()
     return Lsn.parse(text)
 
 
-def checkpoint(reader: Connection) -> Lsn:
+def saved_position(reader: Client) -> Lsn:
     """The saved LSN: everything before it is embedded."""
-    ((text,),) = reader.execute("SELECT lsn::text FROM walvec.checkpoint").fetchall()
+    ((text,),) = reader.execute(STATEMENTS["checkpoint"]).fetchall()
     return Lsn.parse(text)
 
 
-def _is_walvec(pid: int) -> bool:
-    """Whether the process is this checkout's `walvec run`, and not another one that got its id since."""
-    if Path("/proc/self").exists():
-        try:
-            words = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").split("\0")
-        except (FileNotFoundError, ProcessLookupError):
-            return False
-        return str(WALVEC) in words and "run" in words
-    ps = ["ps", "-o", "args=", "-p", str(pid)]
-    return f"{WALVEC} run" in subprocess.run(ps, capture_output=True, text=True, check=False).stdout
+def find_walvec() -> Path:
+    """Return the program walvec that this process is, or that is beside it."""
+    candidates = (sys.argv[0], str(Path(sys.executable).with_name("walvec")), shutil.which("walvec"))
+    for path in (Path(each) for each in candidates if each):
+        if path.name == "walvec" and path.is_file():
+            return path.resolve()
+    raise DemoFailed("The program walvec is not installed beside this Python", hint="run: pip install walvec")

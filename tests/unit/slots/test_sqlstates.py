@@ -9,7 +9,7 @@ from walvec_slots.errors import (
     WalvecError,
 )
 from walvec_slots.lsn import Lsn
-from walvec_slots.refusal import ended, managed, not_created, refused
+from walvec_slots.sqlstates import change_refused, creation_refused, start_refused, stream_ended
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,8 @@ from walvec_slots.refusal import ended, managed, not_created, refused
     ],
 )
 def test_what_keeps_a_stream_from_starting(sqlstate: str, kind: type[WalvecError]) -> None:
-    """What passes is retried, what another process or the operator must do is named, the unknown stops."""
-    assert type(refused("s", "wal2json", sqlstate, "so")) is kind
+    """A refused start raises the error of its SQLSTATE; an unknown one stops."""
+    assert type(start_refused("s", "wal2json", sqlstate, "so")) is kind
 
 
 @pytest.mark.parametrize(
@@ -44,13 +44,13 @@ def test_what_keeps_a_stream_from_starting(sqlstate: str, kind: type[WalvecError
     ],
 )
 def test_what_ends_a_stream(sqlstate: str, kind: type[WalvecError]) -> None:
-    """An operator's intervention is retried; WAL that is gone is not."""
-    assert type(ended("s", "wal2json", sqlstate, "so", Lsn(1))) is kind
+    """An operator's intervention is retried; WAL that is gone is not retried."""
+    assert type(stream_ended("s", "wal2json", sqlstate, "so", Lsn(1))) is kind
 
 
 def test_a_row_past_a_gigabyte_wedges_the_slot() -> None:
-    """The error says after which place, and the way past it."""
-    error = ended("s", "wal2json", "54000", "out of memory", Lsn(0x16B374D848))
+    """SlotWedged has the position, and a hint that leads past it."""
+    error = stream_ended("s", "wal2json", "54000", "out of memory", Lsn(0x16B374D848))
     assert isinstance(error, SlotWedged)
     assert (error.lsn, "16/B374D848" in error.what, "walvec resync" in (error.hint or "")) == (
         0x16B374D848,
@@ -60,15 +60,15 @@ def test_a_row_past_a_gigabyte_wedges_the_slot() -> None:
 
 
 def test_a_missing_right_and_a_refused_plugin_share_a_code() -> None:
-    """Which it is depends on whether the role may replicate: each has its own remedy."""
-    hints = [not_created("s", "42501", "no", "joe", plugin).hint or "" for plugin in (None, "wal2json")]
+    """The hint is another one where the role may not replicate at all."""
+    hints = [creation_refused("s", "42501", "no", "joe", plugin).hint or "" for plugin in (None, "wal2json")]
     allow = "ALTER SYSTEM SET output_plugin_libraries = 'wal2json', 'pgoutput', 'test_decoding'"
     assert hints == ['ALTER ROLE "joe" REPLICATION', f"{allow}; SELECT pg_reload_conf()"]
 
 
 def test_a_slot_without_logical_wal_names_the_setting() -> None:
-    """wal_level takes a restart, which the hint says."""
-    error = not_created("s", "55000", "wal_level", "joe", "wal2json")
+    """The hint sets wal_level, and says that this takes a restart."""
+    error = creation_refused("s", "55000", "wal_level", "joe", "wal2json")
     assert error.hint == "ALTER SYSTEM SET wal_level = 'logical', then restart the server"
 
 
@@ -82,5 +82,5 @@ def test_a_slot_without_logical_wal_names_the_setting() -> None:
     ],
 )
 def test_what_keeps_a_slot_from_being_managed(sqlstate: str, kind: type[WalvecError]) -> None:
-    """By hand, a missing slot is a wrong name rather than a loss."""
-    assert type(managed("s", sqlstate, "so", "joe")) is kind
+    """A missing slot is a wrong name to a command, not a lost slot."""
+    assert type(change_refused("s", sqlstate, "so", "joe")) is kind
