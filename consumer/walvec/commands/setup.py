@@ -38,7 +38,7 @@ from walvec.database.ownership import (
     require_own_slot,
     require_own_table,
 )
-from walvec.database.pgvector import find_vectors, require_vectors
+from walvec.database.pgvector import CREATE_EXTENSION, find_vectors, require_vectors
 from walvec.database.registry import add_vectorizer, begin_epoch, load_vectorizers, remove_vectorizer
 from walvec.database.snapshot import Snapshot
 from walvec.failpoint import failpoint
@@ -112,7 +112,7 @@ async def _prepare_target(site: Site) -> None:
     target = site.target
     if not await find_vectors(target):
         try:
-            await target.execute(load_sql("target.sql")["create_extension"])
+            await target.execute(CREATE_EXTENSION)
         except psycopg.Error as error:
             raise PreconditionFailed(
                 f"Could not create extension vector in the target: {error.diag.message_primary}",

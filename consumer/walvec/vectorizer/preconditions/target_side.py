@@ -10,7 +10,12 @@ from walvec.database.pgvector import CREATE_EXTENSION, require_vectors
 from walvec.embed.vectors import MAX_VECTOR_DIMENSIONS
 from walvec.vectorizer.binding import Binding
 from walvec.vectorizer.fingerprint import fingerprint_of, require_fingerprint
-from walvec.vectorizer.preconditions.questions import METADATA_SCHEMA, QUESTIONS, ask_catalog, write_remedy
+from walvec.vectorizer.preconditions.questions import (
+    CATALOG_QUESTIONS,
+    METADATA_SCHEMA,
+    ask_catalog,
+    write_remedy,
+)
 from walvec.vectorizer.preconditions.records import Records
 from walvec.vectorizer.target import TargetTable
 from walvec_slots.errors import PreconditionFailed
@@ -83,7 +88,7 @@ def pgvector_finding(extension: DictRow, config: Config) -> Finding:
         return Finding(subject, "ok", installed, None)
     if version < needed:
         detail = f"{installed}; {reason} needs {'.'.join(map(str, needed))}"
-        return Finding(subject, "failed", detail, QUESTIONS["update_extension"])
+        return Finding(subject, "failed", detail, CATALOG_QUESTIONS["update_extension"])
     return Finding(subject, "ok", installed, None)
 
 
@@ -150,5 +155,5 @@ async def _new_table_finding(connection: Connection, table: TargetTable, subject
 async def _unknown_types(connection: Connection, table: TargetTable) -> str:
     """List the key's types that the target lacks, as another database may."""
     types = [column.type_name for column in table.key]
-    cursor = await connection.execute(QUESTIONS["unknown_types"], {"types": types})
+    cursor = await connection.execute(CATALOG_QUESTIONS["unknown_types"], {"types": types})
     return ", ".join(name for (name,) in await cursor.fetchall())
