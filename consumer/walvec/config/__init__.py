@@ -7,6 +7,7 @@ In reading order:
     search_path  [source] search_path
     misread      addresses in which a part of the password becomes the host
     problems     what is wrong with the settings, in the operator's words
+    values       the types that several sections share
     sections     the sections: keys, types, defaults and bounds
     file         walvec.toml on disk
     environment  WALVEC_* variables, which win over the file

@@ -9,13 +9,9 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
-    PlainValidator,
     PrivateAttr,
     SecretStr,
     Tag,
@@ -23,10 +19,11 @@ from pydantic import (
     model_validator,
 )
 
-from walvec.config.misread import ENCODE, misread_dsn, misread_url
+from walvec.config.misread import ENCODE, misread_url
 from walvec.config.problems import refusal
 from walvec.config.search_path import schemas
 from walvec.config.table_name import MAX_NAME_BYTES, TableName
+from walvec.config.values import Conninfo, Count, NotBlank, Section, TableSetting
 from walvec.embed.local import LOCAL_DIMENSIONS, LOCAL_MODEL
 from walvec_slots.plugin import PluginSetting
 
@@ -38,41 +35,6 @@ Index = Literal["hnsw", "none"]
 DistanceMetric = Literal["cosine", "l2", "ip"]
 
 
-def _table_name(value: object) -> TableName:
-    if isinstance(value, TableName):
-        return value
-    if not isinstance(value, str):
-        raise refusal("must be a string", "schema.table")
-    try:
-        return TableName.parse(value)
-    except ValueError as error:
-        raise refusal(
-            str(error), 'write schema.table, special parts in double quotes: public."My Table"'
-        ) from None
-
-
-def _conninfo(value: SecretStr) -> SecretStr:
-    from psycopg import ProgrammingError
-
-    try:
-        odd = misread_dsn(value.get_secret_value())
-    # Its message quotes the string.
-    except ProgrammingError:
-        raise refusal(
-            "is not a connection string of libpq",
-            "postgresql://user@host:5432/database, special characters percent-encoded; or host=… dbname=…",
-        ) from None
-    if odd:
-        raise refusal(odd, ENCODE)
-    return value
-
-
-def _not_blank(value: str) -> str:
-    if not value.strip() or "\0" in value:
-        raise refusal("is blank", "write a value, or leave the line out")
-    return value
-
-
 def _chunk_kind(value: object) -> str:
     return "<word>" if isinstance(value, str) else "<table>"
 
@@ -81,18 +43,6 @@ def _chunk_word(value: str) -> str:
     if value != "none":
         raise refusal('must be "none" or a table', "chunk = { size = 2000, overlap = 200 }")
     return value
-
-
-Conninfo = Annotated[SecretStr, AfterValidator(_conninfo)]
-NotBlank = Annotated[str, AfterValidator(_not_blank)]
-TableSetting = Annotated[TableName, PlainValidator(_table_name)]
-Count = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """One table of the file. Types are exact: "8" is not a number, 8 is not a string."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class SourceSettings(Section):
