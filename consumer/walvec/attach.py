@@ -23,7 +23,7 @@ from walvec.database.ownership import require_own_schema
 from walvec.database.pgvector import require_vectors
 from walvec.database.silence import Patience
 from walvec.vectorizer.admission import Vectorizers, admit_vectorizers
-from walvec.vectorizer.bind import Binding
+from walvec.vectorizer.binding import Binding
 from walvec.vectorizer.preconditions import require_to_run
 from walvec_slots.changes import StreamedTable
 from walvec_slots.choice import require_plugin

@@ -21,7 +21,8 @@ from walvec.stages.parking import Retries
 from walvec.stages.timing import Timing
 from walvec.stages.vitals import LastLook
 from walvec.vectorizer.admission import bind_vectorizer
-from walvec.vectorizer.bind import Binding, bind
+from walvec.vectorizer.bind import bind
+from walvec.vectorizer.binding import Binding
 from walvec_slots.errors import PreconditionFailed
 from walvec_slots.lsn import Lsn
 from walvec_slots.manage import find_slot

@@ -22,13 +22,11 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from walvec.config.masking import MASK
+from walvec.config.names import TRACEBACK_VARIABLE
 from walvec.config.sections import LogSettings
 from walvec.events import BATCH_COMMITTED
 from walvec.observe.visible import visible
 from walvec_slots.errors import WalvecError
-
-# The variable that, set to 1, has exceptions logged with their messages and tracebacks.
-TRACEBACK_VARIABLE = "WALVEC_TRACEBACK"
 
 _MASKED_NAMES = re.compile(
     r"key|text|chunk|row|query|token|.*(dsn|conninfo|password|passwd|secret|api_key|authorization)"

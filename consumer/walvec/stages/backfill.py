@@ -30,7 +30,7 @@ from walvec.stages.segment import Segment
 from walvec.stages.vitals import BackfillStanding
 from walvec.stages.write import Writer
 from walvec.vectorizer.target import TargetTable
-from walvec.vectorizer.vector_index import build_index, stands
+from walvec.vectorizer.vector_index import build_index, index_is_valid
 from walvec_slots.settle import Connection
 
 _log = structlog.get_logger(__name__)
@@ -78,7 +78,7 @@ class Backfill:
         Nothing is saved where some rows have been read already. The caller holds the writer's turn.
         """
         kind = self._lane.binding.vectorizer.index
-        if self.phase == "done" and kind != "none" and not await stands(self._table, self._target):
+        if self.phase == "done" and kind != "none" and not await index_is_valid(self._table, self._target):
             self.phase = "index"
         if self.phase != "rows" or self._last_key is not None:
             return

@@ -9,6 +9,7 @@ import pytest
 import structlog
 from pydantic import SecretStr
 
+from walvec.config.names import TRACEBACK_VARIABLE
 from walvec.config.sections import LogSettings
 from walvec.errors import ConfigInvalid
 from walvec.events import BATCH_COMMITTED
@@ -25,7 +26,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def _leave_logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv(logs.TRACEBACK_VARIABLE, raising=False)
+    monkeypatch.delenv(TRACEBACK_VARIABLE, raising=False)
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield
@@ -203,7 +204,7 @@ def test_our_own_exceptions_speak(stream: io.StringIO) -> None:
 
 def test_a_traceback_on_request(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     """The operator may ask for tracebacks with WALVEC_TRACEBACK=1."""
-    monkeypatch.setenv(logs.TRACEBACK_VARIABLE, "1")
+    monkeypatch.setenv(TRACEBACK_VARIABLE, "1")
     structlog.get_logger().error("stopped", exc_info=ValueError("words"))
     assert "ValueError: words" in lines(stream)[0]["exception"]
 
