@@ -143,7 +143,7 @@ class Watch:
         elif slot.retained_bytes >= self._warn_at or slot.wal_status == "unreserved":
             self._warn_at = max(2 * slot.retained_bytes, RETAINED_BYTES)
             _log.warning(
-                "the slot keeps much WAL back",
+                "slot.retains_wal",
                 slot=slot.name,
                 retained_bytes=slot.retained_bytes,
                 safe_wal_bytes=slot.safe_wal_size,

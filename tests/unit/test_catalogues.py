@@ -46,13 +46,12 @@ def log_calls() -> Iterator[LogCall]:
 def test_every_event_that_is_logged_is_in_the_catalogue_at_its_level() -> None:
     """A call site names an event of the catalogue by a literal, and logs it at the event's level."""
     levels = {event.name: event.level for event in EVENTS}
-    calls = [call._replace(event=FORMER.get(call.event or "", call.event)) for call in log_calls()]
-    assert [call for call in calls if levels.get(call.event or "") != call.level] == []
+    assert [call for call in log_calls() if levels.get(call.event or "") != call.level] == []
 
 
 def test_every_event_of_the_catalogue_is_logged_somewhere() -> None:
     """The catalogue has no event that no call site logs."""
-    logged = {FORMER.get(call.event or "", call.event) for call in log_calls()}
+    logged = {call.event for call in log_calls()}
     assert {event.name for event in EVENTS} - logged == set()
 
 
@@ -98,41 +97,3 @@ def test_every_table_is_on_one_page() -> None:
     """Each table of the catalogues is on the pages exactly once."""
     shown = [name for page in PAGES for name in places(page.read_text(encoding="utf-8"))]
     assert sorted(shown) == sorted(tables())
-
-
-# The words that call sites still log -> the name that the event has in the catalogue.
-FORMER = {
-    "streaming": "stream.attached",
-    "batch committed": "batch.committed",
-    "the slot begins before the checkpoint; what is applied already is passed over": (
-        "stream.skipping_applied"
-    ),
-    "backfill begins": "backfill.started",
-    "backfill ends": "backfill.finished",
-    "vector index is being built": "index.building",
-    "vector index is built": "index.built",
-    "attaching anew": "stream.reattaching",
-    "attaching again": "stream.reattaching",
-    "trying again": "stream.retrying",
-    "tried again": "statement.retried",
-    "waiting for another session to let go of the slot": "slot.waiting",
-    "a session without rights holds the lock, and is passed over": "slot.lock_ignored",
-    "waiting for an earlier session of this process to end": "slot.waiting_for_own_session",
-    "vectorizer is paused; its vectors stay as they are": "vectorizer.paused",
-    "all rows are compared again: the table or its publication has changed": "backfill.restarted",
-    "vectorizer is no longer configured; its target is kept as it is and follows no changes": (
-        "vectorizer.unconfigured"
-    ),
-    "vectorizer holds up the others; its changes stay with the slot and are read again later": "lane.shed",
-    "the slot keeps much WAL back": "slot.retains_wal",
-    "a statement is held up": "statement.held_up",
-    "a session is hung up: its server has gone silent": "session.silent",
-    "waiting for decoded transactions to become visible": "read.waiting_for_visibility",
-    "waiting for transactions that were open when the publication changed": "read.waiting_for_transactions",
-    "the output plugin warns": "plugin.warning",
-    "stopping: what is in flight is finished first; a second signal ends at once": "run.stopping",
-    "stopped": "run.stopped",
-    "stopped before everything in flight was finished; it comes again": "run.stopped_early",
-    "settings lie open": "config.exposed",
-    "a password can be read by everybody": "config.exposed",
-}

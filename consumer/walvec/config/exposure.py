@@ -38,7 +38,7 @@ def warn_of_exposure(path: Path | None) -> None:
     """Log the warning, if there is one."""
     if finding := find_exposure(path):
         _log.warning(
-            "a password can be read by everybody",
+            "config.exposed",
             file=finding.subject,
             what=finding.detail,
             hint=finding.remedy,

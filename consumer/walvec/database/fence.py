@@ -99,7 +99,7 @@ async def _take_lock(connection: Connection, slot: str) -> int | None:
         if holder is None or holder.may_write:
             return None
         _log.warning(
-            "a session without rights holds the lock, and is passed over",
+            "slot.lock_ignored",
             slot=slot,
             holder=str(holder),
         )
@@ -244,10 +244,10 @@ class OwnSessions:
     def _say(self, holder: str, slot: str, *, is_own: bool) -> None:
         if is_own:
             self._waiting(f"waiting for an earlier session of this process to end: {holder}")
-            _log.info("waiting for an earlier session of this process to end", slot=slot, holder=holder)
+            _log.info("slot.waiting_for_own_session", slot=slot, holder=holder)
         else:
             self._waiting(f"waiting for {holder}, which writes for the slot")
-            _log.info("waiting for another session to let go of the slot", slot=slot, holder=holder)
+            _log.info("slot.waiting", slot=slot, holder=holder)
 
 
 async def _session_began(connection: Connection, pid: int) -> str | None:

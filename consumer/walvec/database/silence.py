@@ -144,7 +144,7 @@ class Session(psycopg.AsyncConnection[Any]):
             pause = min(2 * pause, self._patience.answer)
             await asyncio.sleep(pause)
         _log.warning(
-            "a session is hung up: its server has gone silent",
+            "session.silent",
             database=self.info.dbname,
             session=self.info.parameter_status("application_name"),
         )
@@ -167,7 +167,7 @@ class Session(psycopg.AsyncConnection[Any]):
         if self._said is None or self._said[1] != reason or now - self._said[0] >= SAY_AGAIN:
             self._said = now, reason
             _log.warning(
-                "a statement is held up",
+                "statement.held_up",
                 what=reason,
                 session=name,
                 database=self.info.dbname,

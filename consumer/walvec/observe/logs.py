@@ -112,7 +112,7 @@ def shorten_batch(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
     For example: `blog  881 rows, 793 embedded, 0 parked, 626 ms`. JSON keeps all fields.
     """
-    if event["event"] not in {BATCH_COMMITTED.name, "batch committed"}:
+    if event["event"] != BATCH_COMMITTED.name:
         return event
     counts = (
         f"{event['rows']:,} rows, {event['texts_embedded']:,} embedded, {event['rows_parked']:,} parked, "

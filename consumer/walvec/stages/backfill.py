@@ -86,7 +86,7 @@ class Backfill:
         self._sweeps = not await self._table.is_empty(self._target)
         self._estimate = estimate = await self._source.estimate_rows(self._lane.binding)
         await writer.begin_backfill(self._state, estimate, sweeps=self._sweeps)
-        _log.info("backfill begins", vectorizer=self._lane.name, rows_estimated=estimate)
+        _log.info("backfill.started", vectorizer=self._lane.name, rows_estimated=estimate)
 
     async def run(self, budget: ByteBudget) -> None:
         """Work whenever there is something to do; never return."""
@@ -157,7 +157,7 @@ class Backfill:
             self._rows_placed += progress.rows
             self.phase, self._last_key = progress.phase, progress.last_key
             if self.phase == "done":
-                _log.info("backfill ends", vectorizer=self._lane.name)
+                _log.info("backfill.finished", vectorizer=self._lane.name)
 
     async def _read_rows(self) -> Step:
         """Read the next rows by key, with their texts."""

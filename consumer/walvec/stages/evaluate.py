@@ -197,7 +197,7 @@ class SourceReader:
                 async with self._lock:
                     in_the_way = await open_writers(self._connection)
                 _log.warning(
-                    "waiting for transactions that were open when the publication changed",
+                    "read.waiting_for_transactions",
                     transactions=in_the_way,
                     hint="the table's rows are read once they have ended: end those that are forgotten",
                 )
@@ -268,7 +268,7 @@ class SourceReader:
             if monotonic() > warn_at:
                 warn_at = monotonic() + self._warn_after
                 _log.warning(
-                    "waiting for decoded transactions to become visible",
+                    "read.waiting_for_visibility",
                     transactions=len(needed),
                     hint="is a server named in synchronous_standby_names away? commits wait for it",
                 )

@@ -79,7 +79,7 @@ async def admit_vectorizers(
             await pause_vectorizer(writer, name, str(error))
             paused.append(name)
             _log.error(
-                "vectorizer is paused; its vectors stay as they are",
+                "vectorizer.paused",
                 vectorizer=name,
                 what=error.what,
                 hint=error.hint,
@@ -123,9 +123,7 @@ async def _begin_epoch(
     horizon = await read_horizon(catalog)
     waits_for_xid = await _find_awaited_xid(state, binding, catalog) if plugin.applies_publication else None
     if state.identity or state.paused:
-        _log.warning(
-            "all rows are compared again: the table or its publication has changed", vectorizer=state.name
-        )
+        _log.warning("backfill.restarted", vectorizer=state.name)
     await begin_epoch(
         writer,
         state.name,
@@ -158,7 +156,7 @@ async def _forget_removed(config: Config, writer: Connection) -> None:
         if state.slot == config.source.slot and config.vectorizer(name) is None:
             await remove_vectorizer(writer, name)
             _log.warning(
-                "vectorizer is no longer configured; its target is kept as it is and follows no changes",
+                "vectorizer.unconfigured",
                 vectorizer=name,
                 target=state.target_table,
                 hint=f"once it is not needed: DROP TABLE {state.target_table}",

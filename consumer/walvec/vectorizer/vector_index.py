@@ -64,7 +64,7 @@ async def build_index(table: TargetTable, connection: Connection, kind: Index) -
     cursor = await connection.execute(_QUERIES["slot_of_target"], {"target": str(table.name)})
     ((slot,),) = await cursor.fetchall()
     await announce(connection, slot, "index", str(name))
-    _log.info("vector index is being built", target=str(table.name), index=name.name)
+    _log.info("index.building", target=str(table.name), index=name.name)
     # The statement waits for every older transaction; one that gave up would leave an invalid index behind.
     await connection.execute(_SESSION["limit_locks"], {"limit": "0"})
     try:
@@ -74,7 +74,7 @@ async def build_index(table: TargetTable, connection: Connection, kind: Index) -
     cursor = await connection.execute(_QUERIES["index_oid"], {"index": sql.Identifier(*name).as_string()})
     ((oid,),) = await cursor.fetchall()
     await record(connection, Made(slot, "index", str(name), oid))
-    _log.info("vector index is built", target=str(table.name), index=name.name)
+    _log.info("index.built", target=str(table.name), index=name.name)
 
 
 async def drop_own_indexes(table: TargetTable, connection: Connection, *, useless: bool = False) -> None:

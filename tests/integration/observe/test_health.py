@@ -217,7 +217,7 @@ def test_port_in_use_is_waited_for(served: Sidecar) -> None:
         served.settings["http"]["listen"] = f"127.0.0.1:{taken.getsockname()[1]}"
         process = served.start("run")
         process.wait_for("http.port_in_use")
-        process.wait_for("streaming")
+        process.wait_for("stream.attached")
     process.wait_for("http.listening")
     assert process.stop() == 0
 

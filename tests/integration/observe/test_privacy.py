@@ -152,7 +152,7 @@ def test_a_process_tells_nothing(planted: Sidecar) -> None:
     """Neither `ps`, nor the log, nor Python's last words show anything private."""
     target_refuses(planted)
     process = planted.start("run")
-    process.wait_for("streaming")
+    process.wait_for("stream.attached")
     shown = Path(f"/proc/{process.pid}/cmdline").read_text()
     until(lambda: planted.target.execute(DEAD_LETTERS).fetchall(), "the row that is refused")
     ended = Outcome(process.stop(), process.output(), str(process.log))

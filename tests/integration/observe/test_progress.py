@@ -160,7 +160,7 @@ def test_the_last_phase_is_named(slow: Sidecar) -> None:
         slow.source.execute("LOCK TABLE blog_embedding IN ROW EXCLUSIVE MODE")
         terminal = Terminal(slow, "run")
         terminal.until(lambda text: "building the vector index" in text)
-    terminal.until(lambda text: "vector index is built" in text and "building the vector index" not in text)
+    terminal.until(lambda text: "index.built" in text and "building the vector index" not in text)
     terminal.terminate()
     assert terminal.close() == 0
 

@@ -33,7 +33,7 @@ def blog(sidecar: Sidecar) -> Sidecar:
 
 def batches(sidecar: Sidecar) -> list[dict[str, Any]]:
     """Return the lines of all batches with rows."""
-    return [line for line in sidecar.log if line["event"] == "batch committed" and line["rows"]]
+    return [line for line in sidecar.log if line["event"] == "batch.committed" and line["rows"]]
 
 
 class TestLine:
@@ -81,7 +81,7 @@ class TestLine:
         """The process masks none of the line's fields."""
         process = blog.start("run", "--once")
         assert process.wait() == 0
-        line = process.logged("batch committed", rows=3)
+        line = process.logged("batch.committed", rows=3)
         assert line
         assert "***" not in line.values()
         assert "canary" not in str(process.log)
@@ -173,7 +173,7 @@ class TestTraces:
         with collector.listening() as endpoint:
             process = blog.start("run", "--once", env={"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})
             assert process.wait() == 0
-        lines = [line for line in process.log if line["event"] == "batch committed"]
+        lines = [line for line in process.log if line["event"] == "batch.committed"]
         roots = [span for span in collector.spans if not span.parent_span_id]
         assert len(roots) == len(lines)
         assert len(collector.spans) == len(lines) * (1 + len(STAGES))

@@ -247,7 +247,7 @@ def test_what_leaves_the_rows_as_the_stream_tells_begins_no_epoch(blog: Sidecar,
         blog.in_step()
     blog.once()
     assert (blog.actual(), generation(blog)) == (blog.expected(), before)
-    assert [line["event"] for line in blog.log].count("backfill begins") == 1
+    assert [line["event"] for line in blog.log].count("backfill.started") == 1
 
 
 def test_process_with_the_settings_before_writes_nothing_more(
@@ -255,7 +255,7 @@ def test_process_with_the_settings_before_writes_nothing_more(
 ) -> None:
     """No vector of the old provider is written after a backfill with another one."""
     old = blog.start("run")
-    old.wait_for("streaming")
+    old.wait_for("stream.attached")
     blog.settings["embedder"] |= {"provider": "hashing", "dimensions": embedding_service.dimensions}
     number = iter(range(100, 10_000))
 
