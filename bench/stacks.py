@@ -50,6 +50,7 @@ STAGES: Mapping[str, Sequence[str]] = {
         "walvec/database/continuity",
         "walvec/stages/landmark",
         "walvec/vectorizer/bind",
+        "walvec/vectorizer/source_sql",
         "walvec/config/load",
         "walvec/config/sections",
         "walvec/database/registry",
@@ -64,7 +65,7 @@ PACKAGES: Mapping[str, str] = {"walvec/embed/": "embed"}
 
 # Where a module serves several stages: by the beginning of the function's qualified name.
 FUNCTIONS: Sequence[tuple[str, str, str]] = (
-    ("walvec/vectorizer/target", "TargetTable.existing", "look-up"),
+    ("walvec/vectorizer/target", "TargetTable.held_hashes", "look-up"),
     ("walvec/stages/evaluate", "SourceReader.evaluate_images", "evaluate"),
     ("walvec/stages/evaluate", "SourceReader.rows_by_key", "evaluate"),
     ("walvec/stages/prepare", "Preparer._cut", "chunk and hash"),

@@ -7,6 +7,12 @@ settings.register_profile("walvec", suppress_health_check=[HealthCheck.too_slow]
 settings.load_profile("walvec")
 
 # A module comes before those that import it, so that pytest rewrites its assertions.
+from hypothesis import settings
+
+# A busy machine is no fault of the code: no example has a time limit of its own.
+settings.register_profile("walvec", deadline=None)
+settings.load_profile("walvec")
+
 pytest_plugins = (
     "tests.fix_embedding_service",
     "tests.fix_postgres",

@@ -1,7 +1,7 @@
 """walvec at work: in a process, which a test may kill, or in a thread of this one, which is quicker.
 
 process = Process(["run"], directory, env, IMPATIENT)
-process.wait_for("streaming")
+process.wait_for("stream.attached")
 process.stop()
 """
 

@@ -23,7 +23,7 @@ from walvec.database.ownership import require_own_schema
 from walvec.database.pgvector import require_vectors
 from walvec.database.silence import Patience
 from walvec.vectorizer.admission import Vectorizers, admit_vectorizers
-from walvec.vectorizer.bind import Binding
+from walvec.vectorizer.binding import Binding
 from walvec.vectorizer.preconditions import require_to_run
 from walvec_slots.changes import StreamedTable
 from walvec_slots.choice import require_plugin
@@ -203,7 +203,7 @@ async def _connect_stream(config: Config, stack: AsyncExitStack) -> tuple[Replic
     def on_notice(notice: Notice) -> None:
         """Pass on what the plugin leaves out; the message names no row."""
         if notice.severity == "WARNING":
-            _log.warning("the output plugin warns", message=notice.message)
+            _log.warning("plugin.warning", message=notice.message)
             if notice.sqlstate == CHANGES_LOST:
                 changes_lost.set()
 
@@ -241,7 +241,7 @@ async def _find_checkpoint(
     begin = slot.confirmed_flush_lsn or checkpoint.lsn
     if begin < checkpoint.lsn:
         _log.info(
-            "the slot begins before the checkpoint; what is applied already is passed over",
+            "stream.skipping_applied",
             slot=name,
             slot_begins_at=str(begin),
             checkpoint=str(checkpoint.lsn),

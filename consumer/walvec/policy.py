@@ -192,7 +192,7 @@ def _passes_in_place(error: Exception) -> bool:
     """Whether a statement may be tried again on the same session; log why."""
     if not isinstance(error, psycopg.Error) or error.sqlstate not in _IN_PLACE:
         return False
-    _log.warning("tried again", what=type(error).__name__, hint=rule_for(error).hint)
+    _log.warning("statement.retried", what=type(error).__name__, hint=rule_for(error).hint)
     return True
 
 

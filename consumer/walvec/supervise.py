@@ -149,13 +149,11 @@ class Supervisor:
                 raise explain_failure(error) or error
             self._telemetry.failed(error)
             if self._stop.is_set():
-                _log.warning(
-                    "stopped before everything in flight was finished; it comes again", why=_describe(error)
-                )
+                _log.warning("run.stopped_early", why=_describe(error))
                 break
             if rule.verdict == "again":
                 self._telemetry.detached(f"attaching again: {error}")
-                _log.info("attaching again", why=str(error))
+                _log.info("stream.reattaching", why=str(error))
             else:
                 await self._pause(error, rule, delay)
                 delay = min(delay * 2, self._timing.longest_wait)
@@ -185,7 +183,7 @@ class Supervisor:
             attachment = attaching.result()
             self._attached = True
             _log.info(
-                "streaming",
+                "stream.attached",
                 slot=self._config.source.slot,
                 checkpoint=str(attachment.checkpoint.lsn),
                 vectorizers=len(attachment.vectorizers.bindings),
@@ -203,7 +201,7 @@ class Supervisor:
             stack.callback(self._telemetry.detached, "attaching again")
             async with self._show(pipeline.standing):
                 await pipeline.run(self._stop)
-            _log.info("stopped", slot=self._config.source.slot)
+            _log.info("run.stopped", slot=self._config.source.slot)
             if self._once and pipeline.is_at_end and attachment.vectorizers.paused:
                 names = ", ".join(attachment.vectorizers.paused)
                 raise PreconditionFailed(
@@ -217,7 +215,7 @@ class Supervisor:
         shown, what = explain_failure(error), _describe(error)
         self._telemetry.detached(f"trying again: {what}")
         _log.warning(
-            "trying again",
+            "stream.retrying",
             what=what,
             hint=(shown.hint if shown else None) or rule.hint,
             seconds=round(seconds, 1),
@@ -257,9 +255,7 @@ def _stopped_by_signals() -> Iterator[asyncio.Event]:
         if stop.is_set():
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        _log.info(
-            "stopping: what is in flight is finished first; a second signal ends at once", signal=number.name
-        )
+        _log.info("run.stopping", signal=number.name)
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -21,7 +21,8 @@ from walvec.stages.parking import Retries
 from walvec.stages.timing import Timing
 from walvec.stages.vitals import LastLook
 from walvec.vectorizer.admission import bind_vectorizer
-from walvec.vectorizer.bind import Binding, bind
+from walvec.vectorizer.bind import bind
+from walvec.vectorizer.binding import Binding
 from walvec_slots.errors import PreconditionFailed
 from walvec_slots.lsn import Lsn
 from walvec_slots.manage import find_slot
@@ -142,7 +143,7 @@ class Watch:
         elif slot.retained_bytes >= self._warn_at or slot.wal_status == "unreserved":
             self._warn_at = max(2 * slot.retained_bytes, RETAINED_BYTES)
             _log.warning(
-                "the slot keeps much WAL back",
+                "slot.retains_wal",
                 slot=slot.name,
                 retained_bytes=slot.retained_bytes,
                 safe_wal_bytes=slot.safe_wal_size,

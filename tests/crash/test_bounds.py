@@ -55,7 +55,7 @@ def within_bounds(
         yield process
         sidecar.in_step(timeout=1000 if FULL else 120)
     assert process.peak_memory <= BUFFER + ALLOWANCE + besides
-    assert [line["event"] for line in process.log].count("streaming") == epochs
+    assert [line["event"] for line in process.log].count("stream.attached") == epochs
     assert process.stop() == 0
 
 

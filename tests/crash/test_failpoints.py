@@ -133,7 +133,7 @@ def test_transaction_already_applied_is_skipped(blog: Sidecar) -> None:
     insert(blog, 4, 1)
     blog.in_step()
     assert process.stop() == 0
-    assert [line["rows"] for line in process.log if line["event"] == "batch committed" and line["rows"]] == [
+    assert [line["rows"] for line in process.log if line["event"] == "batch.committed" and line["rows"]] == [
         1
     ]
     assert blog.service.texts == ["row 4"]

@@ -89,7 +89,9 @@ def test_backend_is_terminated(sidecar: Sidecar, role: str) -> None:
         # The others are in use all the while.
         if role == "backfill":
             sidecar.backfill()
-        until(lambda: [each["event"] for each in sidecar.log].count("streaming") > 1, "another attachment")
+        until(
+            lambda: [each["event"] for each in sidecar.log].count("stream.attached") > 1, "another attachment"
+        )
 
 
 def test_fast_shutdown_is_not_held_up(cluster: Cluster, on_cluster: Callable[[], Sidecar]) -> None:
@@ -106,7 +108,7 @@ def test_fast_shutdown_is_not_held_up(cluster: Cluster, on_cluster: Callable[[],
         cluster.stop("fast")
 
         assert time.monotonic() - began < SHUTDOWN_LIMIT
-        waits_for(sidecar, "trying again")
+        waits_for(sidecar, "stream.retrying")
         sidecar.service.always = None
         cluster.start()
         sidecar.reconnect()
@@ -124,7 +126,7 @@ def test_slow_service_does_not_end_the_stream(
     with surviving(sidecar):
         sidecar.service.script(Slow(5))
         insert(sidecar, 101, 20)
-    assert [each["event"] for each in sidecar.log].count("streaming") == 1
+    assert [each["event"] for each in sidecar.log].count("stream.attached") == 1
 
 
 # -- The network ---------------------------------------------------------------------------------------------
@@ -140,7 +142,7 @@ def test_one_database_fails(
     with surviving(distant_sidecar):
         getattr(proxies[side], fault)()
         insert(distant_sidecar, 101, 20)
-        waits_for(distant_sidecar, "trying again")
+        waits_for(distant_sidecar, "stream.retrying")
         proxies[side].heal()
 
 
@@ -168,7 +170,7 @@ def test_slow_network_is_only_slow(distant_sidecar: Sidecar, proxies: dict[str, 
     follow_blog(distant_sidecar)
     with surviving(distant_sidecar):
         insert(distant_sidecar, 101, 20)
-    assert [each["event"] for each in distant_sidecar.log].count("streaming") == 1
+    assert [each["event"] for each in distant_sidecar.log].count("stream.attached") == 1
 
 
 # -- The target ----------------------------------------------------------------------------------------------

@@ -25,8 +25,8 @@ from tests.fix_process import Process, until
 from tests.fix_proxy import Proxy
 from tests.fix_sidecar import Sidecar
 
-WAITING = "waiting for another session to let go of the slot"
-STOPPING = "stopping: what is in flight is finished first; a second signal ends at once"
+WAITING = "slot.waiting"
+STOPPING = "run.stopping"
 STOP_LIMIT = 30.0  # seconds
 AT_ONCE = 8.0  # seconds, on a machine with much else to do
 
@@ -101,7 +101,7 @@ def test_stop_under_load_leaves_no_row_half_written(blog: Sidecar) -> None:
         "INSERT INTO blog SELECT id, repeat(id || ' words ', 20) FROM generate_series(1, 400) AS id"
     )
     process = blog.start("run")
-    process.wait_for("batch committed")
+    process.wait_for("batch.committed")
 
     process.terminate()
 
@@ -201,7 +201,7 @@ def test_stopping_process_lets_its_server_stop(
 
     assert time.monotonic() - began < AT_ONCE
     assert process.wait(AT_ONCE) == 0
-    assert not process.logged("trying again")
+    assert not process.logged("stream.retrying")
     cluster.start()
     sidecar.reconnect()
     sidecar.service.always = None
@@ -230,7 +230,7 @@ def test_work_that_never_began_is_no_success(distant_sidecar: Sidecar, proxies: 
     follow_blog(distant_sidecar)
     proxies["source"].refuse()
     process = distant_sidecar.start("run", "--once")
-    process.wait_for("trying again")
+    process.wait_for("stream.retrying")
     process.terminate()
     assert process.wait(AT_ONCE) == 130
 
@@ -240,7 +240,7 @@ def test_stop_before_anything_is_attached(distant_sidecar: Sidecar, proxies: dic
     follow_blog(distant_sidecar)
     proxies["source"].refuse()
     process = distant_sidecar.start("run")
-    process.wait_for("trying again")
+    process.wait_for("stream.retrying")
     process.terminate()
     assert stops(process) < AT_ONCE
 

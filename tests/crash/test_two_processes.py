@@ -23,9 +23,9 @@ from walvec_slots.plugin import WAL2JSON
 from walvec_slots.stream import ReplicationStream
 
 TAKEN_OVER = 10.0  # seconds within which the second goes on after the first's death
-PASSED_OVER = "a session without rights holds the lock, and is passed over"
-WAITING = "waiting for another session to let go of the slot"
-OWN = "waiting for an earlier session of this process to end"
+PASSED_OVER = "slot.lock_ignored"
+WAITING = "slot.waiting"
+OWN = "slot.waiting_for_own_session"
 
 
 @pytest.fixture
@@ -45,12 +45,12 @@ def test_second_waits_and_takes_over(sidecar: Sidecar, first: Process) -> None:
     second.wait_for(WAITING)
     insert(sidecar, 6, 5)
     sidecar.in_step()
-    assert not second.logged("batch committed")
+    assert not second.logged("batch.committed")
 
     first.kill()
     killed = time.monotonic()
     insert(sidecar, 11, 5)
-    second.wait_for("batch committed")
+    second.wait_for("batch.committed")
 
     assert time.monotonic() - killed < TAKEN_OVER
     sidecar.in_step()
@@ -95,7 +95,7 @@ def test_the_one_in_the_way_is_named(sidecar: Sidecar) -> None:
         process = sidecar.start("run")
         named = process.wait_for(WAITING)["holder"]
         assert named == f"session {holder.info.backend_pid} (role {holder.info.user}, application mallory)"
-    process.wait_for("streaming")
+    process.wait_for("stream.attached")
     assert process.stop() == 0
 
 
@@ -114,8 +114,8 @@ def test_role_without_rights_cannot_keep_it_waiting(sidecar: Sidecar) -> None:
             for (key,) in [*keys, (0x77616C766563,)]:
                 mallory.execute("SELECT pg_advisory_lock(%s)", [key])
             process = sidecar.start("run")
-            assert process.wait_for("a session without rights holds the lock, and is passed over")
-            process.wait_for("streaming")
+            assert process.wait_for("slot.lock_ignored")
+            process.wait_for("stream.attached")
             second = sidecar.start("run")
             holder = second.wait_for(WAITING)["holder"]
             assert name not in holder
@@ -125,7 +125,7 @@ def test_role_without_rights_cannot_keep_it_waiting(sidecar: Sidecar) -> None:
                 waits = threading.Thread(target=_take, args=(waiting, key))
                 waits.start()
                 assert process.stop() == 0
-                second.wait_for("streaming")
+                second.wait_for("stream.attached")
                 sidecar.setup()
                 assert second.stop() == 0
                 waiting.cancel()
@@ -171,13 +171,13 @@ def test_zombie_writes_nothing(sidecar: Sidecar, first: Process) -> None:
     second = sidecar.start("run")
     second.wait_for(WAITING)
     end_walvecs_sessions(sidecar, but_of=second)
-    second.wait_for("streaming")
+    second.wait_for("stream.attached")
     sidecar.source.execute("UPDATE blog SET body = 'new ' || id")
     sidecar.in_step()
     committed = sidecar.target.execute("SELECT xmin, * FROM blog_embedding ORDER BY id").fetchall()
 
     first.resume()
-    first.wait_for("trying again")
+    first.wait_for("stream.retrying")
     first.wait_for(WAITING)
 
     assert sidecar.actual() == sidecar.expected()
@@ -196,7 +196,7 @@ def test_slot_is_in_other_hands(sidecar: Sidecar) -> None:
     with asyncio.Runner() as runner:
         somebody = runner.run(read_slot(sidecar))
         process = sidecar.start("run")
-        assert "active" in process.wait_for("trying again")["what"]
+        assert "active" in process.wait_for("stream.retrying")["what"]
         assert sidecar.start("run", "--no-wait").wait() == SlotActive.exit_code
 
         runner.run(somebody.close())

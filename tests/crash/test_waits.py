@@ -55,7 +55,7 @@ def says_so(sidecar: Sidecar, process: Process, url: str, *words: str) -> None:
     """Wait until log, probe and status say it, which must be soon."""
     began = time.monotonic()
     until(lambda: all(word in why_not_ready(url) for word in words), "the probe", timeout=SOON * LOAD)
-    line = process.wait_for("a statement is held up", session="walvec writer", timeout=SOON * LOAD)
+    line = process.wait_for("statement.held_up", session="walvec writer", timeout=SOON * LOAD)
     assert all(word in line["what"] for word in words)
 
     def said() -> bool:
@@ -104,7 +104,7 @@ def test_a_lock_with_who_holds_it(sidecar: Sidecar) -> None:
         insert(sidecar, 1, 5)
         says = f"session {somebody.info.backend_pid}", "a migration"
         until(lambda: all(word in why_not_ready(url) for word in says), "the probe", timeout=SOON * LOAD)
-        line = process.wait_for("a statement is held up", timeout=SOON * LOAD)
+        line = process.wait_for("statement.held_up", timeout=SOON * LOAD)
         assert all(word in line["what"] for word in says)
         until(lambda: all(word in verdict(sidecar).text for word in says), "the status", timeout=30)
     sidecar.in_step()

@@ -130,7 +130,7 @@ class TestJoining:
         return any(
             "process" in line["transactions"][0]
             for line in sidecar.log
-            if line["event"] == "waiting for transactions that were open when the publication changed"
+            if line["event"] == "read.waiting_for_transactions"
         )
 
 

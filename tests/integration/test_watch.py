@@ -25,7 +25,7 @@ def test_a_target_that_does_not_fit_pauses_its_vectorizer_alone(sidecar: Sidecar
         sidecar.target.execute("ALTER TABLE page_embedding RENAME COLUMN chunk TO piece")
         sidecar.source.execute("INSERT INTO page VALUES (1, 'one')")
         until(lambda: paused(sidecar, "page"), "page is paused")
-        until(lambda: sidecar.log[-1]["event"] == "streaming", "the others go on")
+        until(lambda: sidecar.log[-1]["event"] == "stream.attached", "the others go on")
         logged = len(sidecar.log)
         sleep(3 * sidecar.timing.watch_interval)
         assert [line["event"] for line in sidecar.log[logged:]] == []

@@ -32,7 +32,7 @@ class TestConnectionError:
         error = connection_error("source", psycopg.OperationalError(AWAY), "source")
         assert isinstance(error, ConnectionLost)
         assert error.what == (
-            'the source database cannot be reached: connection to server on socket "/tmp/.s.PGSQL.1" failed: '
+            'The source database cannot be reached: connection to server on socket "/tmp/.s.PGSQL.1" failed: '
             "No such file or directory"
         )
 
@@ -40,7 +40,7 @@ class TestConnectionError:
         """The message names each of them, in one line."""
         error = connection_error("target", psycopg.OperationalError(SEVERAL), "target")
         assert error.what == (
-            'the target database cannot be reached: connection to server at "10.0.0.1" failed: refused; '
+            'The target database cannot be reached: connection to server at "10.0.0.1" failed: refused; '
             'connection to server at "10.0.0.2" failed: no'
         )
 
@@ -59,8 +59,8 @@ class TestConnectionError:
         failure = psycopg.OperationalError(f"connection failed: x failed: {words}")
         error = connection_error("target", failure, "source")
         assert isinstance(error, PreconditionFailed)
-        assert error.hint == "look at [source] dsn"
-        assert error.what == f"the target database refuses the connection: x failed: {words}"
+        assert error.hint == "check [source] dsn"
+        assert error.what == f"The target database refuses the connection: x failed: {words}"
 
 
 class TestWorst:

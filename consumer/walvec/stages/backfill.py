@@ -30,7 +30,7 @@ from walvec.stages.segment import Segment
 from walvec.stages.vitals import BackfillStanding
 from walvec.stages.write import Writer
 from walvec.vectorizer.target import TargetTable
-from walvec.vectorizer.vector_index import build_index, stands
+from walvec.vectorizer.vector_index import build_index, index_is_valid
 from walvec_slots.settle import Connection
 
 _log = structlog.get_logger(__name__)
@@ -78,7 +78,7 @@ class Backfill:
         Nothing is saved where some rows have been read already. The caller holds the writer's turn.
         """
         kind = self._lane.binding.vectorizer.index
-        if self.phase == "done" and kind != "none" and not await stands(self._table, self._target):
+        if self.phase == "done" and kind != "none" and not await index_is_valid(self._table, self._target):
             self.phase = "index"
         if self.phase != "rows" or self._last_key is not None:
             return
@@ -86,7 +86,7 @@ class Backfill:
         self._sweeps = not await self._table.is_empty(self._target)
         self._estimate = estimate = await self._source.estimate_rows(self._lane.binding)
         await writer.begin_backfill(self._state, estimate, sweeps=self._sweeps)
-        _log.info("backfill begins", vectorizer=self._lane.name, rows_estimated=estimate)
+        _log.info("backfill.started", vectorizer=self._lane.name, rows_estimated=estimate)
 
     async def run(self, budget: ByteBudget) -> None:
         """Work whenever there is something to do; never return."""
@@ -157,7 +157,7 @@ class Backfill:
             self._rows_placed += progress.rows
             self.phase, self._last_key = progress.phase, progress.last_key
             if self.phase == "done":
-                _log.info("backfill ends", vectorizer=self._lane.name)
+                _log.info("backfill.finished", vectorizer=self._lane.name)
 
     async def _read_rows(self) -> Step:
         """Read the next rows by key, with their texts."""

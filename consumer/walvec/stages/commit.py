@@ -119,7 +119,7 @@ class Committer:
 def _log_batch(done: Committed) -> None:
     """Write the canonical line of a committed batch."""
     _log.info(
-        "batch committed",
+        "batch.committed",
         vectorizer=done.vectorizer,
         lsn=str(done.position.applied),
         **done.counts(),

@@ -45,9 +45,7 @@ async def drain(
         _, late = await asyncio.wait(late, timeout=timing.look_interval)
     if late:
         why = "the server is shutting down" if listening.done() else waits_for()
-        _log.warning(
-            "stopped before everything in flight was finished; it comes again", lanes=len(late), why=why
-        )
+        _log.warning("run.stopped_early", lanes=len(late), why=why)
     with suppress(WalvecError):
         await stream.send(confirmation.status())
 

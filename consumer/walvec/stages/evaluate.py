@@ -21,15 +21,16 @@ import structlog
 from psycopg import sql
 from psycopg.types.string import TextLoader
 
-from walvec.database import keys as key_sql
-from walvec.database.keys import Key
+from walvec.database.keys import Key, array_parameters, key_names, key_parameters
 from walvec.database.snapshot import Snapshot
 from walvec.errors import EvaluationFailed
 from walvec.policy import is_row_failure
 from walvec.stages.timing import TIMING
 from walvec.stages.visibility import Unseen
-from walvec.vectorizer.bind import Binding, resolve_expressions, source_query
+from walvec.vectorizer.bind import resolve_expressions
+from walvec.vectorizer.binding import Binding
 from walvec.vectorizer.readable import noticing_rights
+from walvec.vectorizer.source_sql import source_query
 from walvec_slots.manage import open_writers
 from walvec_slots.queries import load_sql
 from walvec_slots.settle import Connection
@@ -120,7 +121,7 @@ class SourceReader:
         is no row. Its text is None where it has no embedding. Raises EvaluationFailed where an expression
         fails on one of them, or a key is of another type than the table's.
         """
-        values = key_sql.parameters(keys, binding.key)
+        values = array_parameters(keys, binding.key)
         found, _ = await self._read_texts(binding, "rows_by_key", values, size, self._under_rule)
         return [(None if None in parts else cast("Key", tuple(parts)), text) for *parts, text in found]
 
@@ -130,7 +131,7 @@ class SourceReader:
         try:
             with _evaluating(binding):
                 async with self._lock:
-                    await self._connection.execute(query, key_sql.parameters([key], binding.key))
+                    await self._connection.execute(query, array_parameters([key], binding.key))
         except EvaluationFailed:
             return False
         return True
@@ -142,7 +143,7 @@ class SourceReader:
         of them.
         """
         name = "rows_from_start" if key is None else "rows_after"
-        values = {**key_sql.parameter(key or ()), "limit": rows}
+        values = {**key_parameters(key or ()), "limit": rows}
         found, all_of_them = await self._read_texts(binding, name, values, size, self._under_rule)
         texts = {cast("Key", tuple(parts)): text for *parts, text in found}
         return Rows(texts, complete=all_of_them and len(texts) < rows)
@@ -155,7 +156,7 @@ class SourceReader:
         query = self._compose_statement(binding, "keys_gone")
 
         async def read() -> list[Key]:
-            cursor = await self._connection.execute(query, key_sql.parameters(keys, binding.key))
+            cursor = await self._connection.execute(query, array_parameters(keys, binding.key))
             return await cursor.fetchall()
 
         with _evaluating(binding):
@@ -167,9 +168,7 @@ class SourceReader:
         query = self._compose_statement(binding, name)
         with noticing_rights(binding.name):
             async with self._lock:
-                cursor = await self._connection.execute(
-                    query, {**key_sql.parameter(key or ()), "limit": rows}
-                )
+                cursor = await self._connection.execute(query, {**key_parameters(key or ()), "limit": rows})
                 return await cursor.fetchall()
 
     async def estimate_rows(self, binding: Binding) -> int:
@@ -198,7 +197,7 @@ class SourceReader:
                 async with self._lock:
                     in_the_way = await open_writers(self._connection)
                 _log.warning(
-                    "waiting for transactions that were open when the publication changed",
+                    "read.waiting_for_transactions",
                     transactions=in_the_way,
                     hint="the table's rows are read once they have ended: end those that are forgotten",
                 )
@@ -269,7 +268,7 @@ class SourceReader:
             if monotonic() > warn_at:
                 warn_at = monotonic() + self._warn_after
                 _log.warning(
-                    "waiting for decoded transactions to become visible",
+                    "read.waiting_for_visibility",
                     transactions=len(needed),
                     hint="is a server named in synchronous_standby_names away? commits wait for it",
                 )
@@ -287,9 +286,7 @@ class SourceReader:
         if (binding.name, name) not in self._statements:
             query = source_query(binding, name)
             if limited:
-                keys = (
-                    sql.SQL("{}, ").format(key_sql.names(binding.key)) if name in _WITH_KEYS else sql.SQL("")
-                )
+                keys = sql.SQL("{}, ").format(key_names(binding.key)) if name in _WITH_KEYS else sql.SQL("")
                 query = sql.SQL(_QUERIES["limited"]).format(rows=query, keys=keys)
             self._statements[binding.name, name] = query.as_bytes(self._connection)
         return self._statements[binding.name, name]

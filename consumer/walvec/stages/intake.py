@@ -91,7 +91,7 @@ class Intake:
         if not lane.behind:
             lane.shed_queue()
             _log.warning(
-                "vectorizer holds up the others; its changes stay with the slot and are read again later",
+                "lane.shed",
                 vectorizer=lane.name,
                 applied=str(self._ledger.applied(lane.name)),
                 hint="the slot keeps WAL back until it moves again",

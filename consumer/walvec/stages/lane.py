@@ -24,7 +24,7 @@ from walvec.stages.actions import Action
 from walvec.stages.batch import PreparedBatch, Progress
 from walvec.stages.memory import ByteBudget, Workspace
 from walvec.stages.segment import Segment, SegmentLimits
-from walvec.vectorizer.bind import Binding
+from walvec.vectorizer.binding import Binding
 from walvec_slots.ack import Ledger
 
 

@@ -34,7 +34,7 @@ from walvec.stages.lane import Claim
 from walvec.stages.segment import Segment
 from walvec.stages.stopwatch import StageTimes
 from walvec.stages.texts import Slice, Texts, Weigher
-from walvec.vectorizer.bind import Binding
+from walvec.vectorizer.binding import Binding
 from walvec.vectorizer.target import Chunk, TargetTable
 from walvec_slots.settle import Connection
 
@@ -150,7 +150,7 @@ class Preparer:
         equals = [] if self._binding.relation.key_is_canonical else gone
 
         async def look_up(keys: Sequence[Key]) -> list[dict[int, bytes]]:
-            found = await retry_in_place(self._table.existing, self._lookups, keys, equals)
+            found = await retry_in_place(self._table.held_hashes, self._lookups, keys, equals)
             return [found.get(key, {}) for key in keys]
 
         keys = [key for key, chunks in rows.items() if chunks]

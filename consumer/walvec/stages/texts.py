@@ -15,7 +15,7 @@ from walvec.errors import EvaluationFailed
 from walvec.policy import retry_in_place
 from walvec.stages.actions import Action, Delete, Found, Refetch, Upsert
 from walvec.stages.evaluate import RowText, SourceReader
-from walvec.vectorizer.bind import Binding
+from walvec.vectorizer.binding import Binding
 
 # Bytes that a chunk takes besides its text and its vector: hash, tuples, list entries.
 _CHUNK_BYTES = 500

@@ -77,7 +77,7 @@ class Writer:
         """
         async with self._connection.transaction():
             if batch.chunks:
-                await table.stage(self._connection, batch.chunks)
+                await table.stage_chunks(self._connection, batch.chunks)
             # One wait for all of these statements.
             async with self._connection.pipeline():
                 epoch = await self._hold_epoch(name)
@@ -102,7 +102,7 @@ class Writer:
             part = batch.restricted_to(keys)
             async with self._connection.transaction(force_rollback=True):
                 if part.chunks:
-                    await table.stage(self._connection, part.chunks)
+                    await table.stage_chunks(self._connection, part.chunks)
                 await self._write_chunks(table, part)
             return [None] * len(keys)
 
@@ -162,12 +162,12 @@ class Writer:
         if batch.truncate:
             await table.delete_all(self._connection)
         if batch.gone:
-            await table.delete(self._connection, batch.gone, list(repeat(0, len(batch.gone))))
+            await table.delete_chunks(self._connection, batch.gone, list(repeat(0, len(batch.gone))))
         if batch.chunks:
-            await table.upsert(self._connection)
+            await table.upsert_staged(self._connection)
         if batch.surplus:
             keys, counts = zip(*batch.surplus, strict=True)
-            await table.delete(self._connection, keys, counts)
+            await table.delete_chunks(self._connection, keys, counts)
 
     async def _write_dead_letters(self, name: str, batch: Batch, position: Position) -> None:
         if name in self._with_letters and (batch.settled or batch.truncate):

@@ -16,8 +16,8 @@ from tests.fix_embedding_service import EmbeddingService
 from tests.fix_postgres import CHECKOUT
 from tests.fix_sidecar import Sidecar
 from walvec.commands import dead_letter, resync, teardown
-from walvec.config.load import fingerprint
 from walvec.errors import UsageInvalid
+from walvec.vectorizer.fingerprint import fingerprint_of
 from walvec.vectorizer.preconditions import examine
 from walvec_slots.errors import PreconditionFailed, SlotActive, SlotBlocked, SlotLost
 from walvec_slots.queries import load_sql
@@ -436,7 +436,7 @@ class TestEarlierVersion:
         """Slot, publication, checkpoint, vectorizer and target as version 1 left them."""
         make_slot(blog)
         make_target(blog)
-        wanted = fingerprint(blog.config.vectorizers[0], blog.config.embedder)
+        wanted = fingerprint_of(blog.config.vectorizers[0], blog.config.embedder)
         blog.source.execute("CREATE PUBLICATION walvec FOR TABLE blog; CREATE SCHEMA walvec")
         blog.source.execute((CHECKOUT / "sql/migrations/0001_initial.sql").read_bytes())
         blog.source.execute(load_sql("metadata.sql")["create_migration_table"])

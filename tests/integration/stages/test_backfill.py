@@ -229,7 +229,7 @@ class TestIndex:
                 old.execute("SELECT pg_sleep(2.5)")
                 old.rollback()
                 blog.in_step()
-        assert [line["event"] for line in blog.log].count("vector index is being built") == 1
+        assert [line["event"] for line in blog.log].count("index.building") == 1
 
 
 def test_long_texts_are_read_in_their_turn(blog: Sidecar) -> None:

@@ -56,8 +56,8 @@ async def test_look_ups_and_deletions_go_by_the_index_of_the_target(blog: Sideca
     table = TargetTable(vectorizer, binding.key, config.embedder.dimensions)
     async with await connect_target(config, role="test") as target:
         for number in range(OFTEN):
-            await table.existing(target, [(str(number),)])
-            await table.delete(target, [(str(number),)], [0])
+            await table.held_hashes(target, [(str(number),)])
+            await table.delete_chunks(target, [(str(number),)], [0])
         found = await plans(target)
     assert "blog_embedding" in found
     assert "Seq Scan" not in found

@@ -20,7 +20,8 @@ from walvec.stages.prepare import Preparer
 from walvec.stages.segment import Segment
 from walvec.stages.texts import Slice, Texts, Weigher
 from walvec.stages.visibility import Unseen
-from walvec.vectorizer.bind import Binding, bind
+from walvec.vectorizer.bind import bind
+from walvec.vectorizer.binding import Binding
 from walvec.vectorizer.target import TargetTable
 from walvec_slots.ack import Span
 from walvec_slots.lsn import Lsn

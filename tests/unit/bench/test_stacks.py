@@ -20,7 +20,7 @@ LOOP = "main (walvec/cli/app.py:1);run (asyncio/runners.py:190);Handle._run (asy
         ),
         ("TargetTable.upsert (walvec/vectorizer/target.py);AsyncCopy.write_row (psycopg/copy.py:1)", "write"),
         (
-            "TargetTable.existing (walvec/vectorizer/target.py);Session.wait (walvec/database/silence.py:40)",
+            "TargetTable.held_hashes (walvec/vectorizer/target.py);Session.wait (walvec/database/silence.py)",
             "look-up",
         ),
         (

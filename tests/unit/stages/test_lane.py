@@ -17,7 +17,7 @@ from walvec.stages.lane import Claim, Lane
 from walvec.stages.memory import ByteBudget
 from walvec.stages.segment import Segment, SegmentLimits
 from walvec.stages.stopwatch import StageTimes
-from walvec.vectorizer.bind import Binding
+from walvec.vectorizer.binding import Binding
 from walvec_slots.ack import Ledger
 from walvec_slots.lsn import Lsn
 

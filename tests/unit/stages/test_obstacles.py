@@ -7,7 +7,8 @@ from typing import Any, cast
 import pytest
 from psycopg import errors
 
-from walvec.embed.dispatch import Dispatcher, Failure
+from walvec.embed.dispatch import Dispatcher
+from walvec.embed.service import Failure
 from walvec.stages.obstacles import Obstacles
 
 

@@ -111,4 +111,4 @@ def test_oldest_transaction_in_progress(snapshot: str, oldest: int) -> None:
 )
 def test_an_id_past_all_that_are_open(snapshot: str, open_xids: list[int], past: int) -> None:
     """An open transaction may be younger than all that have ended, and than the last epoch of ids."""
-    assert Snapshot.parse(snapshot).past(open_xids) == past
+    assert Snapshot.parse(snapshot).id_past(open_xids) == past
