@@ -2,17 +2,12 @@
 
 from hypothesis import HealthCheck, settings
 
-# The first text that is drawn makes Hypothesis build its table of Unicode: seconds on a busy machine.
-settings.register_profile("walvec", suppress_health_check=[HealthCheck.too_slow])
+# A busy machine is no fault of the code: no example has a time limit of its own. And the first text that is
+# drawn makes Hypothesis build its table of Unicode, which takes seconds there.
+settings.register_profile("walvec", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("walvec")
 
 # A module comes before those that import it, so that pytest rewrites its assertions.
-from hypothesis import settings
-
-# A busy machine is no fault of the code: no example has a time limit of its own.
-settings.register_profile("walvec", deadline=None)
-settings.load_profile("walvec")
-
 pytest_plugins = (
     "tests.fix_embedding_service",
     "tests.fix_postgres",

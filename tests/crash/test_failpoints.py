@@ -167,7 +167,7 @@ def test_huge_transaction_is_worked_off_in_parts(sidecar: Sidecar) -> None:
 
 
 def test_heavy_segment_takes_its_place_with_its_last_slice(sidecar: Sidecar) -> None:
-    """Rows too heavy to be prepared together are committed one by one, the checkpoint with the last one."""
+    """Rows too heavy for one batch come one by one, the checkpoint with the last one."""
     sidecar.settings["pipeline"] = {"max_buffer_bytes": 200_000}
     follow_blog(sidecar, chunk={"size": 10, "overlap": 0})
     sidecar.once()

@@ -1,4 +1,4 @@
-"""Apply each mutant to a copy of the tree, run its tests, and count what they see: `make mutants`.
+"""Try each mutant on a copy of the tree and count what tests see: `make mutants`.
 
     python -m tests.mutants             all of them
     python -m tests.mutants ack slots   those of a room, or with a name that begins so
@@ -117,7 +117,10 @@ class Copy:
             self._server = None
 
     def _write(self, path: Path, text: str) -> None:
-        """Write a source file. Its time differs from all before, or its old bytecode would be taken."""
+        """Write a source file.
+
+        Its time differs from all before, so that no older bytecode is taken for it.
+        """
         path.write_text(text, encoding="utf-8")
         self._age += 2
         os.utime(path, (self._age, self._age))
@@ -137,7 +140,10 @@ def copied() -> Iterator[Copy]:
 
 
 def failing(copy: Copy, mutants: Sequence[Mutant]) -> set[str]:
-    """Return the tests that fail on the tree as it is; all of them where pytest did not get to its end."""
+    """Return the tests that fail on the tree as it is.
+
+    These are all of them where pytest did not get to its end.
+    """
     tests = sorted({test for mutant in mutants for test in mutant.tests})
     print(f"{len(tests)} tests on the tree as it is", flush=True)
     code, said = copy.run(tests, limit=TIME_LIMIT * len(tests), stop_early=False)
@@ -167,7 +173,7 @@ def summary(verdicts: Sequence[tuple[Mutant, Verdict]]) -> str:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run the mutants that the words choose; return the exit code: 0 where enough of them are killed."""
+    """Run the mutants that the words choose; return 0 where enough of them are killed."""
     if "--page" in words:
         write_table()
         return 0

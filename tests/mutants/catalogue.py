@@ -1,6 +1,6 @@
-"""The mutants: small mistakes, each of which breaks a guarantee, and the tests that must see it.
+"""The mutants: small mistakes, each with the tests that must see it.
 
-They lie beside this file, one TOML file a room:
+Each breaks a guarantee. They lie beside this file, one TOML file a room:
 
     [[mutant]]
     name = "ack-other-lanes"
@@ -79,7 +79,7 @@ class Mutant:
 
 
 def _margin(line: str, first: str) -> str | None:
-    """Return what stands before the first wanted line, None where the line is another one."""
+    """Return the indentation of the first wanted line, None for any other line."""
     margin, found, rest = line.partition(first)
     return margin if found and not margin.strip() and not rest.strip() else None
 

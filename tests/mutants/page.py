@@ -13,7 +13,7 @@ SHOWN = 3  # modules of a guarantee, and tests
 
 
 def table(mutants: Sequence[Mutant]) -> str:
-    """Return one row a guarantee: how many mistakes, where it is kept, and which tests see them.
+    """Return one row a guarantee: its mistakes, their files, and the tests that see them.
 
     What the most mistakes are in, and what sees the most of them, comes first; the rest is counted.
     """

@@ -22,7 +22,7 @@ def text_of(file: str) -> str:
 
 @cache
 def node_ids(file: str) -> frozenset[str]:
-    """Return the tests of a file, and its classes of tests, as the end of a node id has them."""
+    """Return the tests of a file and their classes, as the end of a node id has them."""
     found = {""}
     for statement in ast.parse(text_of(file)).body:
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -53,12 +53,12 @@ def complaint(mutant: Mutant) -> str | None:
 
 
 def test_each_mutant_changes_one_place() -> None:
-    """Code that moves or goes takes no mutant along: its `old` stands in its file exactly once."""
+    """Code that goes takes no mutant along: each `old` is in its file exactly once."""
     assert [said for mutant in MUTANTS if (said := complaint(mutant))] == []
 
 
 def test_each_mutant_changes_code() -> None:
-    """A comment or a docstring is no place for a mistake, and is edited more often than the code."""
+    """Comments and docstrings stay out: they are edited more often than the code."""
     assert [
         mutant.name
         for mutant in MUTANTS
@@ -100,7 +100,7 @@ def test_a_mutant_without_its_one_place_is_misplaced(old: str, text: str) -> Non
 
 
 def test_lines_are_found_at_any_indentation() -> None:
-    """The mistake gets the indentation of what it replaces; nothing in their place takes them out."""
+    """The mistake gets the indentation of what it replaces; an empty one takes it out."""
     text = "if x:\n    a\n    if b:\n        c\nd\n"
     mutant = Mutant("m", 1, "", "a.py", "a\nif b:\n    c", "e\nf", (), "room")
     assert mutant.apply(text) == "if x:\n    e\n    f\nd\n"

@@ -139,7 +139,7 @@ class TestExplain:
 
 @pytest.mark.parametrize("kind", [errors.InvalidTextRepresentation, errors.CheckViolation])
 def test_a_dead_letter_does_not_quote_the_row(kind: type[psycopg.Error]) -> None:
-    """The target's words about a row that it refuses stay out; the kind of refusal is told."""
+    """It tells the kind of the target's refusal, and not the words, which quote the row."""
     error_class, why = refusal_of(kind("the row's text"))
     assert "the row's text" not in why
     assert error_class == f"{kind.__name__} ({kind.sqlstate})"

@@ -496,7 +496,7 @@ class TestTeardown:
     def test_slot_that_setup_did_not_make_is_kept(
         self, embedded: Sidecar, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Without a record of it, the slot may be somebody else's: teardown says so and leaves it."""
+        """A slot without a record may be somebody else's, so teardown says so and leaves it."""
         embedded.target.execute("DELETE FROM walvec.made WHERE kind = 'slot'")
         tear_down(embedded)
         assert world(embedded)["slots"] == [(embedded.slot, "wal2json")]

@@ -104,7 +104,7 @@ async def test_command_waits_for_what_is_being_written(blog: Sidecar) -> None:
 
 
 async def test_a_process_that_takes_over_waits_for_what_is_being_written(blog: Sidecar) -> None:
-    """An attachment begins to write only once a batch of the one before is committed or gone."""
+    """An attachment takes over once no batch of the one before is being written."""
     slot = blog.config.source.slot
     async with (
         await connect_target(blog.config, role="test") as target,
@@ -123,7 +123,7 @@ async def test_a_process_that_takes_over_waits_for_what_is_being_written(blog: S
 
 @pytest.mark.parametrize("phase", ["rows", "sweep", "index", "done"])
 async def test_an_epoch_begins_at_the_first_key(blog: Sidecar, phase: str) -> None:
-    """Every row is compared, wherever the backfill of the epoch before was, and whatever it had applied."""
+    """Every row is compared, wherever the epoch before was in its backfill and the stream."""
     blog.target.execute(
         "UPDATE walvec.vectorizer SET phase = %s, last_key = '{5}', sweeps = false, lsn = '1/0'", [phase]
     )

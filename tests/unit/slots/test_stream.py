@@ -46,7 +46,7 @@ async def test_a_poke_is_answered_soon() -> None:
 
 
 async def test_a_poke_that_comes_right_after_a_status_is_not_lost() -> None:
-    """What was committed since the status was sent is told soon, and not an interval later."""
+    """What is committed after a status is told soon, and not an interval later."""
     poke = asyncio.Event()
     asyncio.get_running_loop().call_later(0.02, poke.set)
     assert len(await times(10.0, poke, 0.3)) == 2

@@ -99,7 +99,7 @@ async def test_a_lane_that_is_stuck_makes_room_for_one_that_moves() -> None:
 
 
 async def test_no_lane_makes_room_where_all_are_stuck() -> None:
-    """There is nobody to make room for: what is queued stays, and is not read a second time."""
+    """There is no lane to make room for, so what is queued stays."""
     budget = ByteBudget(LIMIT)
     stream = Stream(budget)
     lanes = [HeldLane("blog", budget, stuck=True), HeldLane("page", budget, stuck=True)]
