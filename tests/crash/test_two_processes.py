@@ -204,16 +204,16 @@ def test_zombie_with_several_writers_commits_nothing(sidecar: Sidecar, first: Pr
         second = sidecar.start("run")
         second.wait_for(WAITING)
         end_fence(sidecar)
-    second.wait_for("trying again")
+    second.wait_for("stream.retrying")
     sidecar.source.execute("""
         SELECT pg_terminate_backend(pid) FROM pg_stat_activity
         WHERE datname = current_database() AND application_name LIKE 'walvec %'""")
-    second.wait_for("streaming")
+    second.wait_for("stream.attached")
     sidecar.source.execute("UPDATE blog SET body = 'new ' || id")
     sidecar.in_step()
     committed = sidecar.target.execute("SELECT xmin, * FROM blog_embedding ORDER BY id").fetchall()
     zombie.resume()
-    zombie.wait_for("trying again")
+    zombie.wait_for("stream.retrying")
     zombie.wait_for(WAITING)
     assert sidecar.target.execute("SELECT xmin, * FROM blog_embedding ORDER BY id").fetchall() == committed
     assert sidecar.actual() == sidecar.expected()

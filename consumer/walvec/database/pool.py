@@ -71,7 +71,7 @@ class SessionPool:
             self._open -= 1
             if not self._open:
                 raise
-            _log.warning("database.session_refused", what=error.what, open=self._open)
+            _log.warning("session.refused", what=error.what, open=self._open)
         except BaseException:
             self._open -= 1
             raise
