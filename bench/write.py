@@ -103,18 +103,20 @@ async def _writer(stack: AsyncExitStack, config: Config) -> Write:
     async with await connect_source(config, role="bench") as source:
         binding = await bind(source, vectorizer, config.source.publication)
     table = TargetTable(vectorizer, binding.key, DIMENSIONS)
-    await table.create_staging(connection)
     holder = uuid4()
     await take_over(connection, config.source.slot, holder)
     generation = (await load_vectorizers(connection))[vectorizer.name].generation
     writer = Writer(connection, config.source.slot, checkpoint.lsn, holder, {vectorizer.name: generation})
     position = checkpoint.lsn
 
+    async def take_turn() -> Position:
+        return Position(position, position, ())
+
     async def write(batch: list[Row]) -> None:
         nonlocal position
         position = Lsn(position + 1)
         work = Batch(chunks=batch, settled=[key for key, *_ in batch], embedded=len(batch), texts=len(batch))
-        await writer.write(vectorizer.name, table, work, Position(position, position, ()))
+        await writer.write(connection, vectorizer.name, table, work, take_turn)
 
     return write
 

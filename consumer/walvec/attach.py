@@ -21,6 +21,7 @@ from walvec.database.fence import OwnSessions
 from walvec.database.migrate import require_schema
 from walvec.database.ownership import require_own_schema
 from walvec.database.pgvector import require_vectors
+from walvec.database.pool import SessionPool
 from walvec.database.silence import Patience
 from walvec.vectorizer.admission import Vectorizers, admit_vectorizers
 from walvec.vectorizer.binding import Binding
@@ -58,9 +59,10 @@ class Sessions:
     rows: Connection
     catalog: Connection
 
-    # To the target: the one that writes and holds the fence, what the target holds, and the backfill's sweeps
-    # and vector index.
+    # To the target: the one that holds the fence, those that write batches, what the target holds, and the
+    # backfill's sweeps and vector index.
     writer: Connection
+    writers: SessionPool
     lookups: Connection
     backfill: Connection
 
@@ -116,8 +118,6 @@ async def attach(
     holder = uuid4()
     await take_over(writer, config.source.slot, holder)
     vectorizers = await admit_vectorizers(config, plugin, writer, catalog, starting=starting)
-    for table in vectorizers.tables.values():
-        await table.create_staging(writer)
     return Attachment(
         config=config,
         sessions=sessions,
@@ -177,12 +177,30 @@ async def _open_sessions(
         rows=rows.result(),
         catalog=catalog.result(),
         writer=writer,
+        writers=_writers(config, stack, writer, patience),
         lookups=lookups.result(),
         backfill=backfill.result(),
     )
     await require_one_server("target", (writer, sessions.lookups, sessions.backfill))
     await require_one_server("source", (sessions.catalog, sessions.images, sessions.rows, stream.session))
     return sessions
+
+
+def _writers(config: Config, stack: AsyncExitStack, fence: Connection, patience: Patience) -> SessionPool:
+    """Return the pool of sessions that write, on the server of the session that holds the fence."""
+
+    async def connect() -> Connection:
+        session = await connect_target(config, role="write", patience=patience)
+        try:
+            await require_one_server("target", (fence, session))
+        except BaseException:
+            await session.close()
+            raise
+        return session
+
+    pool = SessionPool(connect, config.pipeline.writers)
+    stack.push_async_callback(pool.aclose)
+    return pool
 
 
 async def enter_session(

@@ -138,6 +138,12 @@ EVENTS: Final = (
         "a write is retried on the same session: a lock, a deadlock, a full disk, a read-only target",
     ),
     LogEvent(
+        "session.refused",
+        "warning",
+        "the target has no room for more sessions (`what`), so batches wait for one of the `open` ones. "
+        "Lower `[pipeline] writers`, or raise `max_connections`",
+    ),
+    LogEvent(
         "statement.held_up",
         "warning",
         "for a second a statement has been waiting. Another session asked the server for what: a lock and "

@@ -131,6 +131,7 @@ class Pipeline:
             tasks.create_task(self.intake.run(), name="read"),
             tasks.create_task(self.watch.run(), name="watch"),
             tasks.create_task(confirmation.keep_idle_progress(), name="idle progress"),
+            tasks.create_task(self.attachment.sessions.writers.close_idle(), name="idle sessions"),
         ]
         telling = feedback(
             stream, confirmation.status, stream.status_interval, confirmation.poke, confirmation.status_sent
@@ -217,6 +218,7 @@ def wire(
     confirmation = Confirmation(writer, ledger, router, unseen, images, obstacles, end=end, timing=timing)
     committer = Committer(
         writer,
+        sessions.writers,
         admitted.tables,
         ledger,
         router.landmarks,

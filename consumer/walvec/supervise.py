@@ -139,6 +139,10 @@ class Supervisor:
                     return
                 break
             except Exception as group:
+                if _is_cancelled():
+                    # The statement in progress was cancelled too, and its connection closed: that error came
+                    # in the place of the cancellation.
+                    raise asyncio.CancelledError from group
                 error = worst(group)
                 rule = rule_for(error)
             if self._clock() - began > self._timing.healthy_after:
@@ -265,3 +269,9 @@ def _stopped_by_signals() -> Iterator[asyncio.Event]:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+def _is_cancelled() -> bool:
+    """Whether the task at work was asked to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -26,6 +26,7 @@ def test_random_kills_under_random_load(distant_sidecar: Sidecar) -> None:
     paid: set[str] = set()
     with torture.Load(sidecar, SEED) as load:
         for kill in range(1, KILLS + 1):
+            sidecar.settings["pipeline"]["writers"] = chance.choice([1, 4])
             process = sidecar.start("run")
             time.sleep(chance.uniform(0, LIFE))
             assert process.code is None, process.log[-3:]

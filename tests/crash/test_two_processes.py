@@ -189,6 +189,37 @@ def test_zombie_writes_nothing(sidecar: Sidecar, first: Process) -> None:
     assert first.stop() == 0
 
 
+def test_zombie_with_several_writers_commits_nothing(sidecar: Sidecar, first: Process) -> None:
+    """Batches that were written and not committed when another process took over are lost to it."""
+    first.stop()
+    sidecar.settings["pipeline"] = {"batch_rows": 1, "writers": 3}
+    zombie = sidecar.start("run")
+    sidecar.in_step()
+    with psycopg.connect(sidecar.settings["source"]["dsn"]) as somebody:
+        somebody.execute("SELECT FROM blog_embedding WHERE id = 1 FOR UPDATE")
+        for key in (1, 2, 3):
+            sidecar.source.execute("UPDATE blog SET body = 'old ' || id WHERE id = %s", [key])
+        until(lambda: len(writing(sidecar)) == 3, "three batches are being written")
+        zombie.pause()
+        second = sidecar.start("run")
+        second.wait_for(WAITING)
+        end_fence(sidecar)
+    second.wait_for("stream.retrying")
+    sidecar.source.execute("""
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name LIKE 'walvec %'""")
+    second.wait_for("stream.attached")
+    sidecar.source.execute("UPDATE blog SET body = 'new ' || id")
+    sidecar.in_step()
+    committed = sidecar.target.execute("SELECT xmin, * FROM blog_embedding ORDER BY id").fetchall()
+    zombie.resume()
+    zombie.wait_for("stream.retrying")
+    zombie.wait_for(WAITING)
+    assert sidecar.target.execute("SELECT xmin, * FROM blog_embedding ORDER BY id").fetchall() == committed
+    assert sidecar.actual() == sidecar.expected()
+    assert (second.stop(), zombie.stop()) == (0, 0)
+
+
 def test_slot_is_in_other_hands(sidecar: Sidecar) -> None:
     """Where anything else reads the slot, walvec waits, or ends with exit code 5."""
     follow_blog(sidecar)
@@ -244,3 +275,20 @@ def end_walvecs_sessions(sidecar: Sidecar, *, but_of: Process) -> None:
                 ORDER BY backend_start DESC LIMIT 1)""").fetchall()
     assert len(ended) > 1
     assert but_of.code is None
+
+
+def writing(sidecar: Sidecar) -> list[int]:
+    """Return the server processes that have a transaction open for a batch."""
+    rows = sidecar.source.execute("""
+        SELECT pid FROM pg_stat_activity WHERE datname = current_database()
+            AND application_name = 'walvec write' AND xact_start IS NOT NULL""")
+    return [pid for (pid,) in rows.fetchall()]
+
+
+def end_fence(sidecar: Sidecar) -> None:
+    """End the session that holds the fence."""
+    ended = sidecar.source.execute("""
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'walvec writer'
+        ORDER BY backend_start LIMIT 1""").fetchall()
+    assert ended == [(True,)]

@@ -23,6 +23,7 @@ from tests.fix_sidecar import Sidecar, new_sidecar
 EXAMPLES = int(os.environ.get("WALVEC_TEST_EXAMPLES", "30"))
 
 KEYS = st.integers(0, 12)
+WRITERS = st.sampled_from([1, 4])
 LANGUAGES = st.sampled_from(["en", "de", "fr"])
 # Some of them blank, some long enough for several chunks, and one long enough to be TOASTed.
 BODIES = st.sampled_from(
@@ -322,10 +323,11 @@ SLOWLY = settings(
 
 
 @pytest.mark.timeout(400 + EXAMPLES * 5)  # shrinking takes its time
-@given(steps=STEPS)
+@given(steps=STEPS, writers=WRITERS)
 @SLOWLY
-def test_target_is_f_of_source(sidecar: Sidecar, steps: list[Step]) -> None:
+def test_target_is_f_of_source(sidecar: Sidecar, steps: list[Step], writers: int) -> None:
     """After any steps, once walvec has caught up: no row missing, none stale, no orphan."""
+    sidecar.settings["pipeline"]["writers"] = writers
     with Player(sidecar) as player:
         for step in steps:
             player.play(step)
@@ -334,10 +336,13 @@ def test_target_is_f_of_source(sidecar: Sidecar, steps: list[Step]) -> None:
 
 
 @pytest.mark.timeout(400 + EXAMPLES * 10)
-@given(steps=STEPS_WITH_DDL)
+@given(steps=STEPS_WITH_DDL, writers=WRITERS)
 @SLOWLY
-def test_target_is_f_of_source_whatever_the_catalog_does(sidecar: Sidecar, steps: list[Step]) -> None:
+def test_target_is_f_of_source_whatever_the_catalog_does(
+    sidecar: Sidecar, steps: list[Step], writers: int
+) -> None:
     """After any steps, DDL among them, once walvec has begun again and caught up: target = f(source)."""
+    sidecar.settings["pipeline"]["writers"] = writers
     with Player(sidecar) as player:
         for step in steps:
             player.play(step)

@@ -131,3 +131,29 @@ def test_short_health_changes_nothing(config: Config, monkeypatch: pytest.Monkey
     attempts = run(config, monkeypatch, lambda _: 5.0, give_up_after=300.0)
     assert attempts.ended[-1] - attempts.ended[0] < 300 + 36
     assert min(attempts.waits[8:]) >= 15.0
+
+
+async def test_an_error_in_the_place_of_a_cancellation_ends_the_process(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that closes because its statement is cancelled is no reason to attach again."""
+    attempts = 0
+
+    async def attach(*_: object, **__: object) -> NoReturn:
+        nonlocal attempts
+        attempts += 1
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            raise ConnectionLost("the connection is closed") from None
+        raise AssertionError
+
+    monkeypatch.setattr(supervise, "attach", attach)
+    work = asyncio.create_task(supervise.supervise(config, once=False, wait=True, give_up_after=None))
+    while not attempts:  # noqa: ASYNC110  nobody tells
+        await asyncio.sleep(0.01)
+    work.cancel()
+    async with asyncio.timeout(10):
+        with pytest.raises(asyncio.CancelledError):
+            await work
+    assert attempts == 1

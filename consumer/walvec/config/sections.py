@@ -163,6 +163,8 @@ class EmbedderSettings(Section):
 class PipelineSettings(Section):
     """How changes are gathered, their share of memory, and what becomes of failures."""
 
+    # Sessions that write at once.
+    writers: Annotated[int, Field(ge=1, le=64)] = 4
     batch_rows: Count = 1000
     batch_delay: Annotated[float, Field(ge=0, le=60)] = 0.005  # seconds
     max_buffer_bytes: Annotated[int, Field(ge=65_536)] = 67_108_864

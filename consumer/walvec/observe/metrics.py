@@ -158,8 +158,9 @@ STAGE_SECONDS: Final = Metric(
     "Time of a committed batch in each stage, over all vectorizers",
     "Stages follow each other: `queue` (gathering changes, until the work begins), `evaluate` (`text` and "
     "`where`, by the source), `chunk` (cutting and hashing), `lookup` (what the target holds), `embed` (the "
-    "service, waits included), `turn` (until earlier batches are committed and the session is free, with "
-    "tries that failed), `write` (the transaction)",
+    "service, waits included), `session` (until earlier batches are being written and a session is free), "
+    "`write` (the rows, with tries that failed), `turn` (until earlier batches are committed), `commit` "
+    "(progress, checkpoint and the commit)",
 )
 IN_FLIGHT: Final = Metric(
     "walvec_segments_in_flight", "gauge", _BY_VECTORIZER, "segments", "Segments begun and not committed"

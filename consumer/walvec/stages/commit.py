@@ -1,36 +1,40 @@
 """Batches into the target, in order, each with all the progress that it allows.
 
-A checkpoint is worked out by the ledger, committed together with the batch that allows it, and only then
-confirmed (`confirm`).
+Several sessions write rows at once, and commit one after the other. A checkpoint is worked out by the ledger,
+committed together with the batch that allows it, and only then confirmed (`confirm`).
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 
 import psycopg
 import structlog
 
+from walvec.database.pool import SessionPool
 from walvec.failpoint import failpoint
 from walvec.policy import is_refusal, retry_in_place
 from walvec.stages.batch import Batch, Committed, Position, PreparedBatch
 from walvec.stages.confirm import Confirmation
 from walvec.stages.evaluate import SourceReader
 from walvec.stages.landmark import Landmarks
-from walvec.stages.lane import Lane
+from walvec.stages.lane import Lane, Wait
 from walvec.stages.obstacles import Obstacles
 from walvec.stages.visibility import Unseen
-from walvec.stages.write import Writer
+from walvec.stages.write import TakeTurn, Writer
 from walvec.vectorizer.target import TargetTable
 from walvec_slots.ack import Ledger
+from walvec_slots.settle import Connection
 
 _log = structlog.get_logger(__name__)
 
 
 class Committer:
-    """Commits the batches of all lanes through one session."""
+    """Commits the batches of all lanes."""
 
     def __init__(
         self,
         writer: Writer,
+        sessions: SessionPool,
         tables: Mapping[str, TargetTable],
         ledger: Ledger,
         landmarks: Landmarks,
@@ -41,11 +45,12 @@ class Committer:
         *,
         committed: Callable[[Committed], None],
     ) -> None:
-        """Write through `writer` into `tables`, by vectorizer.
+        """Write through `sessions` into `tables`, by vectorizer.
 
         `committed` is called with every batch once it is committed.
         """
         self._writer = writer
+        self._sessions = sessions
         self._tables = tables
         self._ledger = ledger
         self._landmarks = landmarks
@@ -55,27 +60,38 @@ class Committer:
         self._obstacles = obstacles
         self._committed = committed
 
-    async def commit(self, lane: Lane, prepared: PreparedBatch) -> None:
-        """Commit the lane's next batch, and try again while something is in the way."""
+    async def commit(self, lane: Lane, prepared: PreparedBatch, is_next: Wait) -> None:
+        """Write a batch of the lane, and commit it when `is_next` returns.
+
+        Tries again while something is in the way. The session is kept for all tries: batches that follow may
+        hold the others until this one is committed.
+        """
         if self._unseen.are_many:
             await self._source.observe_snapshot()
-        done = await retry_in_place(self._try_commit, lane.name, prepared)
+        async with self._sessions.lease() as session:
+            prepared.times.done("session")
+            done = await retry_in_place(self._try_commit, session, lane.name, prepared, is_next)
         _log_batch(done)
         self._committed(done)
 
-    async def _try_commit(self, name: str, prepared: PreparedBatch) -> Committed:
-        """Try once. The session is held for one try, so that other lanes write in between.
-
-        A batch that is not its segment's last leaves the lane where it is.
-        """
+    async def _try_commit(
+        self, session: Connection, name: str, prepared: PreparedBatch, is_next: Wait
+    ) -> Committed:
+        """Try once. A batch that is not its segment's last leaves the lane where it is."""
         batch, times = prepared
         finishing = int(batch.is_last)
-        async with self._writer.turn:
-            times.done("turn")
-            position = self._position(name, finishing)
-            failpoint("before-commit")
-            written = await self._write(name, batch, position)
-            times.done("write")
+        async with AsyncExitStack() as turn:
+
+            async def take_turn() -> Position:
+                times.done("write")
+                await is_next()
+                await turn.enter_async_context(self._writer.turn)
+                times.done("turn")
+                failpoint("before-commit")
+                return self._position(name, finishing)
+
+            written, position = await self._write(session, name, batch, take_turn)
+            times.done("commit")
             failpoint("after-commit")
             self._ledger.finish(name, finishing)
             self._confirmation.batch_committed(position.checkpoint)
@@ -92,28 +108,32 @@ class Committer:
             transactions=self._ledger.transactions(name) if finishing else 0,
         )
 
-    async def _write(self, name: str, batch: Batch, position: Position) -> Batch:
+    async def _write(
+        self, session: Connection, name: str, batch: Batch, take_turn: TakeTurn
+    ) -> tuple[Batch, Position]:
         """Write a batch, say how that went, and return what was written."""
         try:
-            written = await self._write_what_is_taken(name, batch, position)
+            written = await self._write_what_is_taken(session, name, batch, take_turn)
         except psycopg.Error as error:
             self._obstacles.note_write(error)
             raise
         self._obstacles.note_write(None)
         return written
 
-    async def _write_what_is_taken(self, name: str, batch: Batch, position: Position) -> Batch:
+    async def _write_what_is_taken(
+        self, session: Connection, name: str, batch: Batch, take_turn: TakeTurn
+    ) -> tuple[Batch, Position]:
         """Write a batch; rows that the target refuses are parked, and the rest is written."""
         table = self._tables[name]
         while True:
             try:
-                await self._writer.write(name, table, batch, position)
+                return batch, await self._writer.write(session, name, table, batch, take_turn)
             except psycopg.Error as error:
-                if not is_refusal(error) or not (refused := await self._writer.find_refused(table, batch)):
+                if not is_refusal(error):
+                    raise
+                if not (refused := await self._writer.find_refused(session, table, batch)):
                     raise
                 batch = batch.parking(refused)
-            else:
-                return batch
 
 
 def _log_batch(done: Committed) -> None:

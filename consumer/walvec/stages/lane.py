@@ -1,7 +1,7 @@
 """One vectorizer's way from actions to committed vectors, in order.
 
-Actions arrive in WAL order and gather in segments. A segment is prepared (evaluated, chunked, embedded) while
-earlier ones still are, and committed after them. These rules keep the order by key:
+Actions arrive in WAL order and gather in segments. A segment is prepared (evaluated, chunked, embedded) and
+written while earlier ones still are, and committed after them. These rules keep the order by key:
 
 1. Within a segment the newest action on a key is the only one.
 2. A segment is not begun while an earlier one that shares a key with it, or a truncate, is in flight.
@@ -40,7 +40,11 @@ class Batches(Protocol):
 Claim = Callable[[int], Awaitable[None]]
 
 Prepare = Callable[[Segment, Claim], Batches]
-CommitBatch = Callable[["Lane", PreparedBatch], Awaitable[None]]
+
+# Returns when it is a batch's turn to commit.
+Wait = Callable[[], Awaitable[None]]
+
+CommitBatch = Callable[["Lane", PreparedBatch, Wait], Awaitable[None]]
 
 
 class _Job:
@@ -48,6 +52,10 @@ class _Job:
 
     def __init__(self, segment: Segment, batches: Batches, tasks: asyncio.TaskGroup, name: str) -> None:
         self.segment = segment
+
+        # Whether its last batch is being written, so that the next segment may be.
+        self.writes_last = asyncio.Event()
+
         self._batches = batches
         self._tasks = tasks
         self._name = name
@@ -210,15 +218,15 @@ class Lane:
     async def run(self, tasks: asyncio.TaskGroup, prepare: Prepare, commit: CommitBatch) -> None:
         """Work off what arrives, and end once `close` was called and nothing is in flight.
 
-        A failure of either callable ends the lane.
+        A failure of either callable ends `tasks`. Raises LaneBehind once nothing is in flight after
+        `shed_queue`.
         """
-        feed = tasks.create_task(self._feed_flight(tasks, prepare), name=f"{self.name}: feed")
+        feed = tasks.create_task(self._feed_flight(tasks, prepare, commit), name=f"{self.name}: feed")
         try:
-            while not (self._closing and not self._flight):
-                if self._flight:
-                    await self._finish_oldest(self._flight[0], commit)
-                else:
-                    await self._wait_for_change()
+            while self._flight or not self._closing:
+                if self.behind and not self._flight:
+                    raise LaneBehind(self.name)
+                await self._wait_for_change()
         finally:
             feed.cancel()
 
@@ -245,7 +253,7 @@ class Lane:
         self._changed.clear()
         await self._changed.wait()
 
-    async def _feed_flight(self, tasks: asyncio.TaskGroup, prepare: Prepare) -> None:
+    async def _feed_flight(self, tasks: asyncio.TaskGroup, prepare: Prepare, commit: CommitBatch) -> None:
         """Begin one segment after the other, each as soon as the rules allow."""
         while True:
             segment = await self._next_segment()
@@ -255,7 +263,9 @@ class Lane:
             segment.seal()
             batches = prepare(segment, partial(self._claim, segment))
             job = _Job(segment, batches, tasks, f"{self.name}: prepare")
+            before = self._flight[-1] if self._flight else None
             self._flight.append(job)
+            tasks.create_task(self._finish_job(job, before, commit), name=f"{self.name}: write")
             if len(self._flight) == 1:
                 self._next_since = monotonic()
             self._owners.update(dict.fromkeys(segment.actions, job))
@@ -299,15 +309,23 @@ class Lane:
         else:
             self.workspace.give(-size)
 
-    async def _finish_oldest(self, job: _Job, commit: CommitBatch) -> None:
-        """Commit the oldest job, batch by batch, and make room."""
+    async def _finish_job(self, job: _Job, before: _Job | None, commit: CommitBatch) -> None:
+        """Write a job and commit it after the one before it, batch by batch, and make room.
+
+        It is written only while all before it are being written: so no transaction stays open for the sake of
+        a segment that is still being embedded, and the sessions are asked for in the order of the commits.
+        """
         is_last = False
         while not is_last:
             prepared = await job.next()
-            await commit(self, prepared)
+            is_last = prepared.batch.is_last
+            if before:
+                await before.writes_last.wait()
+            if is_last:
+                job.writes_last.set()
+            await commit(self, prepared, partial(self._wait_for_turn, job))
             self.workspace.give(prepared.batch.weight)
             self._next_since = monotonic()
-            is_last = prepared.batch.is_last
         self._flight.popleft()
         self.workspace.look_again()
         for key in job.segment.actions:
@@ -316,5 +334,8 @@ class Lane:
         self._budget.give(job.segment.size)
         job.segment.committed.set()
         self._changed.set()
-        if self.behind and not self._flight:
-            raise LaneBehind(self.name)
+
+    async def _wait_for_turn(self, job: _Job) -> None:
+        """Wait until every earlier job is committed."""
+        while self._flight[0] is not job:
+            await self._wait_for_change()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Final, Literal, get_args
 
-Stage = Literal["queue", "evaluate", "chunk", "lookup", "embed", "turn", "write"]
+Stage = Literal["queue", "evaluate", "chunk", "lookup", "embed", "session", "write", "turn", "commit"]
 
 # The stages in order:
 #
@@ -18,8 +18,10 @@ Stage = Literal["queue", "evaluate", "chunk", "lookup", "embed", "turn", "write"
 # chunk     cutting and hashing
 # lookup    what the target holds
 # embed     the vectors, by the service
-# turn      until earlier segments are committed and the writing session is free, failed tries included
-# write     the transaction
+# session   until earlier segments are being written and a session is free
+# write     the rows, failed tries included
+# turn      until earlier segments are committed
+# commit    progress, checkpoint and the commit
 STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 
 
@@ -40,8 +42,10 @@ class StageTimes:
     def done(self, stage: Stage) -> None:
         """Note that a stage ends now.
 
-        A stage that is gone through again is extended, in its place.
+        A stage that is repeated is extended, and those that followed it are forgotten.
         """
+        until = STAGES.index(stage)
+        self._ends = {known: end for known, end in self._ends.items() if STAGES.index(known) < until}
         self._ends[stage] = self._clock()
 
     @property

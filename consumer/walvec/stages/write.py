@@ -1,17 +1,22 @@
 """Vectors into the target, together with the checkpoint that they allow.
 
-One session writes, and it holds the advisory lock that fences a second process: a process that has lost the
-lock has lost the connection that could have written. All that a batch changes (chunks, dead letters, backfill
-progress, how far the stream is applied) is one transaction, and so is the proof that the epoch it was
-prepared in is still the current one.
+All that a batch changes (chunks, dead letters, backfill progress, how far the stream is applied) is one
+transaction. It has two parts:
+
+1. The rows, which several sessions write at once, because batches in flight share no key. It begins with the
+   proof that the epoch in which the batch was prepared is the current one, and that this attachment is still
+   the one that writes; a lock keeps that so until the transaction ends.
+2. Whatever batches share: dead letters, progress, position and checkpoint. It waits for the batch's turn, so
+   batches commit in order.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from itertools import repeat
 from typing import Any, cast
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -32,11 +37,17 @@ from walvec_slots.settle import Connection
 
 Cursor = psycopg.AsyncCursor[Any]
 
+# Waits until it is a batch's turn to commit, and returns the position that it then brings.
+TakeTurn = Callable[[], Awaitable[Position]]
+
 _QUERIES = load_sql("metadata.sql")
 
 
 class Writer:
-    """The session that writes; a caller holds its `turn` while it calls."""
+    """What one attachment writes, through sessions that the callers give.
+
+    Its own session is the one that holds the fence.
+    """
 
     def __init__(
         self,
@@ -49,13 +60,13 @@ class Writer:
         with_letters: Iterable[str] = (),
         max_dead_letters: int = 0,
     ) -> None:
-        """Write through `connection` for `slot`, whose saved checkpoint is given.
+        """Write for `slot`, whose saved checkpoint is given; `connection` holds the fence.
 
         `holder` and `generations`, by vectorizer, are what the target must still say when a batch is written.
         `with_letters`: the vectorizers that have dead letters.
         `max_dead_letters`: of one vectorizer; above it, a batch is refused that parks most rows. 0: any.
         """
-        # Held for one transaction at a time.
+        # Held by whoever moves the position or the checkpoint, until that is committed.
         self.turn = asyncio.Lock()
 
         self._connection = connection
@@ -66,44 +77,41 @@ class Writer:
         self._max_dead_letters = max_dead_letters
         self._with_letters = set(with_letters)
 
+        # The vectorizers for which a session has a staging table.
+        self._staging: WeakKeyDictionary[Connection, set[str]] = WeakKeyDictionary()
+
         # Of parked rows, by vectorizer.
         self._shares: dict[str, Share] = {}
 
-    async def write(self, name: str, table: TargetTable, batch: Batch, position: Position) -> None:
-        """Commit a batch of the vectorizer `name`, with its position.
+    async def write(
+        self, session: Connection, name: str, table: TargetTable, batch: Batch, take_turn: TakeTurn
+    ) -> Position:
+        """Commit a batch of the vectorizer `name` through `session`.
 
-        Raises EpochEnded where a command has begun another epoch or another process has taken over,
-        TooManyDeadLetters where it parks more than is allowed; psycopg's errors.
+        `take_turn` is awaited once the rows are written. It has to hold `turn` until this returns.
+        Raises EpochEnded if a command has begun another epoch or another process has taken over,
+        TooManyDeadLetters if it parks more than is allowed; psycopg's errors.
         """
-        async with self._connection.transaction():
-            if batch.chunks:
-                await table.stage_chunks(self._connection, batch.chunks)
-            # One wait for all of these statements.
-            async with self._connection.pipeline():
-                epoch = await self._hold_epoch(name)
-                await self._write_chunks(table, batch)
-                await self._write_dead_letters(name, batch, position)
-                if batch.sweep:
-                    await self._connection.execute(_QUERIES["request_sweep"], {"name": name})
-                await self._save_progress(name, batch.progress)
-                checkpoint = await self._save_position(name, position)
-            if epoch.rowcount == 0:
-                raise EpochEnded(name)
-            if checkpoint and checkpoint.rowcount == 0:
-                raise self._checkpoint_gone()
-            share = await self._share_of_dead_letters(name, batch)
+        await self._prepare(session, name, table)
+        async with session.transaction():
+            await self._write_rows(session, name, table, batch)
+            position = await take_turn()
+            share = await self._conclude(session, name, batch, position)
         self._shares[name] = share
         self._checkpoint = max(self._checkpoint, position.checkpoint)
+        return position
 
-    async def find_refused(self, table: TargetTable, batch: Batch) -> dict[Key, psycopg.Error]:
+    async def find_refused(
+        self, session: Connection, table: TargetTable, batch: Batch
+    ) -> dict[Key, psycopg.Error]:
         """Find the rows that the target refuses, by writing parts and rolling back."""
 
         async def attempt(keys: Sequence[Key]) -> Sequence[None]:
             part = batch.restricted_to(keys)
-            async with self._connection.transaction(force_rollback=True):
+            async with session.transaction(force_rollback=True):
                 if part.chunks:
-                    await table.stage_chunks(self._connection, part.chunks)
-                await self._write_chunks(table, part)
+                    await table.stage_chunks(session, part.chunks)
+                await self._write_chunks(session, table, part)
             return [None] * len(keys)
 
         keys = batch.keys()
@@ -127,7 +135,8 @@ class Writer:
 
         Returns the id of the transaction.
         """
-        row = await (await self._move_checkpoint(checkpoint, unseen_xids, landmark)).fetchone()
+        saved = await self._move_checkpoint(self._connection, checkpoint, unseen_xids, landmark)
+        row = await saved.fetchone()
         if row is None:
             raise self._checkpoint_gone()
         self._checkpoint = max(self._checkpoint, checkpoint)
@@ -143,7 +152,37 @@ class Writer:
         }
         await self._connection.execute(_QUERIES["mark_stalled"], values)
 
-    async def _hold_epoch(self, name: str) -> Cursor:
+    async def _prepare(self, session: Connection, name: str, table: TargetTable) -> None:
+        """Create the session's staging table when it first writes for a vectorizer."""
+        prepared = self._staging.setdefault(session, set())
+        if name not in prepared:
+            await table.create_staging(session)
+            prepared.add(name)
+
+    async def _write_rows(self, session: Connection, name: str, table: TargetTable, batch: Batch) -> None:
+        """Write what no other batch in flight touches."""
+        if batch.chunks:
+            await table.stage_chunks(session, batch.chunks)
+        # One wait for all of these statements.
+        async with session.pipeline():
+            epoch = await self._hold_epoch(session, name)
+            await self._write_chunks(session, table, batch)
+        if epoch.rowcount == 0:
+            raise EpochEnded(name)
+
+    async def _conclude(self, session: Connection, name: str, batch: Batch, position: Position) -> Share:
+        """Write what batches share; return the vectorizer's share of parked rows."""
+        async with session.pipeline():
+            await self._write_dead_letters(session, name, batch, position)
+            if batch.sweep:
+                await session.execute(_QUERIES["request_sweep"], {"name": name})
+            await self._save_progress(session, name, batch.progress)
+            checkpoint = await self._save_position(session, name, position)
+        if checkpoint and checkpoint.rowcount == 0:
+            raise self._checkpoint_gone()
+        return await self._share_of_dead_letters(session, name, batch)
+
+    async def _hold_epoch(self, session: Connection, name: str) -> Cursor:
         """Lock the epoch until the transaction ends; no row where it is no longer ours."""
         values = {
             "name": name,
@@ -151,31 +190,33 @@ class Writer:
             "slot": self._slot,
             "holder": self._holder,
         }
-        return await self._connection.execute(_QUERIES["hold_epoch"], values)
+        return await session.execute(_QUERIES["hold_epoch"], values)
 
-    async def _write_chunks(self, table: TargetTable, batch: Batch) -> None:
+    async def _write_chunks(self, session: Connection, table: TargetTable, batch: Batch) -> None:
         """Delete, write, and delete the surplus.
 
         Rows go first, because equal keys (1.0 and 1.00) may go and come in one batch. The surplus goes last,
         because its vectors may have moved.
         """
         if batch.truncate:
-            await table.delete_all(self._connection)
+            await table.delete_all(session)
         if batch.gone:
-            await table.delete_chunks(self._connection, batch.gone, list(repeat(0, len(batch.gone))))
+            await table.delete_chunks(session, batch.gone, list(repeat(0, len(batch.gone))))
         if batch.chunks:
-            await table.upsert_staged(self._connection)
+            await table.upsert_staged(session)
         if batch.surplus:
             keys, counts = zip(*batch.surplus, strict=True)
-            await table.delete_chunks(self._connection, keys, counts)
+            await table.delete_chunks(session, keys, counts)
 
-    async def _write_dead_letters(self, name: str, batch: Batch, position: Position) -> None:
+    async def _write_dead_letters(
+        self, session: Connection, name: str, batch: Batch, position: Position
+    ) -> None:
         if name in self._with_letters and (batch.settled or batch.truncate):
             values = {"vectorizer": name, "all": batch.truncate, "keys": Jsonb(batch.settled)}
-            await self._connection.execute(_QUERIES["unpark"], values)
+            await session.execute(_QUERIES["unpark"], values)
         for parked in batch.parked:
             self._with_letters.add(name)
-            await self._connection.execute(
+            await session.execute(
                 _QUERIES["park"],
                 {
                     "vectorizer": name,
@@ -189,7 +230,7 @@ class Writer:
                 },
             )
 
-    async def _share_of_dead_letters(self, name: str, batch: Batch) -> Share:
+    async def _share_of_dead_letters(self, session: Connection, name: str, batch: Batch) -> Share:
         """Return the vectorizer's share of parked rows, this batch included.
 
         A row that was parked before and failed again does not count. Raises TooManyDeadLetters where there
@@ -197,7 +238,7 @@ class Writer:
         """
         parked = fresh = 0
         if batch.parked:
-            cursor = await self._connection.execute(_QUERIES["count_parked_of"], {"name": name})
+            cursor = await session.execute(_QUERIES["count_parked_of"], {"name": name})
             ((parked, fresh),) = await cursor.fetchall()
         window = max(1, min(self._max_dead_letters, SHARE_WINDOW))
         share = (self._shares.get(name) or Share(window)).with_batch(len(batch.settled) + fresh, fresh)
@@ -206,11 +247,11 @@ class Writer:
             raise TooManyDeadLetters(name, parked, error_class)
         return share
 
-    async def _save_progress(self, name: str, progress: Progress | None) -> None:
+    async def _save_progress(self, session: Connection, name: str, progress: Progress | None) -> None:
         """Move a backfill's progress."""
         if progress is None:
             return
-        await self._connection.execute(
+        await session.execute(
             _QUERIES["save_backfill"],
             {
                 "name": name,
@@ -220,23 +261,23 @@ class Writer:
             },
         )
         if progress.phase == "index":
-            await self._connection.execute(_QUERIES["forget_parked"], {"name": name})
+            await session.execute(_QUERIES["forget_parked"], {"name": name})
 
-    async def _save_position(self, name: str, position: Position) -> Cursor | None:
+    async def _save_position(self, session: Connection, name: str, position: Position) -> Cursor | None:
         """Save how far the vectorizer is, and the checkpoint where it moves.
 
         The cursor of the checkpoint's statement has no row where the checkpoint is no longer ours.
         """
         if position.applied > position.checkpoint:
-            await self._connection.execute(
-                _QUERIES["save_applied"], {"name": name, "lsn": str(position.applied)}
-            )
+            await session.execute(_QUERIES["save_applied"], {"name": name, "lsn": str(position.applied)})
         if position.checkpoint <= self._checkpoint:
             return None
-        return await self._move_checkpoint(position.checkpoint, position.unseen_xids, position.landmark)
+        return await self._move_checkpoint(
+            session, position.checkpoint, position.unseen_xids, position.landmark
+        )
 
     async def _move_checkpoint(
-        self, lsn: Lsn, unseen_xids: Collection[int], landmark: Landmark | None
+        self, session: Connection, lsn: Lsn, unseen_xids: Collection[int], landmark: Landmark | None
     ) -> Cursor:
         values = {
             "slot": self._slot,
@@ -246,7 +287,7 @@ class Writer:
             "commit_xid": landmark and landmark.xid,
             "commit_end": landmark and str(landmark.end),
         }
-        return await self._connection.execute(_QUERIES["save_checkpoint"], values)
+        return await session.execute(_QUERIES["save_checkpoint"], values)
 
     def _checkpoint_gone(self) -> CatalogChanged:
         return CatalogChanged(f'the checkpoint of slot "{self._slot}" was removed, moved or taken over')

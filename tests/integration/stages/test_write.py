@@ -44,9 +44,12 @@ async def write(config: Config, batch: Batch, position: Position) -> None:
     written = replace(batch, chunks=[(("1",), 0, Chunk("text", b"hash"), vector)])
     async with await connect_target(config, role="test") as target:
         table = await find_target(target, vectorizer, config.embedder.dimensions)
-        await table.create_staging(target)
         writer = Writer(target, config.source.slot, Lsn(1), HOLDER, {"blog": 0})
-        await writer.write("blog", table, written, position)
+
+        async def take_turn() -> Position:
+            return position
+
+        await writer.write(target, "blog", table, written, take_turn)
 
 
 def written(sidecar: Sidecar) -> int:

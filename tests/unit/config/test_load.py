@@ -74,6 +74,7 @@ class TestDefaults:
                 "timeout": 30.0,
             },
             "pipeline": {
+                "writers": 4,
                 "batch_rows": 1000,
                 "batch_delay": 0.005,
                 "max_buffer_bytes": 67108864,

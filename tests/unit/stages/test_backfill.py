@@ -10,7 +10,7 @@ from walvec.stages.actions import DELETE
 from walvec.stages.backfill import Backfill
 from walvec.stages.batch import Batch, PreparedBatch
 from walvec.stages.evaluate import SourceReader
-from walvec.stages.lane import Claim, Lane
+from walvec.stages.lane import Claim, Lane, Wait
 from walvec.stages.memory import ByteBudget
 from walvec.stages.segment import Segment, SegmentLimits
 from walvec.stages.stopwatch import StageTimes
@@ -48,8 +48,9 @@ class Swept:
         assert set(segment.actions.values()) <= {DELETE}
         return OneBatch(Batch(gone=list(segment.actions), progress=segment.progress))
 
-    async def commit(self, lane: Lane, prepared: PreparedBatch) -> None:
+    async def commit(self, lane: Lane, prepared: PreparedBatch, is_next: Wait) -> None:
         """Note which rows go."""
+        await is_next()
         self.deleted += prepared.batch.gone
         self._ledger.finish(lane.name, 1)
 

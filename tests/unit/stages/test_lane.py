@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from walvec.database.keys import Key
 from walvec.stages.actions import DELETE, Action, Found, Upsert
 from walvec.stages.batch import Batch, PreparedBatch, Progress
-from walvec.stages.lane import Claim, Lane
+from walvec.stages.lane import Claim, Lane, Wait
 from walvec.stages.memory import ByteBudget
 from walvec.stages.segment import Segment, SegmentLimits
 from walvec.stages.stopwatch import StageTimes
@@ -43,9 +43,11 @@ class Target:
         self.in_flight.append(segment)
         return Slices(self, segment, claim)
 
-    async def commit(self, lane: Lane, prepared: PreparedBatch) -> None:
-        """Apply a slice of the oldest segment."""
-        await asyncio.sleep(0)
+    async def commit(self, lane: Lane, prepared: PreparedBatch, is_next: Wait) -> None:
+        """Write for any time, and apply a slice of the oldest segment when its turn has come."""
+        for _ in range(self.random.randrange(8)):
+            await asyncio.sleep(0)
+        await is_next()
         batch = prepared.batch
         segment, keys = self.slices.pop(id(batch))
         assert segment is self.in_flight[0]
@@ -141,6 +143,7 @@ class Held:
     def __init__(self, ledger: Ledger, *, batches: int = 1) -> None:
         self.begun: list[Segment] = []
         self.prepared: list[Segment] = []
+        self.written: list[Batch] = []
         self.committed: list[Batch] = []
         self.allowed = asyncio.Semaphore(0)
         self._ledger = ledger
@@ -151,8 +154,10 @@ class Held:
         self.begun.append(segment)
         return HeldBatches(self, segment, claim, self._batches)
 
-    async def commit(self, lane: Lane, prepared: PreparedBatch) -> None:
+    async def commit(self, lane: Lane, prepared: PreparedBatch, is_next: Wait) -> None:
         """Wait until it is allowed."""
+        self.written.append(prepared.batch)
+        await is_next()
         await self.allowed.acquire()
         batch = prepared.batch
         self.committed.append(batch)
@@ -171,6 +176,36 @@ class HeldBatches:
         self._held.prepared.append(self._segment)
         self._left -= 1
         return PreparedBatch(Batch(is_last=self._left == 0, weight=WORK // 5), StageTimes())
+
+
+async def test_segments_are_written_side_by_side_and_committed_in_order() -> None:
+    """Three segments that share no key are being written before the first one is committed."""
+    lane, ledger = lane_of(ROW_BY_ROW)
+    held = Held(ledger)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(lane.run(tasks, held.prepare, held.commit))
+        for number in range(3):
+            lane.push((str(number),), DELETE)
+        await turns()
+        assert (len(held.written), len(held.committed)) == (3, 0)
+        for _ in range(3):
+            held.allowed.release()
+        lane.close()
+        await running
+    assert held.committed == held.written
+
+
+async def test_nothing_is_written_ahead_of_a_segment_that_is_not_ready() -> None:
+    """A transaction would otherwise stay open for as long as the service takes for an earlier segment."""
+    async with at_work() as (lane, hands):
+        for number in range(3):
+            lane.push((str(number),), DELETE)
+        await turns()
+        await hands.release(2)
+        await hands.release(1)
+        assert hands.written == []
+        await hands.release(0)
+        assert hands.keys(hands.written) == ["0", "1", "2"]
 
 
 async def test_what_follows_a_truncate_in_flight_is_not_begun() -> None:
@@ -277,6 +312,7 @@ class Hands:
 
     def __init__(self, ledger: Ledger) -> None:
         self.begun: list[Segment] = []
+        self.written: list[Segment] = []
         self.committed: list[Segment] = []
         self._ledger = ledger
         self._released: dict[Segment, asyncio.Event] = {}
@@ -295,8 +331,10 @@ class Hands:
         self._prepared[id(batch)] = segment
         return PreparedBatch(batch, StageTimes())
 
-    async def commit(self, lane: Lane, prepared: PreparedBatch) -> None:
-        """Note the order."""
+    async def commit(self, lane: Lane, prepared: PreparedBatch, is_next: Wait) -> None:
+        """Note the orders in which segments are written and committed."""
+        self.written.append(self._prepared[id(prepared.batch)])
+        await is_next()
         self._ledger.finish(lane.name, 1)
         self.committed.append(self._prepared.pop(id(prepared.batch)))
 

@@ -16,11 +16,11 @@ def test_stages_follow_each_other_without_a_gap() -> None:
 
 
 def test_stage_that_is_tried_again_goes_on() -> None:
-    """A write that fails waits for its turn again, and the failed try is part of that wait."""
-    times = times_of(11.0, 15.0, 16.0)
-    for stage in ("turn", "turn", "write"):
+    """A write that fails is repeated: the failed try and its wait count as part of it."""
+    times = times_of(11.0, 12.0, 15.0, 16.0)
+    for stage in ("write", "turn", "write", "turn"):
         times.done(stage)
-    assert list(times.spans()) == [("turn", 10.0, 15.0), ("write", 15.0, 16.0)]
+    assert list(times.spans()) == [("write", 10.0, 15.0), ("turn", 15.0, 16.0)]
 
 
 def test_record_of_nothing() -> None:

@@ -26,6 +26,7 @@ publication = "walvec"               # which tables are followed, created by set
 # timeout = 30.0                     # seconds for one request
 
 # [pipeline]
+# writers = 4                        # sessions that write to the target at once
 # batch_rows = 1000                  # rows in a batch, at most
 # batch_delay = 0.005                # seconds to wait for more before a batch
 # max_buffer_bytes = 67108864        # bounds the memory for changes on their way
