@@ -184,8 +184,8 @@ def test_heavy_segment_takes_its_place_with_its_last_slice(sidecar: Sidecar) -> 
 
 @pytest.fixture
 def talkative(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a status be sent every second, whatever there is to say."""
-    connect = functools.partial(ReplicationStream.connect, sender_timeout=3.0)
+    """Let a status be sent every two seconds, whatever there is to say."""
+    connect = functools.partial(ReplicationStream.connect, sender_timeout=6.0)
     monkeypatch.setattr(ReplicationStream, "connect", connect)
 
 
