@@ -9,6 +9,7 @@ settings.load_profile("walvec")
 
 pytest_plugins = (
     "tests.fix_embedding_service",
+    "tests.fix_lacks",
     "tests.fix_postgres",
     "tests.fix_proxy",
     "tests.oracle",

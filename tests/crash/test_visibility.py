@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from tests.crash.observe import checkpoint, slot_lsn, wal_end
+from tests.crash.observe import FOREIGN_WORK, checkpoint, slot_lsn, wal_end
 from tests.fix_embedding_service import Status
 from tests.fix_postgres import Cluster
 from tests.fix_process import Process, until
@@ -128,7 +128,7 @@ def test_backfill_waits_for_what_was_decoded_before_a_crash(cluster: Cluster, hu
     """What no snapshot was seen to contain is in the checkpoint: the slot will not send it again."""
     with last_row_is_updated(cluster, hung) as (first, lsn):
         # A later commit, with which the idle stream's progress is saved past the update.
-        hung.source.execute("CREATE TABLE of_somebody_else ()")
+        hung.source.execute(FOREIGN_WORK)
         until(lambda: slot_lsn(hung) >= lsn, "the update, embedded and confirmed")
         first.kill()
         assert not hung.backfilled()
