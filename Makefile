@@ -22,11 +22,11 @@ else
 endif
 
 .PHONY: test
-test: lint $(if $(WALVEC_TEST_DSN),,postgres) ## lint, types, every test with coverage; ARGS="…" goes to pytest
+test: lint $(if $(WALVEC_TEST_DSN),,servers) ## lint, types, every test; WALVEC_TEST_PG=15|16|18, ARGS="…" for pytest
 	@$(BIN)/pytest --numprocesses auto --dist loadfile --cov --cov-report=term $(ARGS)
 
 .PHONY: torture
-torture: venv $(if $(WALVEC_TEST_DSN),,postgres) ## the crash tests at full length; KILLS=… random kills, SEED=…
+torture: venv $(if $(WALVEC_TEST_DSN),,servers) ## the crash tests at full length; KILLS=… random kills, SEED=…
 	@WALVEC_TORTURE=1 WALVEC_KILLS=$(or $(KILLS),100) $(if $(SEED),WALVEC_SEED=$(SEED)) $(BIN)/pytest tests/crash $(ARGS)
 
 .PHONY: mutants
@@ -68,8 +68,10 @@ lock: venv ## bring the lock files up to date with pyproject.toml; UPGRADE=1 tak
 COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
-.PHONY: venv postgres
+.PHONY: venv postgres servers
 venv:
 	@$(LOCAL)/venv.sh
 postgres:
 	@$(LOCAL)/postgres.sh
+servers: venv
+	@$(LOCAL)/servers.sh

@@ -10,6 +10,7 @@ settings.load_profile("walvec")
 # A module comes before those that import it, so that pytest rewrites its assertions.
 pytest_plugins = (
     "tests.fix_embedding_service",
+    "tests.fix_lacks",
     "tests.fix_postgres",
     "tests.fix_proxy",
     "tests.oracle",

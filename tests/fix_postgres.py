@@ -1,8 +1,9 @@
 """PostgreSQL for the tests: a private cluster for the session, a fresh database for each test that asks.
 
-`WALVEC_TEST_DSN` names a server to use instead (a superuser's connection string): it must have wal2json and
-pgvector, and `wal_level = logical`. Tests that stop, kill or reconfigure a server take `cluster`, which is
-always one of their own.
+The suite runs on one version of PostgreSQL (fix_servers says which), and modules marked `every_version` on
+each that this machine has. `WALVEC_TEST_PG` names one version for all. `WALVEC_TEST_DSN` names a server to
+use instead (a superuser's connection string): it must have pgvector, and `wal_level = logical`. Tests that
+stop, kill or reconfigure a server take `cluster`, which is always one of their own.
 """
 
 import itertools
@@ -20,6 +21,9 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from tests import fix_servers
+from tests.fix_servers import ServerMissing
+
 CHECKOUT = Path(__file__).parent.parent
 SCRIPT = CHECKOUT / "compose/local/cluster.sh"
 SLOT_RELEASE_TIMEOUT = 10.0  # seconds for a killed walsender to let go of its slot
@@ -28,10 +32,15 @@ StopMode = Literal["smart", "fast", "immediate"]
 
 
 class Cluster:
-    """A PostgreSQL server of the tests' own, without fsync: it survives its own crash, not the machine's."""
+    """A PostgreSQL server of the tests' own, without fsync: it survives its own crash, not the machine's.
 
-    def __init__(self, name: str) -> None:
+    `programs` is the directory of the programs that make it, one that `programs_of` gave; None for those of
+    `make postgres`.
+    """
+
+    def __init__(self, name: str, programs: Path | None = None) -> None:
         self.name = name
+        self._programs = programs
         self._altered: set[str] = set()
         self._databases: list[str] = []
         self._run("up", "fsync=off")
@@ -39,7 +48,11 @@ class Cluster:
 
     def _run(self, command: str, *arguments: str) -> str:
         result = subprocess.run(
-            [SCRIPT, command, self.name, *arguments], stdout=subprocess.PIPE, text=True, check=False
+            [SCRIPT, command, self.name, *arguments],
+            env=os.environ | ({"WALVEC_PROGRAMS": str(self._programs)} if self._programs else {}),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
         )
         if result.returncode:
             pytest.fail(f"cluster.sh {command} {self.name}: exit code {result.returncode}", pytrace=False)
@@ -127,32 +140,71 @@ def _drop_abandoned_clusters() -> None:
             subprocess.run([SCRIPT, "drop", path.name], check=False)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a WALVEC_TEST_PG that this machine cannot run, before the first test."""
+    if os.environ.get(fix_servers.VARIABLE):
+        try:
+            fix_servers.programs_of(fix_servers.chosen())
+        except ServerMissing as missing:
+            raise pytest.UsageError(str(missing)) from None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of a module marked `every_version` on each version that is here."""
+    one = {fix_servers.VARIABLE, "WALVEC_TEST_DSN"} & os.environ.keys()
+    everywhere = metafunc.definition.get_closest_marker("every_version") and not one
+    if everywhere and "version" in metafunc.fixturenames:
+        versions = fix_servers.available()
+        ids = [f"pg{version}" for version in versions]
+        metafunc.parametrize("version", versions, ids=ids, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """Give the connection string of a superuser on the session's server."""
+def version(request: pytest.FixtureRequest) -> int:
+    """Give the version of the servers that the test runs on."""
+    return getattr(request, "param", None) or fix_servers.chosen()
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Callable[[int], str]]:
+    """Give a function that starts the session's server of a version, if need be, and returns its DSN."""
     if given := os.environ.get("WALVEC_TEST_DSN"):
-        yield given
+        yield lambda _: given
         return
     _drop_abandoned_clusters()
-    own = Cluster(_own_name("test"))
-    yield own.dsn()
-    own.drop()
+    made: dict[int, Cluster] = {}
+
+    def start(wanted: int) -> str:
+        if wanted not in made:
+            made[wanted] = Cluster(_own_name("test"), fix_servers.programs_of(wanted))
+        return made[wanted].dsn()
+
+    yield start
+    for own in made.values():
+        own.drop()
+
+
+@pytest.fixture(scope="session")
+def server(servers: Callable[[int], str], version: int) -> str:
+    """Give the connection string of a superuser on the session's server."""
+    return servers(version)
 
 
 @contextmanager
-def own_cluster() -> Iterator[Cluster]:
+def own_cluster(version: int | None = None) -> Iterator[Cluster]:
     """Give a server of the test's own (about a second to make), and remove it."""
-    if "WALVEC_TEST_DSN" in os.environ and not (CHECKOUT / ".local/postgres.done").exists():
-        pytest.skip("WALVEC_TEST_DSN is not ours to stop, and `make postgres` has not made a server that is")
-    own = Cluster(_own_name("test"))
+    version = version or fix_servers.chosen()
+    if "WALVEC_TEST_DSN" in os.environ and (missing := fix_servers.why_missing(version)):
+        pytest.skip(f"WALVEC_TEST_DSN is not ours to stop. {missing}")
+    own = Cluster(_own_name("test"), fix_servers.programs_of(version))
     yield own
     own.drop()
 
 
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
+def cluster(version: int) -> Iterator[Cluster]:
     """Give a server that the test may stop, kill and reconfigure."""
-    with own_cluster() as own:
+    with own_cluster(version) as own:
         yield own
 
 

@@ -223,7 +223,7 @@ class Sidecar:
             return self.actual() == self.expected()
 
         with suppress(AssertionError):  # the test's own comparison shows the difference
-            until(is_so, timeout=TIMEOUT / 3)
+            until(is_so, timeout=TIMEOUT)
         self.in_step()
 
     def state_is(self, condition: LiteralString, *values: object) -> bool:

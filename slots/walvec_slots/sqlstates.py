@@ -71,7 +71,10 @@ _MANAGING: Final[_Meanings] = {
     ),
     "55000": (PreconditionFailed, None),
     "55006": (SlotActive, "stop the process that reads it first"),
-    "58P01": (PreconditionFailed, "install the plugin for the server's version"),
+    "58P01": (
+        PreconditionFailed,
+        'install the plugin for the server\'s version, or set [source] plugin = "pgoutput"',
+    ),
 }
 
 _CREATING: Final[_Meanings] = {

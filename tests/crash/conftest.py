@@ -9,6 +9,7 @@ import pytest
 
 from tests.crash.observe import follow_blog
 from tests.fix_embedding_service import EmbeddingService
+from tests.fix_lacks import default_plugin
 from tests.fix_postgres import Cluster, own_cluster
 from tests.fix_proxy import Proxy
 from tests.fix_sidecar import Sidecar
@@ -22,9 +23,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def plugin() -> str:
+def plugin(server: str) -> str:
     """Give the output plugin of the blog's slot; a test may be parametrised by others."""
-    return "wal2json"
+    return default_plugin(server)
 
 
 @pytest.fixture
@@ -37,9 +38,9 @@ def blog(sidecar: Sidecar, plugin: str) -> Sidecar:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster(version: int) -> Iterator[Cluster]:
     """Give one server for all tests of a module; `on_cluster` restores it after each."""
-    with own_cluster() as own:
+    with own_cluster(version) as own:
         yield own
 
 

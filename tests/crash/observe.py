@@ -11,6 +11,9 @@ from tests.fix_process import until
 from tests.fix_sidecar import Sidecar
 from walvec_slots.lsn import Lsn
 
+# A transaction without rows to embed, long enough for a checkpoint: pgoutput does not send it at all.
+FOREIGN_WORK = "SELECT pg_logical_emit_message(true, 'tests', repeat('.', 70000))"
+
 # Waits at the very end of a transaction that moved the checkpoint: all its statements are done by then.
 _HOLD_COMMITS = """
     CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -9,6 +9,7 @@ import pytest
 from psycopg import sql
 
 from tests.crash.observe import (
+    FOREIGN_WORK,
     checkpoint,
     checkpoint_hangs,
     committed_texts,
@@ -191,7 +192,7 @@ def talkative(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    ["INSERT INTO blog VALUES (1, 'row')", "CREATE TABLE of_somebody_else ()"],
+    ["INSERT INTO blog VALUES (1, 'row')", FOREIGN_WORK],
     ids=["a batch", "idle progress"],
 )
 def test_confirmation_never_passes_the_checkpoint(blog: Sidecar, talkative: None, change: str) -> None:

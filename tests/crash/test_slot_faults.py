@@ -13,8 +13,10 @@ from tests.fix_process import Process, until
 from tests.fix_sidecar import Sidecar
 from walvec_slots.errors import SlotLost
 
+pytestmark = pytest.mark.every_version
+
 DROP = "SELECT pg_drop_replication_slot(%s)"
-RECREATE = "SELECT pg_create_logical_replication_slot(%s, 'wal2json')"
+RECREATE = "SELECT pg_create_logical_replication_slot(%s, 'pgoutput')"
 ADVANCE = "SELECT pg_replication_slot_advance(%s, pg_current_wal_lsn())"
 
 

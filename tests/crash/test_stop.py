@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tests.crash.observe import (
+    FOREIGN_WORK,
     checkpoint,
     checkpoint_hangs,
     committed_texts,
@@ -80,7 +81,7 @@ def test_progress_that_is_being_saved_is_saved_and_confirmed(blog: Sidecar) -> N
         blog.in_step()
         with checkpoint_hangs(blog):
             before = checkpoint(blog)
-            blog.source.execute("CREATE TABLE of_somebody_else ()")
+            blog.source.execute(FOREIGN_WORK)
             until(lambda: waits_to_commit(blog), "progress that is being saved")
             run.begin_to_stop()
             # A process that does not wait is gone by then.

@@ -14,12 +14,13 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from tests.crash.observe import follow_blog, insert
+from tests.fix_lacks import default_plugin
 from tests.fix_process import Process, until
 from tests.fix_proxy import Proxy
 from tests.fix_sidecar import Sidecar
 from walvec_slots.changes import StreamedTable
 from walvec_slots.errors import SlotActive
-from walvec_slots.plugin import WAL2JSON
+from walvec_slots.plugin import PLUGINS
 from walvec_slots.stream import ReplicationStream
 
 TAKEN_OVER = 10.0  # seconds within which the second goes on after the first's death
@@ -260,7 +261,8 @@ async def read_slot(sidecar: Sidecar) -> ReplicationStream:
     """Start the slot's stream, as somebody else would."""
     dsn = sidecar.settings["source"]["dsn"]
     stream = await ReplicationStream.connect(dsn, on_notice=lambda *_: None)
-    await stream.start(sidecar.slot, WAL2JSON, "walvec", [StreamedTable(0, "public", "blog", ())])
+    plugin = PLUGINS[default_plugin(dsn)]
+    await stream.start(sidecar.slot, plugin, "walvec", [StreamedTable(0, "public", "blog", ())])
     return stream
 
 

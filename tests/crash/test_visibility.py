@@ -14,7 +14,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from tests.crash.observe import checkpoint, slot_lsn, wal_end
+from tests.crash.observe import FOREIGN_WORK, checkpoint, slot_lsn, wal_end
 from tests.fix_embedding_service import Status
 from tests.fix_postgres import Cluster
 from tests.fix_process import Process, until
@@ -135,7 +135,7 @@ def test_backfill_waits_for_what_was_decoded_before_a_crash(cluster: Cluster, hu
             "SELECT cardinality(unseen_xids) > 0 FROM walvec.checkpoint"
         ).fetchall() == [(True,)]
         # A later commit, with which the idle stream's progress is saved past the update.
-        hung.source.execute("CREATE TABLE of_somebody_else ()")
+        hung.source.execute(FOREIGN_WORK)
         until(lambda: slot_lsn(hung) >= lsn, "the update, embedded and confirmed")
         first.kill()
         assert not hung.backfilled()

@@ -22,6 +22,8 @@ from tests.oracle import Followed
 
 EXAMPLES = int(os.environ.get("WALVEC_TEST_EXAMPLES", "12"))
 
+pytestmark = [pytest.mark.every_version, pytest.mark.needs("wal2json")]
+
 
 @dataclass(frozen=True)
 class Runs:

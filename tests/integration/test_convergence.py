@@ -22,6 +22,8 @@ from tests.fix_sidecar import Sidecar, new_sidecar
 
 EXAMPLES = int(os.environ.get("WALVEC_TEST_EXAMPLES", "30"))
 
+pytestmark = pytest.mark.every_version
+
 KEYS = st.integers(0, 12)
 WRITERS = st.sampled_from([1, 4])
 LANGUAGES = st.sampled_from(["en", "de", "fr"])

@@ -8,7 +8,6 @@ it (setup, a parked row) is done first where the page leaves it out.
 import asyncio
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,13 +16,12 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from tests import fix_servers
 from tests.documents import Block, Command, blocks, commands
-from tests.fix_postgres import CHECKOUT, Cluster, drop_database
+from tests.fix_postgres import CHECKOUT, Cluster, drop_database, own_cluster
 from tests.integration.commands.conftest import Walvec, walvec  # noqa: F401  a fixture
 
-PSQL = next((CHECKOUT / ".local/postgres").glob("usr/lib/postgresql/*/bin/psql"), None) or shutil.which(
-    "psql"
-)
+PSQL = fix_servers.client("psql")
 
 TABLE = """
 CREATE EXTENSION vector;
@@ -66,16 +64,11 @@ ELSEWHERE = {"docs/query.md": "tests/integration/test_query_page.py"}
 @pytest.fixture(scope="module")
 def own() -> Iterator[Cluster]:
     """A server whose roles, slots and settings are the pages' to change."""
-    if "WALVEC_TEST_DSN" in os.environ and not (CHECKOUT / ".local/postgres.done").exists():
-        pytest.skip(
-            "WALVEC_TEST_DSN is not ours to change, and `make postgres` has not made a server that is"
-        )
-    made = Cluster(f"test-{os.getpid()}-documents")
-    with psycopg.connect(made.dsn(), autocommit=True) as admin:
-        for role in VENDOR_ROLES:
-            admin.execute(f"CREATE ROLE {role}".encode())
-    yield made
-    made.drop()
+    with own_cluster() as made:
+        with psycopg.connect(made.dsn(), autocommit=True) as admin:
+            for role in VENDOR_ROLES:
+                admin.execute(f"CREATE ROLE {role}".encode())
+        yield made
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from psycopg.conninfo import make_conninfo
 
 from tests.integration.commands.conftest import Walvec
 
+pytestmark = pytest.mark.every_version
+
 SETTINGS = """
 [source]
 slot = "check_{pid}"

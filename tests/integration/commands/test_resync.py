@@ -14,6 +14,8 @@ from walvec_slots import manage
 from walvec_slots.errors import PreconditionFailed, SlotActive, SlotBlocked, SlotLost
 from walvec_slots.lsn import Lsn
 
+pytestmark = pytest.mark.every_version
+
 FAILPOINTS = ["resync-slot", "resync-drop", "resync-begin", "resync-copy", "backfill-read"]
 
 
@@ -38,7 +40,7 @@ def drop_slot(sidecar: Sidecar) -> None:
     sidecar.source.execute("SELECT pg_drop_replication_slot(%s)", [sidecar.slot])
 
 
-def make_slot(sidecar: Sidecar, plugin: str = "wal2json") -> None:
+def make_slot(sidecar: Sidecar, plugin: str = "pgoutput") -> None:
     """A slot of walvec's name, of somebody else's making."""
     sidecar.source.execute("SELECT pg_create_logical_replication_slot(%s, %s)", [sidecar.slot, plugin])
 
@@ -220,6 +222,7 @@ def test_refused_while_another_process_follows(blog: Sidecar) -> None:
     assert blog.actual() == blog.expected()
 
 
+@pytest.mark.needs("test_decoding")
 def test_refused_for_a_slot_of_another_plugin(blog: Sidecar) -> None:
     """It is not ours to drop."""
     drop_slot(blog)

@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.fix_lacks import default_plugin
 from tests.integration.commands.conftest import Walvec
 from walvec_slots.lsn import Lsn
 
@@ -17,6 +18,12 @@ def slot(tmp_path: Path) -> str:
     name = f"own_{os.getpid()}"
     (tmp_path / "walvec.toml").write_text(f'[source]\nslot = "{name}"\n')
     return name
+
+
+@pytest.fixture
+def plugin(server: str) -> str:
+    """The plugin of a slot that walvec makes on this server."""
+    return default_plugin(server)
 
 
 @pytest.fixture
@@ -57,19 +64,19 @@ def test_create_names_what_it_waits_for(source: psycopg.Connection, walvec: Walv
     assert position(source, spare) is None
 
 
-def test_list_shows_all(walvec: Walvec, created: str) -> None:
+def test_list_shows_all(walvec: Walvec, created: str, plugin: str) -> None:
     """A line a slot, whole on a pipe."""
     (line,) = [line for line in walvec("slots", "list").stdout.splitlines() if created in line]
-    assert line.split()[:2] == [created, "wal2json"]
+    assert line.split()[:2] == [created, plugin]
     assert line.rstrip().endswith("reserved")
 
 
-def test_list_for_programs(walvec: Walvec, created: str) -> None:
+def test_list_for_programs(walvec: Walvec, created: str, plugin: str) -> None:
     """Positions are written as PostgreSQL writes them."""
     (found,) = [
         each for each in json.loads(walvec("slots", "list", "--json").stdout) if each["name"] == created
     ]
-    expected: dict[str, Any] = {"plugin": "wal2json", "active": False, "wal_status": "reserved"}
+    expected: dict[str, Any] = {"plugin": plugin, "active": False, "wal_status": "reserved"}
     assert {name: found[name] for name in expected} == expected
     assert Lsn.parse(found["confirmed_flush_lsn"])
 
@@ -121,12 +128,13 @@ def test_advance_refuses_what_is_no_place_ahead(walvec: Walvec, created: str, pl
 
 
 def test_a_slot_that_is_read_is_left_alone(
-    source: psycopg.Connection, database: str, walvec: Walvec, created: str
+    source: psycopg.Connection, database: str, walvec: Walvec, created: str, plugin: str
 ) -> None:
     """Exit 5: another process holds it."""
     reader = psycopg.connect(database, autocommit=True, replication="database")
     with closing(reader):
-        reader.pgconn.exec_(f'START_REPLICATION SLOT "{created}" LOGICAL 0/0'.encode())
+        options = "" if plugin == "wal2json" else "(proto_version '1', publication_names 'none')"
+        reader.pgconn.exec_(f'START_REPLICATION SLOT "{created}" LOGICAL 0/0 {options}'.encode())
         for command in (["drop", created, "--yes"], ["advance", created, "FFFFFFFF/0", "--yes"]):
             result = walvec("slots", *command)
             assert result.code == 5

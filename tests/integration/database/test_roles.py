@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from secrets import token_hex
@@ -12,14 +11,13 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from tests import fix_servers
 from tests.fix_postgres import CHECKOUT
 from tests.fix_sidecar import Sidecar
 from tests.integration.commands.conftest import Walvec, walvec  # noqa: F401  a fixture
 from walvec_slots.errors import PreconditionFailed
 
-PSQL = next((CHECKOUT / ".local/postgres").glob("usr/lib/postgresql/*/bin/psql"), None) or shutil.which(
-    "psql"
-)
+PSQL = fix_servers.client("psql")
 
 
 @pytest.fixture

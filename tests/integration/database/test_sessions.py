@@ -9,6 +9,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from tests.fix_lacks import require
 from tests.fix_postgres import drop_database
 from tests.fix_sidecar import Sidecar
 from walvec.commands import check, resync
@@ -152,6 +153,7 @@ def latin(sidecar: Sidecar, server: str) -> Iterator[str]:
         drop_database(admin, name)
 
 
+@pytest.mark.needs("wal2json")
 @pytest.mark.parametrize("side", ["source", "target"])
 async def test_another_encoding_is_refused_by_all(
     sidecar: Sidecar, latin: str, side: str, capsys: pytest.CaptureFixture[str]
@@ -191,6 +193,7 @@ async def in_thread(command: Callable[[], None]) -> None:
 @pytest.fixture
 def elsewhere(sidecar: Sidecar) -> Sidecar:
     """Return a database with pgvector and citext in a schema outside any search path."""
+    require(sidecar.source, "citext")
     sidecar.source.execute('CREATE SCHEMA "My extensions"')
     sidecar.source.execute("DROP EXTENSION vector")
     sidecar.source.execute('CREATE EXTENSION vector SCHEMA "My extensions"')

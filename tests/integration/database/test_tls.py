@@ -18,6 +18,8 @@ from tests.fix_process import until
 from tests.fix_sidecar import Sidecar
 from walvec_slots.errors import PreconditionFailed
 
+pytestmark = pytest.mark.needs("TLS")
+
 HBA = """local all all trust
 hostssl all all 127.0.0.1/32 scram-sha-256
 """

@@ -12,6 +12,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+from tests.fix_lacks import default_plugin
 from walvec_slots import manage
 from walvec_slots.changes import Change, Commit, Event, StreamedColumn, StreamedTable, Table, Truncate
 from walvec_slots.errors import ConnectionLost
@@ -128,9 +129,9 @@ def slot_name(database: str) -> str:
 
 
 @pytest.fixture
-def plugin() -> str:
-    """Give the plugin whose streams a test reads; modules may override it."""
-    return "wal2json"
+def plugin(server: str) -> str:
+    """Give the plugin whose streams a test reads; a module or a class may override it."""
+    return default_plugin(server)
 
 
 @pytest.fixture

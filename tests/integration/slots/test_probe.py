@@ -11,6 +11,8 @@ from tests.fix_postgres import Cluster
 from walvec_slots import manage
 from walvec_slots.probe import Finding, probe
 
+pytestmark = [pytest.mark.every_version, pytest.mark.needs("wal2json")]
+
 
 def by_subject(findings: list[Finding]) -> dict[str, Finding]:
     """Index findings; each subject has one."""

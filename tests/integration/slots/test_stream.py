@@ -29,6 +29,8 @@ NOTHING = StandbyStatus.through(Lsn(0))
 OPTIONS = wal2json_options([("public", "t")])
 SHUTDOWN_LIMIT = 10.0  # seconds that a server may be held up
 
+pytestmark = [pytest.mark.every_version, pytest.mark.needs("wal2json")]
+
 
 async def connect(conninfo: str, *, sender_timeout: float = 60.0) -> ReplicationStream:
     """Connect, and fail on any warning."""

@@ -7,6 +7,8 @@ from psycopg import sql
 from tests.integration.slots.conftest import ODD_NAMES, OpenTap
 from walvec_slots.changes import Begin, Change, Commit, Message
 
+pytestmark = [pytest.mark.every_version, pytest.mark.needs("wal2json")]
+
 
 async def test_transactions_have_borders(source: psycopg.Connection, tap: OpenTap) -> None:
     """Begin and Commit agree, with nothing between where no row is wanted."""

@@ -4,7 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.fix_lacks import require
 from tests.fix_sidecar import Sidecar, new_sidecar
+
+pytestmark = pytest.mark.every_version
 
 TABLES = (
     "CREATE TABLE blog (id int, lang text, body text, PRIMARY KEY (id, lang)) PARTITION BY LIST (lang)",
@@ -37,8 +40,9 @@ def follow(sidecar: Sidecar, *, via_root: bool) -> Sidecar:
 def followed(
     server: str, template: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Sidecar]:
-    """Follow the table while the tests alter its rows, published either way."""
+    """Follow the table while the tests alter its rows; each plugin can publish it one way."""
     with new_sidecar(server, template, tmp_path_factory.mktemp("sidecar")) as sidecar:
+        require(sidecar.source, "wal2json" if request.param else "pgoutput")
         follow(sidecar, via_root=request.param)
         with sidecar.running():
             yield sidecar

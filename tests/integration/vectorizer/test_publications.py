@@ -7,6 +7,8 @@ import pytest
 from tests.fix_sidecar import Sidecar
 from walvec.errors import ConfigInvalid
 
+pytestmark = pytest.mark.every_version
+
 ROWS = "INSERT INTO blog SELECT i, 'body ' || i, i % 3 = 0, i FROM generate_series({0}, {0} + 8) AS i"
 CHANGES = (
     ROWS.format(100),
@@ -174,3 +176,17 @@ def test_run_refuses_a_function_that_has_become_volatile(sidecar: Sidecar) -> No
     sidecar.source.execute("ALTER FUNCTION loud STABLE")
     sidecar.once()
     assert sidecar.actual() == sidecar.expected()
+
+
+def test_another_publication_of_all_tables_lets_walvec_write(blog: Sidecar) -> None:
+    """A publication of every table has walvec's own too; their replica identities satisfy the server."""
+    blog.source.execute("CREATE PUBLICATION theirs FOR ALL TABLES")
+    blog.follow()
+    blog.setup()
+    blog.once()
+    blog.source.execute("UPDATE blog SET body = 'new' WHERE id = 1")
+    blog.once()
+    assert blog.actual() == blog.expected()
+    for change in ("UPDATE walvec.{} SET {} = {}", "DELETE FROM walvec.{}"):
+        for table, column in (("dead_letter", "stage"), ("vectorizer", "name"), ("checkpoint", "slot")):
+            blog.target.execute(change.format(table, column, column).encode())
