@@ -195,6 +195,32 @@ async def test_segments_are_written_side_by_side_and_committed_in_order() -> Non
     assert held.committed == held.written
 
 
+async def test_a_segment_that_is_written_early_waits_for_its_turn() -> None:
+    """Of two segments the second is written first, and is committed second all the same."""
+    lane, ledger = lane_of(ROW_BY_ROW)
+    held = Held(ledger)
+    first_is_written = asyncio.Event()
+
+    async def commit(lane: Lane, prepared: PreparedBatch, is_next: Wait) -> None:
+        held.written.append(prepared.batch)
+        if len(held.written) == 1:
+            await first_is_written.wait()
+        await is_next()
+        held.committed.append(prepared.batch)
+        ledger.finish(lane.name, 1)
+
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(lane.run(tasks, held.prepare, commit))
+        for number in range(2):
+            lane.push((str(number),), DELETE)
+        await turns()
+        assert (len(held.written), held.committed) == (2, [])
+        first_is_written.set()
+        lane.close()
+        await running
+    assert held.committed == held.written
+
+
 async def test_nothing_is_written_ahead_of_a_segment_that_is_not_ready() -> None:
     """A transaction would otherwise stay open for as long as the service takes for an earlier segment."""
     async with at_work() as (lane, hands):
