@@ -1,9 +1,8 @@
 """SIGKILL at every named failpoint, and a restart: nothing is lost, and nothing is paid for twice."""
 
-import functools
 import itertools
 from signal import SIGKILL
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import pytest
 from psycopg import sql
@@ -185,9 +184,18 @@ def test_heavy_segment_takes_its_place_with_its_last_slice(sidecar: Sidecar) -> 
 
 @pytest.fixture
 def talkative(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a status be sent every two seconds, whatever there is to say."""
-    connect = functools.partial(ReplicationStream.connect, sender_timeout=6.0)
-    monkeypatch.setattr(ReplicationStream, "connect", connect)
+    """Let a status be sent three times a second, whatever there is to say.
+
+    Two of them come before the target's lock_timeout ends a commit that hangs.
+    """
+    connect = ReplicationStream.connect
+
+    async def connect_talkative(*arguments: Any, **options: Any) -> ReplicationStream:
+        stream = await connect(*arguments, **options)
+        stream.status_interval = 0.3
+        return stream
+
+    monkeypatch.setattr(ReplicationStream, "connect", connect_talkative)
 
 
 @pytest.mark.parametrize(
