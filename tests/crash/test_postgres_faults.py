@@ -240,7 +240,15 @@ def test_target_fails_to_write(sidecar: Sidecar, sqlstate: str, words: str) -> N
         sidecar.target.execute("DROP FUNCTION fail CASCADE")
 
 
-def test_checkpoint_is_saved_by_the_try_that_succeeds(sidecar: Sidecar) -> None:
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        "TRIGGER fail BEFORE INSERT ON blog_embedding",
+        "CONSTRAINT TRIGGER fail AFTER INSERT ON blog_embedding INITIALLY DEFERRED FOR EACH ROW",
+    ],
+    ids=["its rows", "its commit"],
+)
+def test_checkpoint_is_saved_by_the_try_that_succeeds(sidecar: Sidecar, trigger: str) -> None:
     """A batch that is written again after a failure saves the checkpoint that is confirmed after it.
 
     Nothing else saves one: idle progress is put off, and the batch behind it waits for the service.
@@ -251,11 +259,13 @@ def test_checkpoint_is_saved_by_the_try_that_succeeds(sidecar: Sidecar) -> None:
     sidecar.timing = replace(sidecar.timing, idle_interval=3600.0)
     with sidecar.running() as run:
         until(sidecar.backfilled, "nothing is left to compare")
-        sidecar.target.execute("""
+        sidecar.target.execute(
+            f"""
             CREATE SEQUENCE tries;
             CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
             BEGIN PERFORM nextval('public.tries'); RAISE 'no' USING ERRCODE = '40001'; END $$;
-            CREATE TRIGGER fail BEFORE INSERT ON blog_embedding EXECUTE FUNCTION fail()""")
+            CREATE {trigger} EXECUTE FUNCTION fail()""".encode()
+        )
         insert(sidecar, 1, 1)
         end = wal_end(sidecar)
         insert(sidecar, 2, 1, "held")
