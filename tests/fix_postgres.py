@@ -28,10 +28,15 @@ StopMode = Literal["smart", "fast", "immediate"]
 
 
 class Cluster:
-    """A PostgreSQL server of the tests' own, without fsync: it survives its own crash, not the machine's."""
+    """A PostgreSQL server of the tests' own, without fsync: it survives its own crash, not the machine's.
 
-    def __init__(self, name: str) -> None:
+    `programs` is the directory of the programs that make it, one that `programs_of` gave; None for those of
+    `make postgres`.
+    """
+
+    def __init__(self, name: str, programs: Path | None = None) -> None:
         self.name = name
+        self._programs = programs
         self._altered: set[str] = set()
         self._databases: list[str] = []
         self._run("up", "fsync=off")
@@ -39,7 +44,11 @@ class Cluster:
 
     def _run(self, command: str, *arguments: str) -> str:
         result = subprocess.run(
-            [SCRIPT, command, self.name, *arguments], stdout=subprocess.PIPE, text=True, check=False
+            [SCRIPT, command, self.name, *arguments],
+            env=os.environ | ({"WALVEC_PROGRAMS": str(self._programs)} if self._programs else {}),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
         )
         if result.returncode:
             pytest.fail(f"cluster.sh {command} {self.name}: exit code {result.returncode}", pytrace=False)

@@ -2,6 +2,7 @@
 # Private PostgreSQL clusters under .local/clusters, for the tests and the demo. Usage: cluster.sh COMMAND [NAME] …
 #
 #   up NAME [SETTING=VALUE …]   make it if need be (with these settings), start it, wait until it answers
+#                               WALVEC_PROGRAMS names a directory of initdb, postgres and pg_ctl to make it with
 #   standby NAME OF             make it a streaming hot standby of the cluster OF, and start it
 #   down NAME [MODE]            stop it: fast (the default), smart or immediate
 #   dsn NAME                    its superuser's connection string, the quickest way in
@@ -20,11 +21,17 @@ name=${2:-main}
 [[ $name =~ ^[A-Za-z0-9_-]+$ ]] || die "$name is no name for a cluster: letters, digits, - and _"
 cluster=$clusters/$name
 
-[[ $command != up ]] || "$checkout/compose/local/postgres.sh"
+# The directory of the programs that it was made with; empty for the private PostgreSQL's.
+programs=${WALVEC_PROGRAMS:-}
+for made in "$cluster" ${3:+"$clusters/$3"}; do
+    [[ ! -e $made/programs ]] || programs=$(<"$made/programs")
+done
+
+[[ $command != up || -n $programs ]] || "$checkout/compose/local/postgres.sh"
 
 # Either file defines make_cluster, running, start, stop, postmaster, remove, and where, which sets
 # port, password and dsn.
-if [[ -e $postgres/engine ]]; then
+if [[ -z $programs && -e $postgres/engine ]]; then
     # shellcheck source=compose/local/container.sh
     source "$checkout/compose/local/container.sh"
 else
@@ -40,11 +47,16 @@ free_port() {
 
 make_password() { (umask 077 && od -An -N16 -tx1 /dev/urandom | tr -d ' \n' >"$cluster/password"); }
 
+make_directory() {
+    mkdir -p "$cluster"
+    [[ -z $programs ]] || printf '%s' "$programs" >"$cluster/programs"
+}
+
 up() {
     lock "$name" # two runs at once: the second waits and finds it running
     if [[ ! -e $cluster/made ]]; then
         drop
-        mkdir -p "$cluster"
+        make_directory
         make_cluster "$@"
         touch "$cluster/made"
     fi
@@ -55,7 +67,7 @@ standby() {
     declare -F make_standby >/dev/null || die "clusters in containers have no standbys"
     lock "$name"
     drop
-    mkdir -p "$cluster"
+    make_directory
     make_standby "$clusters/$1"
     touch "$cluster/made"
     start 9>&-

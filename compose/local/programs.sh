@@ -1,26 +1,34 @@
-# Clusters run by the private PostgreSQL's programs. Sourced by cluster.sh.
+# Clusters run by the private PostgreSQL's programs, or by those in the directory $programs. Sourced by cluster.sh.
 #
 # A cluster listens on a free port of 127.0.0.1 and on a Unix socket in a directory that only its owner and root
 # may enter. PostgreSQL refuses to run as root, so root's clusters belong to postgres, or else nobody.
 # shellcheck shell=bash disable=SC2154,SC2034  # variables set or used by cluster.sh
 
 data=$cluster/data
-find_postgres
+if [[ -n $programs ]]; then
+    bin=$programs
+else
+    find_postgres
+fi
 
 # Under a directory closed to others (/root is one) the owner is given the right to pass. no_setuid_fixup lets
 # access(2), by which PostgreSQL looks for its own programs, count that right too.
 as_owner=()
 owner=
+owner_can_enter() {
+    "${as_owner[@]}" test -x "$bin/postgres" && "${as_owner[@]}" test -x "$state"
+} 2>/dev/null
+
 find_owner() {
     ((EUID == 0)) && [[ -z $owner ]] || return 0
     have setpriv || die "root's clusters run as another user, and setpriv (of util-linux) is missing"
     owner=postgres
     id -u postgres >/dev/null 2>&1 || owner=nobody
     as_owner=(setpriv "--reuid=$owner" "--regid=$(id -g "$owner")" --clear-groups)
-    "${as_owner[@]}" test -x "$postgres" 2>/dev/null && return
+    owner_can_enter && return
     as_owner+=(--inh-caps=+dac_override --ambient-caps=+dac_override --securebits=+no_setuid_fixup)
-    "${as_owner[@]}" test -x "$postgres" 2>/dev/null ||
-        die "the user $owner cannot enter $checkout: chmod o+x the directories above it, or move the checkout"
+    owner_can_enter ||
+        die "the user $owner cannot enter $checkout or $bin: chmod o+x the directories above it, or move the checkout"
 }
 
 settings() {
