@@ -12,7 +12,7 @@ tables by name; here a variable that means nothing is refused. One without a dou
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -129,10 +129,15 @@ def _known(key: str, model: type[BaseModel] | None, variable: str) -> None:
 
 
 def _from_text(kind: type[Any] | None, text: str) -> object:
-    """Turn a number's text into the number; anything else stays text, for the model to judge."""
+    """Turn the text of a number or a boolean into that value.
+
+    Anything else stays text, and the model judges it.
+    """
     if kind is int or kind is float:
         try:
             return kind(text)
         except ValueError:
             pass
+    if any(isinstance(choice, bool) for choice in get_args(kind)):
+        return {"true": True, "false": False}.get(text, text)
     return text
