@@ -44,9 +44,13 @@ async def load_checkpoint(connection: Connection, slot: str) -> Checkpoint | Non
     return Checkpoint(system_identifier, timeline, Lsn.parse(lsn), tuple(unseen_xids), landmark)
 
 
-async def take_over(connection: Connection, slot: str, holder: UUID) -> None:
-    """Make `holder` the attachment that writes for the slot; every earlier one writes nothing more."""
-    await connection.execute(_QUERIES["take_over"], {"slot": slot, "holder": holder})
+async def take_over(connection: Connection, slot: str, holder: UUID, timeline: int) -> None:
+    """Make `holder` the attachment that writes for the slot; every earlier one writes nothing more.
+
+    From now on the checkpoint lies on `timeline`, which is the source's.
+    """
+    values = {"slot": slot, "holder": holder, "timeline": timeline}
+    await connection.execute(_QUERIES["take_over"], values)
 
 
 async def begin_checkpoint(connection: Connection, slot: str, checkpoint: Checkpoint) -> None:
