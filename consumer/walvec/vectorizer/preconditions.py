@@ -20,7 +20,7 @@ from psycopg.rows import DictRow, dict_row
 from walvec.config.load import Config, TableName, Vectorizer, fingerprint
 from walvec.database.checkpoint import Checkpoint, load_checkpoint
 from walvec.database.connect import connect_source, connect_target
-from walvec.database.continuity import look_at_server, require_continuity
+from walvec.database.continuity import look_at_server, require_continuity, was_promoted
 from walvec.database.migrate import is_migrated, outdated
 from walvec.database.ownership import (
     Ownership,
@@ -31,7 +31,9 @@ from walvec.database.ownership import (
     require_own_table,
 )
 from walvec.database.pgvector import require_vectors
+from walvec.database.promotion import look_for_fork
 from walvec.database.registry import VectorizerState, load_vectorizers
+from walvec.database.standbys import failover_findings
 from walvec.embed.dispatch import ask
 from walvec.embed.protocol import open_embedder
 from walvec.embed.vectors import MAX_VECTOR_DIMENSIONS
@@ -41,6 +43,7 @@ from walvec.vectorizer.creators import look_for_creators
 from walvec.vectorizer.expressions import doubts
 from walvec.vectorizer.target import TargetTable
 from walvec_slots.errors import PreconditionFailed, WalvecError
+from walvec_slots.failover import failover_wanted
 from walvec_slots.manage import list_slots
 from walvec_slots.probe import Finding, probe, probe_server, require
 from walvec_slots.publication import PublishAction, Published, find_publication, published
@@ -78,7 +81,7 @@ async def examine(config: Config, *, offline: bool) -> list[Finding]:
     async with AsyncExitStack() as stack:
         source = await _open(stack, "source", connect_source(config, role="check"), findings)
         target = await _open(stack, "target", connect_target(config, role="check"), findings)
-        findings += await survey(config, source, target)
+        findings += await survey(config, source, target, hosts=True)
     findings.append(await _embedder(config, offline=offline))
     return findings
 
@@ -94,12 +97,17 @@ async def _open(
 
 
 async def survey(
-    config: Config, source: Connection | None, target: Connection | None, *, replaces_slot: bool = False
+    config: Config,
+    source: Connection | None,
+    target: Connection | None,
+    *,
+    replaces_slot: bool = False,
+    hosts: bool = False,
 ) -> list[Finding]:
     """Look at everything that `check` reports, and `setup` and `resync` require, in both databases.
 
     A database that cannot be reached is None. `replaces_slot`: the slot that there is goes, so nothing rests
-    on where it stands.
+    on where it stands. `hosts`: the standbys in [source] dsn are inspected too.
     """
     findings = [] if config.vectorizers else [_nothing_to_do()]
     bindings: dict[str, Binding] = {}
@@ -111,6 +119,7 @@ async def survey(
         looking = _source(config, source, records, bindings, replaces_slot=replaces_slot)
         found = [finding async for finding in looking]
         findings += [finding for finding in found if finding.subject not in spoken_for] + slot
+        findings += await failover_findings(config, source, hosts=hosts)
     if target:
         findings += [finding async for finding in _target(config, target, records, bindings)]
     return findings
@@ -123,6 +132,7 @@ async def require_to_run(config: Config, source: Connection, target: Connection)
     """
     require([] if config.vectorizers else [_nothing_to_do()])
     require(await probe_server(source))
+    failover_wanted(config.source.failover, source.info.server_version)
     server = await _row(target, "target_server")
     require([_server(server), _pgvector(await _row(target, "pgvector"), config)])
 
@@ -163,7 +173,10 @@ async def _slot(config: Config, source: Connection, records: Records, *, replace
     try:
         if checkpoint and not replaced:
             server = await look_at_server(source)
-            require_continuity(config.source, source.info.dbname, slots, checkpoint, server)
+            fork = None
+            if was_promoted(checkpoint, server):
+                fork = await look_for_fork(config, checkpoint, server.timeline)
+            require_continuity(config.source, source.info.dbname, slots, checkpoint, server, fork=fork)
         elif slot:
             require_own_slot(slot, records.ledger)
     except WalvecError as error:
