@@ -44,6 +44,10 @@ lint: venv ## ruff, mypy, and the direction of imports
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
+.PHONY: docs
+docs: venv ## write the tables of events and metrics into docs/, from their catalogues
+	@$(BIN)/python -m bench.tables
+
 .PHONY: clean
 clean: ## stop and remove all that was made here
 	@$(LOCAL)/clean.sh

@@ -138,7 +138,9 @@ class Sidecar:
         self.config.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
     def _streams(self) -> bool:
-        return self._child.lives() and b'"event":"streaming"' in self.log.read_bytes().replace(b": ", b":")
+        return self._child.lives() and b'"event":"stream.attached"' in self.log.read_bytes().replace(
+            b": ", b":"
+        )
 
 
 def _embedder(service: Service | None) -> Settings:

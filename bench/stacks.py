@@ -24,10 +24,13 @@ STAGES: Mapping[str, Sequence[str]] = {
         "walvec/stages/route",
         "walvec/stages/plan",
         "walvec/stages/actions",
+        "walvec/stages/intake",
         "walvec/stages/lane",
+        "walvec/stages/segment",
         "walvec/stages/memory",
         "walvec/stages/visibility",
         "walvec/stages/prepare",
+        "walvec/stages/compare",
         "walvec_slots/ack",
     ),
     "chunk and hash": ("walvec/stages/chunk",),
@@ -35,7 +38,9 @@ STAGES: Mapping[str, Sequence[str]] = {
     "write": (
         "walvec/vectorizer/target",
         "walvec/stages/write",
+        "walvec/stages/batch",
         "walvec/stages/commit",
+        "walvec/stages/confirm",
         "walvec/stages/parking",
     ),
     "backfill": ("walvec/stages/backfill", "walvec/vectorizer/vector_index"),
@@ -45,6 +50,7 @@ STAGES: Mapping[str, Sequence[str]] = {
         "walvec/database/continuity",
         "walvec/stages/landmark",
         "walvec/vectorizer/bind",
+        "walvec/vectorizer/source_sql",
         "walvec/config/load",
         "walvec/config/sections",
         "walvec/database/registry",
@@ -59,10 +65,10 @@ PACKAGES: Mapping[str, str] = {"walvec/embed/": "embed"}
 
 # Where a module serves several stages: by the beginning of the function's qualified name.
 FUNCTIONS: Sequence[tuple[str, str, str]] = (
-    ("walvec/vectorizer/target", "TargetTable.existing", "look-up"),
-    ("walvec/stages/evaluate", "Source.evaluate", "evaluate"),
-    ("walvec/stages/evaluate", "Source.by_key", "evaluate"),
-    ("walvec/stages/prepare", "Preparer._chunk", "chunk and hash"),
+    ("walvec/vectorizer/target", "TargetTable.held_hashes", "look-up"),
+    ("walvec/stages/evaluate", "SourceReader.evaluate_images", "evaluate"),
+    ("walvec/stages/evaluate", "SourceReader.rows_by_key", "evaluate"),
+    ("walvec/stages/prepare", "Preparer._cut", "chunk and hash"),
     ("walvec/stages/prepare", "Preparer._embed", "embed"),
 )
 

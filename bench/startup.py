@@ -63,7 +63,7 @@ def _seconds_to_streaming(sidecar: Sidecar) -> float:
     try:
         with process.stderr as log:
             for line in log:
-                if b'"streaming"' in line:
+                if b'"stream.attached"' in line:
                     seconds = time.perf_counter() - began
                     break
             else:

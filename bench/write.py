@@ -28,8 +28,9 @@ from walvec.database.connect import connect_source, connect_target
 from walvec.database.keys import Key
 from walvec.database.registry import load_vectorizers
 from walvec.embed.protocol import Vector
+from walvec.stages.batch import Batch, Position
 from walvec.stages.chunk import input_hash
-from walvec.stages.write import Batch, Position, Writer
+from walvec.stages.write import Writer
 from walvec.vectorizer.bind import bind
 from walvec.vectorizer.target import Chunk, TargetTable
 from walvec_slots.lsn import Lsn

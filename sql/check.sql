@@ -1,7 +1,7 @@
--- What `walvec check` asks the target; the source's questions are in slots.sql.
+-- What `walvec check` asks beyond slots.sql, above all of the target, and the statements that it advises.
 
 -- name: target_server
--- Where the vectors go, and whether anything can be written there.
+-- The server and database of the vectors, and whether anything can be written there.
 SELECT
     current_setting('server_version') AS version,
     current_database() AS database,
@@ -11,7 +11,7 @@ SELECT
     has_database_privilege(current_database(), 'TEMPORARY') AS may_create_temporary
 
 -- name: pgvector
--- The extension as it is here and as it could be; `role_may_create` follows CREATE EXTENSION's own rule.
+-- The extension as it is installed and as it is available. `role_may_create` follows the rule of CREATE EXTENSION.
 SELECT
     installed.extversion AS installed,
     available.default_version AS available,
@@ -27,7 +27,7 @@ LEFT JOIN pg_available_extensions AS available USING (name)
 LEFT JOIN pg_available_extension_versions AS v ON v.name = wanted.name AND v.version = available.default_version
 
 -- name: target_schema
--- A schema and what this role may do in it; NULL where there is none of that name.
+-- What this role may do in a schema. No row: there is no such schema.
 SELECT
     has_schema_privilege(n.oid, 'USAGE') AS may_use,
     has_schema_privilege(n.oid, 'CREATE') AS may_create
@@ -35,7 +35,7 @@ FROM pg_namespace AS n
 WHERE n.nspname = %(schema)s
 
 -- name: target_table
--- A target that is there: its kind, and whether this role may write it and build its index.
+-- An existing target: its kind, and whether this role may write it and build its index.
 SELECT
     c.relkind::text AS kind,
     pg_has_role(c.relowner, 'USAGE') AS owned,
@@ -46,7 +46,7 @@ JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s AND c.relname = %(name)s
 
 -- name: unknown_types
--- Which of these types the target database does not have.
+-- Which of these types the target database lacks.
 SELECT name FROM unnest(%(types)s::text[]) AS name WHERE to_regtype(name) IS NULL
 
 -- name: create_schema
@@ -77,8 +77,12 @@ ALTER TABLE {table} OWNER TO {role}
 -- Remedy
 ALTER EXTENSION vector UPDATE
 
+-- name: publish_columns
+-- Remedy. A table's column list is changed by publishing the table again.
+ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER PUBLICATION {publication} ADD TABLE {table} ({columns}){filter}
+
 -- name: creators
--- For each schema, whether it exists, and which roles may create in it that are neither superusers nor this one.
+-- Of each schema: whether it exists, and which roles may create in it, apart from superusers and this role.
 SELECT wanted.name, n.oid IS NOT NULL, (
     SELECT array_agg(DISTINCT coalesce(role.rolname, 'PUBLIC'))
     FROM aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) AS acl

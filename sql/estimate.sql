@@ -1,7 +1,7 @@
--- What `walvec check --estimate` reads of the source: statistics, and rows of a bounded sample.
+-- What `walvec check --estimate` reads from the source: statistics, and the rows of a bounded sample.
 
 -- name: table_size
--- Rows by the last ANALYZE or VACUUM, carried on to the size of today; NULL where one of the tables had none.
+-- Rows as of the last ANALYZE or VACUUM, scaled to the present size; NULL where one of the tables had neither.
 SELECT
     CASE WHEN pg_catalog.bool_and(
         size.pages OPERATOR(pg_catalog.=) 0
@@ -24,12 +24,12 @@ WHERE c.oid OPERATOR(pg_catalog.=) ANY (%(oids)s)
 SELECT {key}, {embed} FROM {only} {table} AS {alias}
 
 -- name: sampled_rows
--- Key and text of the rows in a share of the pages; the same ones each time.
+-- Key and text of the rows in a share of the pages, the same ones each time.
 SELECT {key}, {embed} FROM {only} {table} AS {alias} TABLESAMPLE pg_catalog.system (%(percent)s::real) REPEATABLE (1)
 
 -- name: all_keys
 SELECT {key} FROM {only} {table} AS {alias}
 
 -- name: sampled_keys
--- The same rows without their expressions, of which one fails.
+-- The same rows without their expressions, for when one of these fails.
 SELECT {key} FROM {only} {table} AS {alias} TABLESAMPLE pg_catalog.system (%(percent)s::real) REPEATABLE (1)

@@ -1,12 +1,13 @@
 -- What a vectorizer's expressions call. Nothing here writes, locks or creates anything.
 
 -- name: called_functions
--- Every function that the expressions may reach and that did not come with PostgreSQL (its oid says so), with the
--- transaction that wrote it last. Rather too many than too few:
--- a function is reached if its name is a word of the text or of a reached body; whole, if it is a plain name, else
--- anywhere in it; casts, operators and the checks of domains need no word, and all of them count that are written in a
--- language whose functions are replaced one by one, which C's are not; pg_depend knows what bodies that were parsed when
--- they were made (SQL standard) and aggregates call.
+-- Every function that the expressions may reach and that did not come with PostgreSQL, which its oid tells, with the
+-- transaction that wrote it last. It lists too many rather than too few:
+-- 1. A function is reached if its name occurs in the text or in a reached body: as a whole word if it is a plain name,
+--    anywhere otherwise.
+-- 2. Casts, operators and the checks of domains are called without a name. All of their functions count, except those
+--    in C, which are not replaced one by one.
+-- 3. pg_depend knows what aggregates call, and bodies that were parsed when they were created (SQL standard).
 WITH RECURSIVE own AS MATERIALIZED (
     SELECT
         p.oid,
@@ -58,8 +59,8 @@ SELECT DISTINCT own.oid::bigint, own.version FROM reached JOIN own USING (oid) O
 
 -- name: plan_of_text
 -- Have `text` parsed and planned over no rows, as if it stood in the statements of source.sql. Where its value could
--- differ from call to call, the planner has it computed above the sort, after functions that are one expression in SQL
--- were put in their place: the topmost node is a Result then.
+-- differ from call to call, the planner computes it above the sort, so that the topmost node is a Result. SQL functions
+-- of one expression are inlined before.
 EXPLAIN (VERBOSE, FORMAT JSON, COSTS OFF)
 SELECT (
 {expression}
@@ -68,7 +69,7 @@ FROM json_populate_recordset(NULL::{table}, '[]') AS {alias}, generate_series(1,
 ORDER BY walvec_fence.walvec_order
 
 -- name: plan_of_where
--- The same for `where`.
+-- The same, for `where`.
 EXPLAIN (VERBOSE, FORMAT JSON, COSTS OFF)
 SELECT CASE WHEN (
 {expression}
@@ -77,12 +78,12 @@ FROM json_populate_recordset(NULL::{table}, '[]') AS {alias}, generate_series(1,
 ORDER BY walvec_fence.walvec_order
 
 -- name: values_of_literals
--- What string constants of an expression stand for, whatever their way of quoting.
+-- The values of an expression's string constants, however they are quoted.
 SELECT ARRAY[{literals}]::text[]
 
 -- name: what_is_called
--- What the catalog says of names that EXPLAIN printed: functions, aggregates by their name alone; operators of
--- somebody's own; volatile casts of somebody's own, which have no name; the checks of domains, to be read in turn.
+-- What the catalog says of names that EXPLAIN printed: functions, and aggregates by their name alone; operators that did
+-- not come with PostgreSQL, and such volatile casts, which have no name; the checks of domains, to be read in turn.
 SELECT
     'function' AS kind,
     p.proname::text AS name,
@@ -139,7 +140,7 @@ FROM (
 JOIN pg_constraint AS c ON c.contypid = domain.oid
 
 -- name: nullable_columns
--- Which columns may hold NULL, as the catalog knows. An array that is joined to NULL stays as it is.
+-- Which columns may hold NULL. Arrays are left out: one that is joined to NULL stays as it is.
 SELECT a.attname::text
 FROM pg_attribute AS a
 JOIN pg_class AS c ON c.oid = a.attrelid
@@ -147,3 +148,23 @@ JOIN pg_namespace AS n ON n.oid = c.relnamespace
 JOIN pg_type AS t ON t.oid = a.atttypid
 WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND a.attnum > 0 AND NOT a.attisdropped AND NOT a.attnotnull
     AND t.typcategory <> 'A'
+
+-- name: missing_grants
+-- Remedies, for each schema, function or relation of this name that this role may not use.
+SELECT format('GRANT USAGE ON SCHEMA %%I TO %%I', nspname, current_user)
+FROM pg_namespace
+WHERE %(kind)s = 'schema' AND nspname = %(name)s AND NOT has_schema_privilege(oid, 'USAGE')
+UNION ALL
+SELECT format(
+    'GRANT EXECUTE ON FUNCTION %%I.%%I(%%s) TO %%I',
+    n.nspname, p.proname, pg_get_function_identity_arguments(p.oid), current_user
+)
+FROM pg_proc AS p
+JOIN pg_namespace AS n ON n.oid = p.pronamespace
+WHERE %(kind)s = 'function' AND p.proname = %(name)s AND NOT has_function_privilege(p.oid, 'EXECUTE')
+UNION ALL
+SELECT format('GRANT SELECT ON %%I.%%I TO %%I', n.nspname, c.relname, current_user)
+FROM pg_class AS c
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE %(kind)s NOT IN ('schema', 'function') AND c.relname = %(name)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+    AND NOT has_table_privilege(c.oid, 'SELECT')

@@ -1,4 +1,4 @@
--- What `walvec init` looks at to propose a configuration.
+-- What `walvec init` reads to propose a configuration.
 
 -- name: text_columns
 -- A table's columns, and which of them hold text.
@@ -13,8 +13,8 @@ WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND c.relkind IN ('r', 'p'
 ORDER BY a.attnum
 
 -- name: tables_with_text
--- The tables that this role may read and that have a text column outside their key: no partitions, nothing of
--- PostgreSQL's, of an extension's or of walvec's own.
+-- The tables that this role may read and that have a text column outside their key, without partitions and without
+-- tables of PostgreSQL, of extensions or of walvec.
 SELECT n.nspname, c.relname
 FROM pg_class AS c
 JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -36,7 +36,7 @@ WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p
 ORDER BY n.nspname, c.relname
 
 -- name: average_lengths
--- Bytes of each column, over a few rows. pg_stats would not do: it counts a long text by its pointer to where it is.
+-- Bytes of each column, over a few rows. pg_stats counts a long text as the pointer to where it is stored.
 SELECT {lengths} FROM (SELECT * FROM {table} LIMIT 100) AS walvec_row
 
 -- name: average_length
@@ -44,8 +44,8 @@ SELECT {lengths} FROM (SELECT * FROM {table} LIMIT 100) AS walvec_row
 avg(octet_length({column}::text))::int
 
 -- name: search_path
--- The schemas that this role's sessions in this database look names up in, as far as they exist. What is set in
--- postgresql.conf is not to be seen from here: PostgreSQL's own default stands for it.
+-- The existing schemas in which this role's sessions in this database look up names. The setting in postgresql.conf
+-- cannot be seen from here: PostgreSQL's default stands for it.
 WITH setting (value) AS (
     SELECT coalesce((
         SELECT substr(entry, length('search_path=') + 1)

@@ -1,7 +1,7 @@
 -- walvec's own tables in the target database.
 
 -- name: schema_exists
--- Asked first: CREATE … IF NOT EXISTS wants the right to create, where all is there too.
+-- Asked first: CREATE … IF NOT EXISTS requires the right to create even where everything exists.
 SELECT to_regnamespace('walvec') IS NOT NULL
 
 -- name: create_schema
@@ -27,20 +27,20 @@ SELECT system_identifier, timeline, lsn::text, unseen_xids, commit_xid, commit_e
 FROM walvec.checkpoint WHERE slot = %(slot)s
 
 -- name: begin_checkpoint
--- A new slot's first checkpoint: where the slot begins. Everything before it is the backfill's.
+-- A new slot's first checkpoint: where the slot begins. The backfill covers everything before it.
 INSERT INTO walvec.checkpoint (slot, system_identifier, timeline, lsn, unseen_xids)
 VALUES (%(slot)s, %(system_identifier)s, %(timeline)s, %(lsn)s, %(unseen_xids)s)
 
 -- name: take_over
--- Make an attachment the one that writes. FOR UPDATE waits for an open transaction of the one before, and from here on
--- those find another holder and write nothing.
+-- Make an attachment the one that writes. FOR UPDATE waits for an open transaction of the previous one; its later
+-- transactions find another holder and write nothing.
 WITH locked AS (SELECT slot FROM walvec.checkpoint WHERE slot = %(slot)s FOR UPDATE)
 UPDATE walvec.checkpoint AS c
 SET holder = %(holder)s, timeline = %(timeline)s, stalled_since = NULL, waits_for = NULL
 FROM locked WHERE c.slot = locked.slot
 
 -- name: save_checkpoint
--- Stands in the transaction that commits the last action it covers. No row: somebody else writes, or moved it.
+-- Belongs to the transaction that commits the last action it covers. No row: another attachment writes, or moved it.
 UPDATE walvec.checkpoint SET lsn = %(lsn)s, unseen_xids = %(unseen_xids)s, updated_at = now(),
     commit_xid = coalesce(%(commit_xid)s, commit_xid), commit_end = coalesce(%(commit_end)s, commit_end),
     stalled_since = NULL, waits_for = NULL
@@ -48,15 +48,15 @@ WHERE slot = %(slot)s AND lsn <= %(lsn)s AND holder = %(holder)s
 RETURNING mod(pg_current_xact_id()::text::numeric, 4294967296)::bigint
 
 -- name: mark_stalled
--- Taken back by the next checkpoint, or by null seconds.
+-- The next checkpoint clears it, as do seconds that are NULL.
 UPDATE walvec.checkpoint SET stalled_since = now() - make_interval(secs => %(seconds)s), waits_for = %(reason)s
 WHERE slot = %(slot)s AND holder = %(holder)s
 
 -- name: set_back
--- Let everything that commits from an earlier place on be applied again. FOR UPDATE waits for open transactions of the
--- attachment before, and without a holder those that come later write nothing. What the checkpoint holds besides stays
--- true: xids that were not visible then, of which those from before the place are a part, and a commit that the source
--- must send again. An epoch's horizon stays too: no change from before it is taken by its word.
+-- Have everything that commits from an earlier LSN on applied again. FOR UPDATE waits for open transactions of the
+-- previous attachment; without a holder its later ones write nothing. The rest of the checkpoint stays true: the xids
+-- that were not visible then include those from before the LSN, and the landmark is a commit that the source must send
+-- again. An epoch's horizon stays too: changes from before it are read by key.
 WITH place AS (SELECT slot FROM walvec.checkpoint WHERE slot = %(slot)s FOR UPDATE),
 locked AS (SELECT name FROM walvec.vectorizer WHERE slot = %(slot)s ORDER BY name FOR UPDATE),
 moved AS (UPDATE walvec.vectorizer AS v SET lsn = NULL FROM locked WHERE v.name = locked.name)
@@ -82,8 +82,8 @@ INSERT INTO walvec.vectorizer (name, slot, source_table, target_table, fingerpri
 VALUES (%(name)s, %(slot)s, %(source_table)s, %(target_table)s, %(fingerprint)s, 0)
 
 -- name: begin_epoch
--- Compare every row from the first key on. FOR UPDATE waits for an open transaction of the epoch before; later ones
--- find another generation and write nothing. Without `lsn` the changes since the checkpoint are applied once more.
+-- Compare every row from the first key on. FOR UPDATE waits for an open transaction of the previous epoch; later ones
+-- find another generation and write nothing. Without `lsn` the changes since the checkpoint are applied again.
 WITH locked AS (SELECT name FROM walvec.vectorizer WHERE name = %(name)s FOR UPDATE)
 UPDATE walvec.vectorizer AS v SET
     generation = generation + 1, slot = %(slot)s, source_table = %(source_table)s, fingerprint = %(fingerprint)s,
@@ -93,27 +93,28 @@ UPDATE walvec.vectorizer AS v SET
 FROM locked WHERE v.name = locked.name
 
 -- name: hold_epoch
--- One row while the vectorizer is in this epoch, of this slot, and this attachment writes; all of that stays so until
--- the transaction ends. KEY SHARE, because a later transaction holds it while an earlier one updates the same row.
+-- One row while the vectorizer is in this epoch and of this slot, and this attachment writes. The lock keeps all of it
+-- true until the transaction ends. It is KEY SHARE because a later transaction holds it while an earlier one updates the
+-- same row.
 SELECT FROM walvec.vectorizer AS v
 JOIN walvec.checkpoint AS c ON c.slot = v.slot
 WHERE v.name = %(name)s AND v.generation = %(generation)s AND v.slot = %(slot)s AND c.holder = %(holder)s
 FOR KEY SHARE
 
 -- name: begin_backfill
--- What is about to be read in full, and how large it is.
+-- The rows are about to be read in full: how many there are, and whether a sweep follows.
 UPDATE walvec.vectorizer SET rows_estimated = %(rows_estimated)s, sweeps = %(sweeps)s
 WHERE name = %(name)s AND generation = %(generation)s
 
 -- name: save_backfill
--- Stands in the transaction that writes the rows it covers.
+-- Belongs to the transaction that writes the rows it covers.
 UPDATE walvec.vectorizer SET phase = %(phase)s, last_key = %(last_key)s, rows_done = rows_done + %(rows)s,
     finished_at = CASE WHEN %(phase)s = 'done' THEN now() END
 WHERE name = %(name)s
 
 -- name: request_sweep
--- Keys may have gone from the source without a word in the stream: look the target's up, after the rows if these are
--- being read.
+-- Keys may have gone from the source without an event in the stream: look up the target's keys, after the rows where
+-- these are still being read.
 UPDATE walvec.vectorizer SET sweeps = true, finished_at = NULL,
     phase = CASE phase WHEN 'rows' THEN 'rows' ELSE 'sweep' END,
     last_key = CASE phase WHEN 'rows' THEN last_key END
@@ -123,7 +124,7 @@ WHERE name = %(name)s
 UPDATE walvec.vectorizer SET paused = %(reason)s WHERE name = %(name)s
 
 -- name: forget_parked
--- Every row has been read in this epoch: what was parked in an earlier one, and not again, is well or gone.
+-- Every row has been read in this epoch: a row parked in an earlier one, and not again, is embedded or gone.
 DELETE FROM walvec.dead_letter AS d USING walvec.vectorizer AS v
 WHERE v.name = %(name)s AND d.vectorizer = v.name AND d.generation < v.generation
 
@@ -135,7 +136,8 @@ UPDATE walvec.vectorizer SET lsn = %(lsn)s WHERE name = %(name)s
 DELETE FROM walvec.vectorizer WHERE name = %(name)s
 
 -- name: park
--- A cause that may pass is tried again by itself: after a minute, then after twice as long each time, up to a day.
+-- Where the cause may pass, the row is tried again by itself: after a minute, then after twice as long each time, up to
+-- a day.
 INSERT INTO walvec.dead_letter (vectorizer, key, lsn, stage, error_class, error_message, generation, retry_at)
 VALUES (%(vectorizer)s, %(key)s, %(lsn)s, %(stage)s, %(error_class)s, %(error_message)s, %(generation)s,
     CASE WHEN %(passes)s THEN now() + interval '1 minute' END)
@@ -158,11 +160,11 @@ WHERE vectorizer = %(vectorizer)s AND (%(all)s OR digest = ANY (ARRAY(
 SELECT vectorizer, count(*) FROM walvec.dead_letter GROUP BY vectorizer
 
 -- name: count_retried
--- Of these, the rows that are tried again without anybody's doing.
+-- Of these, the rows that are tried again by themselves.
 SELECT vectorizer, count(*) FROM walvec.dead_letter WHERE retry OR retry_at IS NOT NULL GROUP BY vectorizer
 
 -- name: count_parked_of
--- And how many of them this very transaction has parked for the first time.
+-- A vectorizer's dead letters, and how many of them this very transaction has added.
 SELECT count(*), count(*) FILTER (WHERE first_at = now()) FROM walvec.dead_letter WHERE vectorizer = %(name)s
 
 -- name: load_dead_letters
@@ -183,7 +185,7 @@ WHERE v.slot = %(slot)s AND d.vectorizer = coalesce(%(vectorizer)s, d.vectorizer
     AND d.key = coalesce(%(key)s::text[], d.key)
 
 -- name: retry_dead_letters
--- The process that follows the slot looks for these, now or when it is started.
+-- The process that follows the slot finds these, now or when it is started.
 UPDATE walvec.dead_letter AS d SET retry = true FROM walvec.vectorizer AS v
 WHERE v.name = d.vectorizer AND v.slot = %(slot)s AND d.vectorizer = coalesce(%(vectorizer)s, d.vectorizer)
     AND d.key = coalesce(%(key)s::text[], d.key)
@@ -194,8 +196,8 @@ WHERE v.name = d.vectorizer AND v.slot = %(slot)s AND d.vectorizer = coalesce(%(
     AND d.key = coalesce(%(key)s::text[], d.key)
 
 -- name: load_retries
--- Those asked for and those that are due, by this server's clock. The attempts tell a row that was asked for again
--- after it failed from one still at work.
+-- Those that were asked for, and those that are due by this server's clock. The attempts distinguish a row that was
+-- asked for again after it failed from one that is still being tried.
 SELECT vectorizer, key, attempts FROM walvec.dead_letter
 WHERE (retry OR retry_at <= now()) AND vectorizer = ANY (%(vectorizers)s)
 ORDER BY retry DESC, retry_at, last_at, vectorizer, key
@@ -205,27 +207,26 @@ LIMIT %(limit)s
 SELECT to_regclass('walvec.fence') IS NOT NULL
 
 -- name: fence_key
--- What the slot's lock is called now. No row: nobody has asked for it yet.
+-- The present key of the slot's lock. No row: nobody has asked for the lock yet.
 SELECT key FROM walvec.fence WHERE slot = %(slot)s
 
 -- name: add_fence
 INSERT INTO walvec.fence (slot, key) VALUES (%(slot)s, %(key)s) ON CONFLICT (slot) DO NOTHING
 
 -- name: rename_fence
--- Unless somebody else has done so meanwhile.
+-- Does nothing where another session has done so meanwhile.
 UPDATE walvec.fence SET key = %(key)s WHERE slot = %(slot)s AND key = %(before)s
 
 -- name: try_lock
--- The lock lives and dies with the session that takes it.
+-- The lock ends with the session that takes it.
 SELECT pg_try_advisory_lock(%(key)s::bigint)
 
 -- name: release_lock
--- At once; the end of a session would release it too, in the server's own time.
+-- The end of the session would release it too, but later.
 SELECT pg_advisory_unlock(%(key)s::bigint)
 
 -- name: lock_holder
--- The session that holds a lock, as far as this role may see that, and whether its role may write what the lock is
--- about.
+-- The session that holds a lock, as far as this role may see it, and whether its role may write what the lock guards.
 SELECT l.pid, a.backend_start::text AS began, r.rolname::text AS role, nullif(a.application_name, '') AS application,
     coalesce(CASE WHEN to_regclass('walvec.checkpoint') IS NULL
         THEN has_database_privilege(a.usesysid, current_database(), 'CREATE')

@@ -1,4 +1,4 @@
--- Whose is it? What walvec made, and whether what it did not make may be written.
+-- What walvec made, and whether it may write what it did not make.
 
 -- name: made_exists
 SELECT to_regclass('walvec.made') IS NOT NULL
@@ -7,7 +7,7 @@ SELECT to_regclass('walvec.made') IS NOT NULL
 SELECT slot, kind, name, oid FROM walvec.made ORDER BY kind, name, slot
 
 -- name: announce
--- No row is returned where it was recorded already.
+-- No row: it was recorded already.
 INSERT INTO walvec.made (slot, kind, name) VALUES (%(slot)s, %(kind)s, %(name)s)
 ON CONFLICT DO NOTHING
 RETURNING true
@@ -20,13 +20,14 @@ ON CONFLICT (slot, kind, name) DO UPDATE SET oid = EXCLUDED.oid
 DELETE FROM walvec.made WHERE slot = %(slot)s AND kind = %(kind)s AND name = %(name)s
 
 -- name: forget_slot
--- What stands for the target database as a whole, or is kept, stays recorded. An index goes with its table.
+-- Things of other kinds stay recorded: they are kept, or belong to the target database as a whole. An index goes with
+-- its table.
 DELETE FROM walvec.made AS m
 WHERE slot = %(slot)s AND kind = ANY (%(kinds)s::text[])
     OR kind = 'index' AND oid IS NOT NULL AND NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = m.oid)
 
 -- name: hand_over
--- A table that an earlier slot left behind belongs to the slot that writes it now, so that one teardown drops it.
+-- A table that an earlier slot left behind is recorded for the slot that writes it now, so that one teardown drops it.
 WITH others AS (
     DELETE FROM walvec.made WHERE kind = 'table' AND name = %(name)s AND slot <> %(slot)s RETURNING oid
 )
@@ -35,8 +36,8 @@ SELECT DISTINCT %(slot)s, 'table', %(name)s, %(oid)s::oid FROM others WHERE oid 
 ON CONFLICT DO NOTHING
 
 -- name: schema
--- Schema walvec, and what lies in it and could run somebody else's code: a view, a table of another owner, or one that
--- bears a trigger, a rule or a policy. A superuser needs no such ways.
+-- Schema walvec, and what in it could run another role's code: a function or a table of another owner, a view, or a
+-- table with a trigger, a rule or a policy. A superuser is trusted: it can run code without these.
 SELECT
     n.oid,
     pg_get_userbyid(n.nspowner) AS owner,
@@ -66,7 +67,7 @@ JOIN pg_roles AS me ON me.rolname = current_user
 WHERE n.nspname = 'walvec'
 
 -- name: relation
--- What bears a name in the target, whose it is, and what of it would run code when it is written.
+-- The relation with a name in the target, its owner, and what would run code when it is written.
 SELECT
     c.oid,
     c.relkind::text AS kind,
@@ -88,13 +89,13 @@ JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s::text AND c.relname = %(name)s::text
 
 -- name: is_unused
--- Whether no slot's work needs walvec's tables any more, and nothing that walvec made is recorded in them.
+-- Whether no slot needs walvec's tables any longer, and nothing that walvec made is recorded in them.
 SELECT NOT EXISTS (SELECT FROM walvec.checkpoint) AND NOT EXISTS (SELECT FROM walvec.vectorizer)
     AND NOT EXISTS (SELECT FROM walvec.made WHERE kind <> 'schema') AS unused,
     EXISTS (SELECT FROM walvec.made WHERE kind = 'schema') AS made
 
 -- name: drop_tables
--- What is not walvec's, and what somebody made of these, stands in the way and is not swept along.
+-- Without CASCADE: objects that somebody made on top of these make it fail, and are not dropped along.
 DROP TABLE walvec.dead_letter, walvec.vectorizer, walvec.checkpoint, walvec.fence, walvec.made, walvec.migration;
 DROP FUNCTION walvec.digest(text[])
 
@@ -108,6 +109,10 @@ DROP TABLE {table}
 -- Remedy
 ALTER TABLE {table} OWNER TO {role}
 
+-- name: grant_all
+-- Remedy
+GRANT USAGE ON SCHEMA walvec TO {role}; GRANT ALL ON ALL TABLES IN SCHEMA walvec TO {role}
+
 -- name: change_schema_owner
--- Remedy, by a superuser who has looked at what is in it; or DROP SCHEMA, if nobody needs it.
+-- Remedy, for a superuser who has looked at what is in it. If nobody needs it: DROP SCHEMA.
 ALTER SCHEMA walvec OWNER TO {role}

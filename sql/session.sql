@@ -1,30 +1,30 @@
--- Settings of walvec's own sessions.
+-- Settings of walvec's own sessions, and what it asks about sessions.
 
 -- name: who_answers
--- The first statement of every session: which server process answers, and the mark in its startup packet.
+-- The first statement of every session: which server process answers, and the mark from its startup packet.
 SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('walvec.session', true)
 
 -- name: pin
--- A setting that this server's version does not have is none that could be wrong.
+-- A setting that this version of the server does not have is skipped.
 SELECT set_config(s.name, wanted.value, false)
 FROM jsonb_each_text(%(settings)s::jsonb) AS wanted
 JOIN pg_settings AS s ON s.name = wanted.key
 
 -- name: limit_locks
--- How long a statement waits for a lock; 0 for as long as it takes.
+-- How long a statement waits for a lock; 0: without limit.
 SELECT set_config('lock_timeout', %(limit)s, false)
 
 -- name: durable_commits
--- `off` would let a crash of the server forget a checkpoint that the slot was already told of.
+-- With `off`, a crash of the server could lose a checkpoint that was already confirmed to the slot.
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
 
 -- name: session_began
--- When a session began: its process id alone may be another's after a restart. No row: it is gone.
+-- When a session began: after a restart, another one may have its process id. No row: it has ended.
 SELECT backend_start::text FROM pg_stat_activity WHERE pid = %(pid)s
 
 -- name: waits_for
--- Whether a session is working on a statement, as the server sees it, since when, what that waits for, and who holds
--- the lock if it is one. No row: the session is gone.
+-- Whether a session is working on a statement, for how long, what the statement waits for, and which sessions hold the
+-- lock where it waits for one. No row: the session has ended.
 SELECT
     a.state = 'active' AS at_work,
     a.wait_event_type || ': ' || a.wait_event AS event,

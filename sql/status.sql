@@ -22,22 +22,22 @@ FROM (
 LEFT JOIN pg_replication_slots AS s ON s.slot_name = %(slot)s
 
 -- name: checkpoint_age
--- For how many seconds it has stood where it is, and for how many it has been waiting for work in flight, and why; and
--- which server and history it is of.
+-- How many seconds the checkpoint has been where it is, how many it has waited for work in flight, and why; and the
+-- server and timeline that it is of.
 SELECT lsn::text, system_identifier, timeline, waits_for,
     extract(epoch FROM clock_timestamp() - updated_at)::float8 AS age,
     extract(epoch FROM clock_timestamp() - stalled_since)::float8 AS stalled
 FROM walvec.checkpoint WHERE slot = %(slot)s
 
 -- name: rows_of_leaf
--- One of the tables that hold a table's rows, without those that inherit from it.
+-- The rows of one table or partition, without those of tables that inherit from it.
 SELECT pg_catalog.count(*) AS rows FROM ONLY {leaf}
 
 -- name: rows_of_leaves
 SELECT pg_catalog.sum(leaf.rows)::bigint FROM ({leaves}) AS leaf
 
 -- name: chunks_written
--- How many rows were ever written to a target, by the server's own count; a moment late. Its growth is the rate.
+-- How many rows were ever written to a target, by the server's own count, a moment late. Its growth is the rate.
 SELECT pg_stat_get_tuples_inserted(c.oid) + pg_stat_get_tuples_updated(c.oid) AS written,
     CASE WHEN c.reltuples >= 0 THEN c.reltuples::bigint END AS estimate
 FROM pg_class AS c

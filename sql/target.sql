@@ -1,6 +1,6 @@
 -- The target tables: what is written, and what is looked up on the way.
--- {key} are the key's columns, {cast_key} what is staged as text, cast to their types. {vector} and {operator_class}
--- come with pgvector's schema, {pgvector}; whatever compares or sorts a key is the operator of its index.
+-- {key} are the key's columns; {cast_key} is what is staged as text, cast to their types. {vector} and {operator_class}
+-- are written with pgvector's schema, {pgvector}. A key is compared and sorted by its index's operators.
 
 -- name: create_target
 CREATE TABLE IF NOT EXISTS {target} (
@@ -31,14 +31,14 @@ JOIN pg_roles AS r ON r.oid = t.typowner
 WHERE t.typtype = 'd' AND NOT r.rolsuper AND r.rolname <> current_user
 
 -- name: change_vector_type
--- Vectors of another model are no good to anyone: the table is emptied with the change, never mixed.
+-- The vectors of two models must never be mixed, so the table is emptied before: USING NULL fails where it is not.
 ALTER TABLE {target} ALTER COLUMN embedding TYPE {vector} USING NULL::{vector}
 
 -- name: empty_target
 TRUNCATE {target}
 
 -- name: create_staging
--- Rows on their way in, in the writer's session. A vector that is null stays the one the target holds for that hash.
+-- Rows on their way in, in the writer's session. Where a vector is NULL, the target's own for that hash is used.
 CREATE TEMPORARY TABLE IF NOT EXISTS {staging} (
     {staged_columns},
     chunk_seq  integer NOT NULL,
@@ -66,7 +66,7 @@ ON CONFLICT ({key}, chunk_seq) DO UPDATE SET
     embedded_at = EXCLUDED.embedded_at
 
 -- name: delete_chunks
--- Delete a key's chunks from a sequence number on: 0 for all of them, otherwise the surplus of a text grown shorter.
+-- Delete a key's chunks from a sequence number on: 0 for all of them, otherwise the surplus of a text that got shorter.
 DELETE FROM {target} AS t USING unnest({arrays}, %(first)s::integer[]) AS gone ({names}, first)
 WHERE {gone_key} AND t.chunk_seq >= gone.first
 
@@ -74,8 +74,8 @@ WHERE {gone_key} AND t.chunk_seq >= gone.first
 DELETE FROM {target}
 
 -- name: existing_chunks
--- What the target holds for these keys, less what equals a key that goes: the position of the key in the list, then
--- its chunks' hashes.
+-- What the target holds of these keys: the position of the key in the list, then its chunks' hashes. A key equal to one
+-- that is about to be deleted is left out.
 SELECT wanted.position::integer, t.chunk_seq, t.input_hash
 FROM unnest({arrays}) WITH ORDINALITY AS wanted ({names}, position)
 JOIN {target} AS t ON {wanted_key}
@@ -93,7 +93,7 @@ SELECT NOT EXISTS (SELECT FROM {target})
 
 -- name: target_indexes
 -- The target's indexes, and which of them serve a search by the given operator class: hnsw, over every row's embedding.
--- An invalid one is what a crash left of its building, one of another class is another metric's.
+-- An invalid one was left half built by a crash; one of another operator class is for another metric.
 SELECT
     i.indexrelid AS oid, n.nspname AS schema, c.relname AS name,
     coalesce(
@@ -110,7 +110,7 @@ LEFT JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0
 WHERE i.indrelid = %(target)s::regclass
 
 -- name: taken_names
--- Which of these names something in the schema bears already.
+-- Which of these names are taken in the schema.
 SELECT c.relname::text
 FROM pg_class AS c
 JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -129,15 +129,15 @@ CREATE INDEX CONCURRENTLY {index} ON {target} USING hnsw (embedding {operator_cl
 DROP INDEX IF EXISTS {index}
 
 -- name: search
--- Nearest chunks first. `embedding <=> query` and its like are what the index serves.
+-- Nearest chunks first. The index serves `embedding <=> query` and its like.
 SELECT {key}, chunk_seq, chunk, embedding {operator} %(query)s::{vector} AS distance
 FROM {target} AS t
 ORDER BY embedding {operator} %(query)s::{vector}
 LIMIT %(limit)s
 
 -- name: search_widely
--- Let an index look at as many candidates as are wanted, until the transaction's end. The parameter of type vector loads
--- pgvector before the settings are listed, so that those are set which its version has.
+-- Until the transaction ends, let an index look at as many candidates as are wanted. The parameter of type vector loads
+-- pgvector before its settings are listed, so that only those are set which its version has.
 SELECT set_config(s.name, CASE s.name
     WHEN 'hnsw.ef_search' THEN greatest(s.setting::integer, least(%(limit)s::integer, s.max_val::integer))::text
     ELSE 'strict_order'
@@ -146,7 +146,7 @@ FROM pg_settings AS s
 WHERE s.name IN ('hnsw.ef_search', 'hnsw.iterative_scan') AND %(query)s::{vector} IS NOT NULL
 
 -- name: search_exactly
--- Compare every vector, until the transaction's end.
+-- Compare every vector, until the transaction ends.
 SELECT set_config('enable_indexscan', 'off', true), set_config('enable_seqscan', 'on', true)
 
 -- name: coverage
@@ -154,5 +154,5 @@ SELECT set_config('enable_indexscan', 'off', true), set_config('enable_seqscan',
 SELECT count(*) FILTER (WHERE chunk_seq = 0) AS rows, count(*) AS chunks FROM {target}
 
 -- name: embedded_since
--- How many chunks got their vector since a backfill began.
+-- How many chunks have got their vector since a backfill began.
 SELECT count(*) FROM {target} WHERE embedded_at >= %(since)s

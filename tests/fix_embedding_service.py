@@ -1,12 +1,12 @@
-"""A scriptable embedding service on loopback that speaks Mistral's and OpenAI's /v1/embeddings.
+"""A scriptable embedding service on loopback, with Mistral's and OpenAI's API.
 
-It runs in a thread of the test's process, so a subprocess can be pointed at it while the test scripts its
-faults and looks at what it received:
+It runs in a thread of the test's process, so that a subprocess can use it while the test scripts its faults
+and looks at the requests:
 
     service.script(Status(429, retry_after="1"), Reset())    # the next two requests
-    service.always = Status(503)                               # every request until it is None again
-    service.refuse = "POISON"                                  # 400 for a request with such a text in it
-    assert service.texts == ["..."]                            # all that it was ever sent, in order
+    service.always = Status(503)                               # every request, until it is None again
+    service.refuse = "POISON"                                  # a 400 for a request with such a text
+    assert service.texts == ["..."]                            # all texts that it was sent, in order
 """
 
 import contextlib
@@ -39,7 +39,7 @@ Support = Literal["honours", "ignores", "refuses", "points", "routes", "crashes"
 
 
 def vector_of(text: str, dimensions: int) -> Vector:
-    """The vector that the service gives for a text: always the same, and another one for another text."""
+    """Return the vector that the service gives for a text; it depends on nothing else."""
     numbers = array("i")
     numbers.frombytes(hashlib.shake_128(text.encode()).digest(4 * dimensions))
     return array("f", [number / 2**31 for number in numbers])
@@ -58,7 +58,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """An answer with just this body."""
+    """An answer with exactly this body."""
 
     status: int
     body: bytes
@@ -67,26 +67,26 @@ class Raw:
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """The connection is reset before anything is answered."""
+    """A connection that is reset before anything is answered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """Nothing is answered for so many seconds; then the connection is closed."""
+    """No answer for `seconds`; then the connection is closed."""
 
     seconds: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Slow:
-    """A right answer, after so many seconds."""
+    """A right answer, after `seconds`."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Trickle:
-    """A right answer, so many bytes at a time, each after so many seconds."""
+    """A right answer, `size` bytes at a time, each after `seconds`."""
 
     seconds: float = 0.05
     size: int = 1
@@ -118,38 +118,53 @@ Fault = Status | Raw | Reset | Silent | Slow | Trickle | Spoiled
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One request as it came, and the status it got; 0: it got nothing."""
+    """One request as it came, and its status; 0 if it got no answer.
+
+    `at` is in time.monotonic().
+    """
 
     inputs: tuple[str, ...]
     body: dict[str, Any]
     authorization: str | None
-    at: float  # time.monotonic()
+    at: float
     status: int
 
 
 class EmbeddingService:
-    """The service; a context manager that starts and stops it. Attributes may be set at any time."""
+    """The service, a context manager that starts and stops it.
+
+    Its attributes may be set at any time.
+    """
 
     def __init__(self, dimensions: int = 8) -> None:
         self.dimensions = dimensions
-        self.latency = 0.0  # seconds, before every answer
-        self.seconds_per_text = 0.0  # and for each text of a request
+        # Seconds before every answer, and in addition for each text of a request.
+        self.latency = 0.0
+        self.seconds_per_text = 0.0
         self.always: Fault | None = None
-        self.refuse: str | None = None  # texts that contain it are refused
-        self.poison: Fault | None = None  # what a text with `refuse` in it gets instead of a 400
+        # Texts that contain `refuse` get `poison`, or a 400.
+        self.refuse: str | None = None
+        self.poison: Fault | None = None
         self.max_inputs: int | None = None
-        self.max_tokens: int | None = None  # as it counts them: characters / 4
-        self.max_tokens_a_minute: int | None = None  # of which one request may ask for no more
-        self.names_limits = True  # in its refusals
-        self.per_second: float | None = None  # requests it takes; 429 without Retry-After for the others
-        self.key: str | None = None  # the only key it accepts
+        # In tokens as this service counts them: characters / 4.
+        self.max_tokens: int | None = None
+        # The limit of a minute, which a single request must not exceed.
+        self.max_tokens_a_minute: int | None = None
+        # Whether a refusal names the limit.
+        self.names_limits = True
+        # The requests that it accepts in a second; the others get a 429 without Retry-After.
+        self.per_second: float | None = None
+        # The only key that it accepts.
+        self.key: str | None = None
         self.base64: Support = "honours"
-        self.own_size: Support = "honours"  # dimensions, output_dimension
+        # The options `dimensions` and `output_dimension`.
+        self.own_size: Support = "honours"
         self._script: deque[Fault | None] = deque()
         self._received: list[Received] = []
         self._lock = threading.Lock()
         self._in_flight = 0
-        self._free_at = 0.0  # time.monotonic() when per_second lets the next request pass
+        # When `per_second` lets the next request pass, in time.monotonic().
+        self._free_at = 0.0
         self.most_in_flight = 0
         self._stopping = threading.Event()
 
@@ -177,13 +192,13 @@ class EmbeddingService:
 
     @property
     def requests(self) -> list[Received]:
-        """All requests, in the order in which they were answered, or left without an answer."""
+        """All requests, in the order in which they were answered or abandoned."""
         with self._lock:
             return list(self._received)
 
     @property
     def texts(self) -> list[str]:
-        """All texts it was sent, in the order of `requests`."""
+        """All texts that it was sent, in the order of `requests`."""
         return [text for request in self.requests for text in request.inputs]
 
     @property
@@ -194,11 +209,11 @@ class EmbeddingService:
 
     @property
     def embedded(self) -> list[str]:
-        """The texts whose vectors it gave."""
+        """The texts whose vectors it returned."""
         return [text for request in self.requests if request.status == 200 for text in request.inputs]
 
     def script(self, *faults: Fault | None) -> None:
-        """Decide what becomes of the next requests, one each; None: a right answer."""
+        """Decide the fate of the next requests, one each; None means a right answer."""
         self._script.extend(faults)
 
     def forget(self) -> None:
@@ -207,7 +222,7 @@ class EmbeddingService:
             self._received.clear()
 
     def vector(self, text: str) -> Vector:
-        """The vector it gives for a text."""
+        """Return the vector that it gives for a text."""
         return vector_of(text, self.dimensions)
 
     @contextlib.contextmanager
@@ -223,7 +238,7 @@ class EmbeddingService:
                 self._in_flight -= 1
 
     def next_fault(self, inputs: list[str]) -> Fault | None:
-        """What becomes of this request."""
+        """Return the fault for this request; None means a right answer."""
         with self._lock:
             scripted = self._script.popleft() if self._script else self.always
         if scripted is not None:
@@ -264,11 +279,11 @@ class EmbeddingService:
 
     @staticmethod
     def count(inputs: list[str]) -> int:
-        """Tokens, as this service counts them."""
+        """Return the texts' tokens, as this service counts them."""
         return sum(max(1, len(text) // 4) for text in inputs)
 
     def record(self, request: Received) -> None:
-        """Note what was received and answered."""
+        """Note a request and its status."""
         with self._lock:
             self._received.append(request)
 
@@ -278,7 +293,7 @@ class EmbeddingService:
 
 
 def _unsupported(support: Support, name: str, words: str) -> Fault | None:
-    """How a service refuses an option that it does not know; None where it doesn't."""
+    """Return how a service refuses an option; None if it accepts it."""
     where = [{"type": "value_error", "loc": ["body", name], "msg": "Input should be absent"}]
     faults: dict[Support, Fault] = {
         "refuses": Status(400, words),
@@ -301,18 +316,18 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients go away; that is what some tests are about."""
+        """Ignore clients that go away, since some tests do that."""
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One connection; `_body` and `_inputs` are the request being answered."""
+    """One connection; `_body` and `_inputs` are those of the current request."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: _Server
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing."""
+        """Write nothing."""
 
     def do_POST(self) -> None:
         """Answer one request."""
@@ -389,9 +404,11 @@ class _Handler(BaseHTTPRequestHandler):
             case "count":
                 answer["data"].pop()
             case "order":
-                answer["data"].reverse()  # which is right: each carries its index
+                # This is not a fault: each carries its index.
+                answer["data"].reverse()
             case "first index":
-                del answer["data"][0]["index"]  # which is right: a protobuf's 0 is left out
+                # This is not a fault: protobuf leaves a 0 out.
+                del answer["data"][0]["index"]
             case "index":
                 answer["data"][0]["index"] = 7_000
             case "no data":
@@ -421,7 +438,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._reply(failure.status, orjson.dumps(document), retry_after=failure.retry_after)
 
     def _record(self, status: int) -> None:
-        """Note the request, before anything is answered: who has the answer finds it noted."""
+        """Note the request before it is answered, so that a client finds it noted."""
         received = Received(
             tuple(self._inputs), self._body, self.headers["authorization"], time.monotonic(), status
         )
@@ -454,6 +471,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def embedding_service() -> Iterator[EmbeddingService]:
-    """A running service of 8 dimensions."""
+    """Yield a running service of 8 dimensions."""
     with EmbeddingService() as service:
         yield service

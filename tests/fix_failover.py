@@ -19,9 +19,9 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.fix_postgres import Cluster
+from tests.fix_process import until
 from tests.fix_servers import programs_of, why_missing
 from tests.fix_standby import Standby, either, standby_of
-from tests.fix_walvec import until
 
 # A version of PostgreSQL with failover slots.
 VERSION = 18

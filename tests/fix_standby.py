@@ -14,7 +14,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.fix_postgres import SCRIPT, Cluster
-from tests.fix_walvec import until
+from tests.fix_process import until
 
 
 class Standby(Cluster):

@@ -1,8 +1,7 @@
-"""Everything that has to be so before the stream may start: connections, the fence, the checkpoint, the
-bindings.
+"""Everything that has to be so before the stream may start.
 
-An attachment is made anew after every loss of a connection. It trusts nothing that it remembers from before:
-what the target has committed is where it goes on.
+That is: sessions, the fence, the checkpoint, the bindings. An attachment is made again after every loss of a
+connection. It trusts nothing that it remembers from before: it goes on from what the target has committed.
 """
 
 import asyncio
@@ -30,8 +29,9 @@ from walvec.database.ownership import require_own_schema
 from walvec.database.pgvector import require_vectors
 from walvec.database.promotion import find_fork
 from walvec.database.registry import begin_epoch, load_vectorizers
+from walvec.database.silence import Patience
 from walvec.vectorizer.admission import Vectorizers, admit_vectorizers
-from walvec.vectorizer.bind import Binding
+from walvec.vectorizer.binding import Binding
 from walvec.vectorizer.preconditions import require_to_run
 from walvec_slots.changes import StreamedTable
 from walvec_slots.choice import require_plugin
@@ -50,11 +50,27 @@ CHANGES_LOST = "55000"
 _log = structlog.get_logger(__name__)
 
 
-class Connect(Protocol):
-    """Opens a session in a role of its own."""
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """The open sessions of an attachment, each for one use."""
 
-    async def __call__(self, config: Config, *, role: str) -> Connection:
-        """Connect; see `database`."""
+    # To the source, for replication.
+    stream: ReplicationStream
+
+    # Set once the stream says that it has left changes out.
+    changes_lost: asyncio.Event
+
+    # To the source: what the stream asks, what the backfill reads, and whether tables and publication are
+    # still as they were bound.
+    images: Connection
+    rows: Connection
+    catalog: Connection
+
+    # To the target: the one that writes and holds the fence, what the target holds, and the backfill's sweeps
+    # and vector index.
+    writer: Connection
+    lookups: Connection
+    backfill: Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,83 +78,59 @@ class Attachment:
     """Open sessions and what was found through them. The stream is started."""
 
     config: Config
-    stream: ReplicationStream
-    changes_lost: asyncio.Event  # set once the stream says that it has left changes out
+    sessions: Sessions
     plugin: Plugin
-    decoder: Decoder  # of this stream
-    writer: Connection  # holds the fence; nothing else writes
-    images: Connection  # source: what the stream asks
-    rows: Connection  # source: what the backfill reads
-    catalog: Connection  # source: whether tables and publication are still as bound
-    lookups: Connection  # target: what it holds
-    backfill: Connection  # target: keys to sweep, the vector index
+    decoder: Decoder
     checkpoint: Checkpoint
-    holder: UUID  # marks what this attachment writes
-    begin: Lsn  # where the stream begins, at or before the checkpoint
-    position: Lsn  # everything committed before the attachment lies before it
+
+    # Marks what this attachment writes.
+    holder: UUID
+
+    # Where the stream begins, at or before the checkpoint.
+    begin: Lsn
+
+    # Everything committed before the attachment lies before it.
+    position: Lsn
+
     vectorizers: Vectorizers
 
 
 async def attach(
-    config: Config, stack: AsyncExitStack, own: OwnSessions, *, wait: bool, starting: bool
+    config: Config,
+    stack: AsyncExitStack,
+    own: OwnSessions,
+    *,
+    wait: bool,
+    starting: bool,
+    patience: Patience,
 ) -> Attachment:
-    """Connect, become the one writer, and start the stream at the checkpoint. `stack` closes what was opened.
+    """Connect, become the one writer, and start the stream at the checkpoint.
 
-    `own`: the sessions of this process so far, which are waited for. With `wait`, so is another process that
-    is the writer; otherwise it raises SlotActive. `starting`: the
-    process begins, so a vectorizer that cannot follow its table is an error; later it is paused.
+    `stack` closes what was opened.
+    `own`: the sessions of this process so far, which are waited for.
+    `wait`: another process that is the writer is waited for too; otherwise SlotActive is raised.
+    `starting`: the process begins, so a vectorizer that cannot follow its table is an error. Later it is
+    paused.
+
     Raises PreconditionFailed, ConfigInvalid, SlotLost, ConnectionLost.
     """
-    writer = await _open(stack, connect_target, config, "writer")
-    require_utf8(writer, "target")
-    await require_own_schema(writer)
-    await require_schema(writer)
-    await own.take_fence(writer, config.source.slot, wait=wait)
-    await require_vectors(writer)
-    async with asyncio.TaskGroup() as opening:  # a session takes longer to open than anything that is asked
-
-        def open_beside(connect: Connect, role: str) -> asyncio.Task[Connection]:
-            return opening.create_task(_open(stack, connect, config, role))
-
-        images = open_beside(connect_source, "evaluate")
-        rows = open_beside(connect_source, "backfill")
-        lookups = open_beside(connect_target, "lookup")
-        backfill = open_beside(connect_target, "backfill")
-        connecting = opening.create_task(_connect_stream(config, stack))
-        catalog = await _open(stack, connect_source, config, "catalog")
-        await require_one_server("target", (writer, await lookups, await backfill))
-        stream, changes_lost = await connecting
-        await require_one_server("source", (catalog, await images, await rows, stream.session))
-        await require_to_run(config, catalog, writer)
-        server = await look_at_server(catalog)
-        checkpoint, slot = await _checkpoint(config, writer, catalog, stream, server)
-        plugin = require_plugin(slot, config.source.plugin)
-        require_readable(catalog, plugin)
-        holder = uuid4()
-        await _take_over(config, writer, checkpoint, server, holder)
-        vectorizers = await admit_vectorizers(config, plugin, writer, catalog, starting=starting)
-        for table in vectorizers.tables.values():
-            await table.create_staging(writer)
-    name, publication = config.source.slot, config.source.publication
-    tables = streamed_tables(vectorizers.bindings.values())
-    try:
-        decoder = await stream.start(name, plugin, publication, tables)
-    except SlotActive as refusal:
-        await own.outlive(catalog, name, refusal)
-        decoder = await stream.start(name, plugin, publication, tables)
-    await own.add_stream(catalog, stream.backend_pid)
+    sessions = await _open_sessions(config, stack, own, wait=wait, patience=patience)
+    writer, catalog = sessions.writer, sessions.catalog
+    await require_to_run(config, catalog, writer)
+    server = await look_at_server(catalog)
+    checkpoint, slot = await _find_checkpoint(config, sessions, server)
+    plugin = require_plugin(slot, config.source.plugin)
+    require_readable(catalog, plugin)
+    holder = uuid4()
+    await _take_over(config, writer, checkpoint, server, holder)
+    vectorizers = await admit_vectorizers(config, plugin, writer, catalog, starting=starting)
+    for table in vectorizers.tables.values():
+        await table.create_staging(writer)
     return Attachment(
         config=config,
-        stream=stream,
-        changes_lost=changes_lost,
+        sessions=sessions,
         plugin=plugin,
-        decoder=decoder,
-        writer=writer,
-        images=images.result(),
-        rows=rows.result(),
-        catalog=catalog,
-        lookups=lookups.result(),
-        backfill=backfill.result(),
+        decoder=await _start_stream(config, sessions, own, plugin, vectorizers),
         checkpoint=checkpoint,
         holder=holder,
         begin=slot.confirmed_flush_lsn or checkpoint.lsn,
@@ -148,7 +140,7 @@ async def attach(
 
 
 def streamed_tables(bindings: Iterable[Binding]) -> list[StreamedTable]:
-    """Return the tables that the vectorizers need, each with all columns that one of them does."""
+    """Return the tables that the vectorizers need, each with every column needed."""
     tables: dict[tuple[str, str], StreamedTable] = {}
     for table in (table for binding in bindings for table in binding.streamed()):
         known = tables.setdefault((table.schema, table.name), table)
@@ -157,13 +149,69 @@ def streamed_tables(bindings: Iterable[Binding]) -> list[StreamedTable]:
     return [tables[name] for name in sorted(tables)]
 
 
+class Connect(Protocol):
+    """Opens a session with settings for its role."""
+
+    async def __call__(self, config: Config, *, role: str, patience: Patience) -> Connection:
+        """Connect; see `database.connect`."""
+
+
+async def _open_sessions(
+    config: Config, stack: AsyncExitStack, own: OwnSessions, *, wait: bool, patience: Patience
+) -> Sessions:
+    """Open the writer and take the fence; then open the other sessions, all at once."""
+
+    def open_as(connect: Connect, role: str) -> asyncio.Task[Connection]:
+        return opening.create_task(enter_session(stack, connect, config, role, patience))
+
+    writer = await enter_session(stack, connect_target, config, "writer", patience)
+    require_utf8(writer, "target")
+    await require_own_schema(writer)
+    await require_schema(writer)
+    await own.take_fence(writer, config.source.slot, wait=wait)
+    await require_vectors(writer)
+    async with asyncio.TaskGroup() as opening:
+        streaming = opening.create_task(_connect_stream(config, stack))
+        images = open_as(connect_source, "evaluate")
+        rows = open_as(connect_source, "backfill")
+        catalog = open_as(connect_source, "catalog")
+        lookups = open_as(connect_target, "lookup")
+        backfill = open_as(connect_target, "backfill")
+    stream, changes_lost = streaming.result()
+    sessions = Sessions(
+        stream=stream,
+        changes_lost=changes_lost,
+        images=images.result(),
+        rows=rows.result(),
+        catalog=catalog.result(),
+        writer=writer,
+        lookups=lookups.result(),
+        backfill=backfill.result(),
+    )
+    await require_one_server("target", (writer, sessions.lookups, sessions.backfill))
+    await require_one_server("source", (sessions.catalog, sessions.images, sessions.rows, stream.session))
+    return sessions
+
+
+async def enter_session(
+    stack: AsyncExitStack, connect: Connect, config: Config, role: str, patience: Patience
+) -> Connection:
+    """Open a session that `stack` closes.
+
+    The connection is made here, so that nothing is left unawaited where this never begins.
+    """
+    connection = await connect(config, role=role, patience=patience)
+    stack.push_async_callback(connection.close)
+    return connection
+
+
 async def _connect_stream(config: Config, stack: AsyncExitStack) -> tuple[ReplicationStream, asyncio.Event]:
     changes_lost = asyncio.Event()
 
     def on_notice(notice: Notice) -> None:
-        """Pass on what the plugin has to leave out: the message names a relation, never a row."""
+        """Pass on what the plugin leaves out; the message names no row."""
         if notice.severity == "WARNING":
-            _log.warning("the output plugin warns", message=notice.message)
+            _log.warning("plugin.warning", message=notice.message)
             if notice.sqlstate == CHANGES_LOST:
                 changes_lost.set()
 
@@ -176,30 +224,38 @@ async def _connect_stream(config: Config, stack: AsyncExitStack) -> tuple[Replic
     return stream, changes_lost
 
 
-async def _open(stack: AsyncExitStack, connect: Connect, config: Config, role: str) -> Connection:
-    """Open a session; made here, so that none is left unawaited where this never begins."""
-    connection = await connect(config, role=role)
-    stack.push_async_callback(connection.close)
-    return connection
+async def _start_stream(
+    config: Config, sessions: Sessions, own: OwnSessions, plugin: Plugin, vectorizers: Vectorizers
+) -> Decoder:
+    """Start the stream, once an older session of this process has let go of the slot."""
+    name, publication = config.source.slot, config.source.publication
+    tables = streamed_tables(vectorizers.bindings.values())
+    stream = sessions.stream
+    try:
+        decoder = await stream.start(name, plugin, publication, tables)
+    except SlotActive as refusal:
+        await own.outlive(sessions.catalog, name, refusal)
+        decoder = await stream.start(name, plugin, publication, tables)
+    await own.add_stream(sessions.catalog, stream.backend_pid)
+    return decoder
 
 
-async def _checkpoint(
-    config: Config, writer: Connection, catalog: Connection, stream: ReplicationStream, server: Server
-) -> tuple[Checkpoint, Slot]:
-    """Return the checkpoint and the slot; refuse what does not belong together."""
+async def _find_checkpoint(config: Config, sessions: Sessions, server: Server) -> tuple[Checkpoint, Slot]:
+    """Return the checkpoint and the slot; refuse two that do not belong together."""
     name = config.source.slot
-    checkpoint = await load_checkpoint(writer, name)
+    checkpoint = await load_checkpoint(sessions.writer, name)
     if checkpoint is None:
         raise PreconditionFailed(f'slot "{name}" has no checkpoint in the target', hint="run: walvec setup")
     fork = None
     if was_promoted(checkpoint, server):
-        fork = await find_fork(stream.session, checkpoint, server.timeline)
-    slots = await list_slots(catalog)
-    slot = require_continuity(config.source, catalog.info.dbname, slots, checkpoint, server, fork=fork)
+        fork = await find_fork(sessions.stream.session, checkpoint, server.timeline)
+    slots = await list_slots(sessions.catalog)
+    database = sessions.catalog.info.dbname
+    slot = require_continuity(config.source, database, slots, checkpoint, server, fork=fork)
     begin = slot.confirmed_flush_lsn or checkpoint.lsn
     if begin < checkpoint.lsn:
         _log.info(
-            "the slot begins before the checkpoint; what is applied already is passed over",
+            "stream.skipping_applied",
             slot=name,
             slot_begins_at=str(begin),
             checkpoint=str(checkpoint.lsn),
@@ -227,7 +283,7 @@ async def _take_over(
                     await begin_epoch(writer, state.name, name, state.fingerprint)
     if was_promoted(checkpoint, server):
         _log.warning(
-            "the source was promoted, and its slot came along; all rows are compared",
+            "stream.promoted",
             slot=name,
             timeline=server.timeline,
             before=checkpoint.timeline,

@@ -1,14 +1,15 @@
-"""The consumer's errors; what they have in common is in walvec_slots.errors.
+"""The errors of walvec; what they share is in walvec_slots.errors.
 
     WalvecError
-    ├── ConfigInvalid       2  the settings don't fit
-    ├── UsageInvalid        2  the command line asks for what cannot be done, or leaves open what is meant
-    ├── Interrupted       130  told to stop before the work with an end was done
+    ├── ConfigInvalid       2  a setting is unknown, missing or impossible
+    ├── UsageInvalid        2  the command line asks for something impossible or ambiguous
+    ├── Interrupted       130  a signal came before the work was done
     ├── EvaluationFailed    1  an expression fails on a row
     ├── EpochEnded          1  a command or another process has begun a new epoch; attach again
-    ├── LaneBehind          1  a vectorizer gave up its place in the stream and takes it up again
-    ├── TooManyDeadLetters  1  most rows of a vectorizer are parked: not the rows are at fault
-    ├── CatalogChanged      1  a table or the publication is no longer as it was bound; bind again
+    ├── LaneBehind          1  a vectorizer dropped its changes and reads them again
+    ├── TooManyDeadLetters  1  most rows of a vectorizer are parked, so the rows are not at fault
+    ├── CatalogChanged      1  a table or the publication is not as it was bound; bind again
+    ├── Unreadable          3  walvec's role may not read a table, or not all of its rows
     ├── EmbeddingError         walvec.embed.errors
     └── …                      walvec_slots.errors: the stream's own
 
@@ -32,21 +33,25 @@ __all__ = [
 
 
 class ConfigInvalid(WalvecError):
-    """A setting is unknown, missing or impossible; names the key and the fix, never the value."""
+    """A setting is unknown, missing or impossible.
+
+    The message names the key and the fix, never the value.
+    """
 
     exit_code = 2
 
 
 class UsageInvalid(WalvecError):
-    """An argument or option is impossible, or one is missing that would make the command safe."""
+    """An argument or option is impossible, or a required one is missing."""
 
     exit_code = 2
 
 
 class Interrupted(WalvecError):
-    """A signal ended work that has an end before it was done; it can be gone on with."""
+    """A signal came before the work was done; it can be continued."""
 
-    exit_code = 130  # as shells have it for SIGINT
+    # As shells have it for SIGINT.
+    exit_code = 130
 
     def __init__(self) -> None:
         super().__init__(
@@ -55,47 +60,54 @@ class Interrupted(WalvecError):
 
 
 class EvaluationFailed(WalvecError):
-    """An expression fails on at least one of the rows it was evaluated on. Says the kind of failure, not the
-    row.
+    """An expression fails on at least one of the rows that it was evaluated on.
+
+    The message has the kind of failure, not the row.
     """
 
     def __init__(self, vectorizer: str, sqlstate: str, kind: str) -> None:
         super().__init__(
             f'vectorizer "{vectorizer}": text or where fails on a row: {kind} (SQLSTATE {sqlstate})',
-            hint="let the expression bear that row: NULLIF, CASE, coalesce",
+            hint="make the expression tolerate it, with NULLIF, CASE or coalesce",
         )
         self.sqlstate = sqlstate
         self.kind = kind
 
 
 class EpochEnded(WalvecError):
-    """What was to be written is of an epoch, or of an attachment, that is no longer the present one."""
+    """What was to be written is of an earlier epoch, or of an earlier attachment."""
 
     def __init__(self, vectorizer: str) -> None:
         super().__init__(f'vectorizer "{vectorizer}": a new epoch has begun, or another process writes')
 
 
 class LaneBehind(WalvecError):
-    """A vectorizer that held up the others let its changes go and can go on: the slot sends them again."""
+    """A vectorizer that held up the others dropped its changes, and can go on.
+
+    The slot sends them again.
+    """
 
     def __init__(self, vectorizer: str) -> None:
-        super().__init__(f'vectorizer "{vectorizer}": the changes it had let go of are read again')
+        super().__init__(f'vectorizer "{vectorizer}": the changes that it dropped are read again')
 
 
 class TooManyDeadLetters(WalvecError):
-    """Most of a vectorizer's last rows cannot be embedded, and more are parked than is allowed."""
+    """Most of a vectorizer's last rows are parked, and more than is allowed."""
 
     def __init__(self, vectorizer: str, parked: int, error_class: str) -> None:
         super().__init__(
-            f'vectorizer "{vectorizer}": {parked:,} rows are parked and over half of the last ones, most of '
-            f"these by {error_class}; nothing more is passed over",
-            hint=f"walvec dead-letter list {vectorizer} shows some; [pipeline] max_dead_letters allows more",
+            f'vectorizer "{vectorizer}": {parked:,} rows are parked, among them over half of the last ones, '
+            f"most of these for {error_class}",
+            hint=f"run: walvec dead-letter list {vectorizer}; [pipeline] max_dead_letters allows more",
         )
 
 
 class CatalogChanged(WalvecError):
-    """A table, a publication or what a vectorizer makes of them has changed since it was bound."""
+    """A table or publication, or what it is bound to, has changed since then."""
 
 
 class Unreadable(PreconditionFailed):
-    """The owner of a table lets walvec's role not read its rows, or not all of them; he may again."""
+    """walvec's role may not read a table's rows, or not all of them.
+
+    The table's owner decides that, and may change it at any time.
+    """

@@ -1,8 +1,7 @@
-"""Named places where a test may kill the process, at the borders between the steps that a crash must not
-tear.
+"""Named places where a test may kill the process.
 
-WALVEC_FAILPOINT=name dies there at once; name:3 at the third time. Without the variable a failpoint costs
-nothing.
+They lie at the borders between the steps that a crash must not tear. WALVEC_FAILPOINT=name ends the process
+there at once, name:3 at the third time. Without the variable a failpoint costs nothing.
 """
 
 import os

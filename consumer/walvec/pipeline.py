@@ -1,314 +1,302 @@
-"""The stages, wired: stream -> decode -> plan -> evaluate -> chunk -> embed -> write -> confirm.
+"""The stages, wired: what one attachment does with the stream.
 
-One `Pipeline` is one attachment to the slot, from the stream's start to its end. Every task of it lives in
-one group, so that whatever fails ends all of it, and whoever runs it attaches anew.
-
-    stream ─> decode ─> route ─> lane ─> prepare ─> commit ─> ledger ─> feedback ─> slot
+    stream ─> decode ─> route ─> lane ─> prepare ─> commit ─> confirm ─> feedback ─> slot
                                   ^
                      backfill ────┘
+
+One `Pipeline` is one attachment to the slot, from the stream's start to its end. All of its tasks live in one
+group, so that whatever fails ends all of them. `supervise` then attaches again.
 """
 
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from time import monotonic
+from dataclasses import dataclass
 from typing import NoReturn
 
-import structlog
-
 from walvec.attach import Attachment
-from walvec.database.waiting import held_up
 from walvec.embed.dispatch import Dispatcher
-from walvec.failpoint import failpoint
 from walvec.observe.logs import masked
 from walvec.stages.backfill import Backfill
+from walvec.stages.batch import Committed
 from walvec.stages.chunk import InputHasher
 from walvec.stages.commit import Committer
-from walvec.stages.committed import Committed
+from walvec.stages.confirm import Confirmation
 from walvec.stages.drain import drain
 from walvec.stages.evaluate import SourceReader
+from walvec.stages.intake import Intake
 from walvec.stages.landmark import Replay
-from walvec.stages.lane import Lane, SegmentLimits
+from walvec.stages.lane import Lane
 from walvec.stages.memory import ByteBudget
+from walvec.stages.obstacles import Obstacles
 from walvec.stages.prepare import Preparer
 from walvec.stages.route import NEVER, Router
+from walvec.stages.segment import SegmentLimits, share_limits
+from walvec.stages.timing import Timing
 from walvec.stages.visibility import Unseen
-from walvec.stages.vitals import LastLook, Standing, Vitals
+from walvec.stages.vitals import Standing, Vitals
 from walvec.stages.write import Writer
 from walvec.watch import Watch
 from walvec_slots.ack import Ledger
 from walvec_slots.lsn import Lsn
-from walvec_slots.protocol import Keepalive
 from walvec_slots.stream import feedback
-
-LOOK_INTERVAL = 0.1  # seconds between two looks at whether the end is reached, or room was made
-STUCK_AFTER = 30.0  # seconds without a commit after which a lane is no longer waited for, if others move
-SAVE_LIMIT = 1.0  # seconds that a checkpoint being saved by itself may take then
-MAX_IN_FLIGHT = 32  # segments of one lane
 
 _Tasks = list[asyncio.Task[None]]
 
-_log = structlog.get_logger(__name__)
-
 
 class _Finished(Exception):
-    """All is done that was to be done: not an error, it ends the group of tasks."""
+    """Everything is done. It ends the group of tasks, and is not an error."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Pipeline:
-    """One attachment's stages, and the state that they share."""
+    """One attachment's stages; `wire` makes it."""
 
-    def __init__(
-        self,
-        attachment: Attachment,
-        dispatcher: Dispatcher,
-        *,
-        once: bool,
-        committed: Callable[[Committed], None],
-        stop_at: Lsn | None = None,
-    ) -> None:
-        """Wire the stages; nothing runs yet. With `once`, the end is what was committed before attaching.
+    attachment: Attachment
+    intake: Intake
+    router: Router
+    lanes: dict[str, Lane]
+    preparers: dict[str, Preparer]
+    backfills: dict[str, Backfill]
+    writer: Writer
+    committer: Committer
+    confirmation: Confirmation
+    watch: Watch
 
-        Or it is `stop_at`, a place between two records: nothing that commits later is applied, and backfills,
-        which read rows as they are now, are left to another time.
-        `committed` is told of every batch that the target has.
-        """
-        config, checkpoint, agreed = attachment.config, attachment.checkpoint, attachment.vectorizers
-        self._attachment = attachment
-        self._dispatcher = dispatcher
-        self._end = stop_at or (attachment.position if once else None)
-        self._limits = _limits(attachment)
-        self._ledger = Ledger(checkpoint.lsn, {name: state.applied for name, state in agreed.states.items()})
-        self._budget = ByteBudget(config.pipeline.max_buffer_bytes // 4)
-        unseen = Unseen(checkpoint.unseen_xids)
-        images, self._rows = SourceReader(attachment.images, unseen), SourceReader(attachment.rows, unseen)
-        self._lanes = {
-            name: Lane(binding, self._ledger, self._budget, self._limits)
-            for name, binding in agreed.bindings.items()
-        }
-        hasher = InputHasher(config.embedder.model, config.embedder.dimensions)
-        self._preparers = {
-            name: Preparer(
-                lane.binding,
-                images,
-                agreed.tables[name],
-                attachment.lookups,
-                dispatcher,
-                hasher,
-                limit=lane.workspace.slice,
-                lanes=len(self._lanes),
-                keep_parked=config.pipeline.parked_vectors == "keep",
-            )
-            for name, lane in self._lanes.items()
-        }
-        self._router = Router(
-            self._lanes.values(),
-            self._ledger,
-            unseen,
-            Replay(config.source.slot, checkpoint.landmark, attachment.begin),
-            horizons={name: state.horizon_lsn for name, state in agreed.states.items()},
-            until=stop_at or NEVER,
-        )
-        self._writer = Writer(
-            attachment.writer,
-            config.source.slot,
-            checkpoint.lsn,
-            attachment.holder,
-            {name: state.generation for name, state in agreed.states.items()},
-            with_letters=agreed.with_letters,
-            max_dead_letters=config.pipeline.max_dead_letters,
-        )
-        self._committer = Committer(
-            self._writer,
-            agreed.tables,
-            self._ledger,
-            self._router,
-            unseen,
-            images,
-            end=self._end,
-            committed=committed,
-            waits_for=self._waits_for,
-        )
-        self._last_look = LastLook()
-        self._watch = Watch(attachment, self._lanes, self._last_look)
-        self._backfills = {
-            name: Backfill(
-                lane,
-                agreed.states[name],
-                self._rows,
-                agreed.tables[name],
-                attachment.backfill,
-                rows=self._limits.rows,
-                size=self._limits.size,
-            )
-            for name, lane in self._lanes.items()
-            if stop_at is None
-        }
+    # What the stages share.
+    ledger: Ledger
+    budget: ByteBudget
+    obstacles: Obstacles
+    timing: Timing
+
+    # The place in the WAL at which the work ends; None: it goes on.
+    end: Lsn | None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, or the end is reached where there is one.
 
-        What is in flight then is finished and confirmed, within DRAIN_LIMIT seconds. Raises what ended a
+        What is in flight then is finished and confirmed, within `Timing.drain_limit`. Raises what ended a
         stage, in an ExceptionGroup.
         """
         try:
             async with asyncio.TaskGroup() as tasks:
                 reading, working = await self._start(tasks)
-                await self._until_finished(stop)
+                await self._wait_for_end(stop)
                 await self._stop_reading(reading)
-                for lane in self._lanes.values():
+                for lane in self.lanes.values():
                     lane.close()
-                await drain(tasks, working, self._attachment.stream, self._committer, self._waits_for)
-                _end_of_tasks()
+                stream, waits_for = self.attachment.sessions.stream, self.obstacles.reason
+                await drain(tasks, working, stream, self.confirmation, waits_for, self.timing)
+                _end_tasks()
         except* _Finished:
             pass
-
-    def standing(self) -> Standing:
-        """Return how far everything is."""
-        behind = 0 if self._end is None else max(self._end - self._ledger.saved, 0)
-        return Standing({name: each.standing() for name, each in self._backfills.items()}, behind)
-
-    def vitals(self) -> Vitals:
-        """Return how it does at this moment."""
-        committer = self._committer
-        return Vitals(
-            received=max(committer.received_lsn, self._ledger.saved),
-            saved=self._ledger.saved,
-            confirmed=committer.confirmed,
-            lag_seconds=self._router.lag_seconds(),
-            stalled_for=committer.stalled_for,
-            write_failure=committer.write_failure,
-            buffered=self._budget.used + sum(lane.workspace.used for lane in self._lanes.values()),
-            in_flight={name: lane.in_flight for name, lane in self._lanes.items()},
-            queued={name: lane.queued for name, lane in self._lanes.items()},
-            backfills={name: each.standing() for name, each in self._backfills.items()},
-            paused=self._attachment.vectorizers.paused,
-            slot=self._last_look.slot,
-            dead_letters=self._last_look.dead_letters,
-        )
-
-    async def _start(self, tasks: asyncio.TaskGroup) -> tuple[_Tasks, _Tasks]:
-        """Start every task; return those that bring work in, and those that work it off."""
-        stream, committer = self._attachment.stream, self._committer
-
-        reading = [
-            tasks.create_task(self._read(), name="read"),
-            tasks.create_task(self._watch.run(), name="watch"),
-            tasks.create_task(committer.keep_idle_progress(), name="idle progress"),
-        ]
-        tasks.create_task(
-            feedback(stream, committer.status, stream.status_interval, committer.poke, committer.told),
-            name="feedback",
-        )
-        working = [
-            tasks.create_task(lane.run(tasks, self._preparers[lane.name], committer.commit), name=lane.name)
-            for lane in self._lanes.values()
-        ]
-        await self._watch.look_for_retries()
-        for name, backfill in self._backfills.items():
-            async with committer.writing:
-                await backfill.begin(self._writer)
-            reading.append(tasks.create_task(backfill.run(self._budget), name=f"{name}: backfill"))
-        return reading, working
-
-    async def _read(self) -> None:
-        """Read, decode and plan, as long as there is room for what that brings."""
-        stream, committer = self._attachment.stream, self._committer
-        decode, route = self._attachment.decoder.decode, self._router.route
-        while True:
-            frames = await stream.read()
-            if self._attachment.changes_lost.is_set():
-                self._attachment.changes_lost.clear()
-                await self._watch.changes_lost(committer.received_lsn)
-            for frame in frames:
-                if isinstance(frame, Keepalive):
-                    committer.received(frame.wal_end)
-                    self._router.keepalive(frame.wal_end)
-                    if frame.reply_requested:
-                        committer.poke.set()
-                else:
-                    committer.received(frame.end)
-                    message = decode(frame.payload, frame.start)
-                    failpoint("after-decode")
-                    if message is not None:
-                        route(message)
-            await self._room()
-
-    async def _room(self) -> None:
-        """Wait for room; take it from a lane that does not move while others do."""
-        while not self._budget.has_room:
-            stuck = [lane for lane in self._lanes.values() if lane.stuck(STUCK_AFTER)]
-            if len(stuck) < len(self._lanes):
-                for lane in stuck:
-                    self._let_go(lane)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_INTERVAL):
-                    await self._budget.room()
-
-    def _let_go(self, lane: Lane) -> None:
-        if not lane.behind:
-            lane.let_go()
-            _log.warning(
-                "vectorizer holds up the others; its changes stay with the slot and are read again later",
-                vectorizer=lane.name,
-                applied=str(self._ledger.applied(lane.name)),
-                hint="the slot keeps WAL back until it moves again",
-            )
-
-    async def _until_finished(self, stop: asyncio.Event) -> None:
-        while not (stop.is_set() or self.is_at_end):
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_INTERVAL):
-                    await stop.wait()
 
     @property
     def is_at_end(self) -> bool:
         """Whether all before the end is embedded and saved, every backfill included."""
-        if self._end is None or not all(backfill.finished for backfill in self._backfills.values()):
+        if self.end is None or not all(backfill.finished for backfill in self.backfills.values()):
             return False
-        if self._watch.retrying:
+        if self.watch.retrying:
             return False
-        return self._ledger.idle and self._ledger.saved >= self._end
+        return self.ledger.idle and self.ledger.saved >= self.end
+
+    def standing(self) -> Standing:
+        """Return how far everything is."""
+        behind = 0 if self.end is None else max(self.end - self.ledger.saved, 0)
+        return Standing({name: backfill.standing() for name, backfill in self.backfills.items()}, behind)
+
+    def vitals(self) -> Vitals:
+        """Return how the attachment is doing."""
+        last_look = self.watch.last_look
+        return Vitals(
+            received=max(self.confirmation.received, self.ledger.saved),
+            saved=self.ledger.saved,
+            confirmed=self.confirmation.confirmed,
+            lag_seconds=self.router.lag_seconds(),
+            stalled_for=self.confirmation.stalled_for,
+            write_failure=self.obstacles.write_failure,
+            buffered=self.budget.used + sum(lane.workspace.used for lane in self.lanes.values()),
+            in_flight={name: lane.in_flight for name, lane in self.lanes.items()},
+            queued={name: lane.queued for name, lane in self.lanes.items()},
+            backfills={name: backfill.standing() for name, backfill in self.backfills.items()},
+            paused=self.attachment.vectorizers.paused,
+            slot=last_look.slot,
+            dead_letters=last_look.dead_letters,
+        )
+
+    async def _start(self, tasks: asyncio.TaskGroup) -> tuple[_Tasks, _Tasks]:
+        """Start every task; return those that bring work in, and those that work it off."""
+        stream, confirmation = self.attachment.sessions.stream, self.confirmation
+        reading = [
+            tasks.create_task(self.intake.run(), name="read"),
+            tasks.create_task(self.watch.run(), name="watch"),
+            tasks.create_task(confirmation.keep_idle_progress(), name="idle progress"),
+        ]
+        telling = feedback(
+            stream, confirmation.status, stream.status_interval, confirmation.poke, confirmation.status_sent
+        )
+        tasks.create_task(telling, name="feedback")
+        working = [
+            tasks.create_task(
+                lane.run(tasks, self.preparers[name].begin, self.committer.commit), name=lane.name
+            )
+            for name, lane in self.lanes.items()
+        ]
+        await self.watch.look_for_retries()
+        for name, backfill in self.backfills.items():
+            async with self.writer.turn:
+                await backfill.begin(self.writer)
+            reading.append(tasks.create_task(backfill.run(self.budget), name=f"{name}: backfill"))
+        return reading, working
+
+    async def _wait_for_end(self, stop: asyncio.Event) -> None:
+        while not (stop.is_set() or self.is_at_end):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.timing.look_interval):
+                    await stop.wait()
 
     async def _stop_reading(self, reading: _Tasks) -> None:
-        """Take nothing more in; not in the midst of a save, of which the slot would not be told."""
-        saving = self._committer.writing
+        """Take nothing more in, and not in the middle of a save.
+
+        The slot would not be told of that one.
+        """
         with suppress(TimeoutError):
-            async with asyncio.timeout(SAVE_LIMIT):
-                await saving.acquire()
-            saving.release()  # nothing else runs before the cancellation below
+            async with asyncio.timeout(self.timing.save_limit):
+                await self.writer.turn.acquire()
+            # Nothing else runs before the cancellation below.
+            self.writer.turn.release()
         for task in reading:
             task.cancel()
 
-    def _waits_for(self, seconds: float = 0.0) -> str | None:
-        """Say what has kept work in flight from getting done for so long; None where nothing is known to."""
-        if reason := held_up.reason():
-            return reason
-        if failure := self._committer.write_failure:
-            return f"the target does not take what is written: {failure}"
-        failing = self._dispatcher.failure
-        if failing is None or monotonic() - failing.since < seconds:
-            return None
-        advice = f" ({failing.hint})" if failing.hint else ""
-        return masked(f"the embedding service fails: {failing.what}{advice}")
 
+def wire(
+    attachment: Attachment,
+    dispatcher: Dispatcher,
+    *,
+    once: bool,
+    committed: Callable[[Committed], None],
+    stop_at: Lsn | None,
+    timing: Timing,
+) -> Pipeline:
+    """Make the stages and join them; nothing runs yet.
 
-def _limits(attachment: Attachment) -> SegmentLimits:
-    """Work out how much goes into a segment, and how many may be in flight to keep the service busy."""
-    pipeline, embedder = attachment.config.pipeline, attachment.config.embedder
-    texts = embedder.concurrency * embedder.max_batch_inputs
-    lanes = max(1, len(attachment.vectorizers.bindings))
-    return SegmentLimits(
-        rows=pipeline.batch_rows,
-        size=pipeline.max_buffer_bytes // 32,
-        delay=pipeline.batch_delay,
-        depth=min(2 + -(-texts // pipeline.batch_rows), MAX_IN_FLIGHT),
-        # A quarter is for changes that arrive, of which a lane that is stuck leaves the others half.
-        flight=pipeline.max_buffer_bytes // (8 * lanes),
-        work=pipeline.max_buffer_bytes * 3 // (4 * lanes),
+    With `once`, the end is what was committed before attaching. Or it is `stop_at`, a place between two
+    records: nothing that commits later is applied, and there are no backfills, which read rows as they are
+    now. `committed` is called with every batch that the target has.
+    """
+    config, sessions = attachment.config, attachment.sessions
+    checkpoint, admitted = attachment.checkpoint, attachment.vectorizers
+    end = stop_at or (attachment.position if once else None)
+
+    ledger = Ledger(checkpoint.lsn, {name: state.applied for name, state in admitted.states.items()})
+    budget = ByteBudget(config.pipeline.max_buffer_bytes // 4)
+    unseen = Unseen(checkpoint.unseen_xids)
+    obstacles = Obstacles(dispatcher, masked)
+    images = SourceReader(sessions.images, unseen, warn_after=timing.warn_after)
+    rows = SourceReader(sessions.rows, unseen, warn_after=timing.warn_after)
+
+    limits = share_limits(config.pipeline, config.embedder, len(admitted.bindings))
+    lanes = {name: Lane(binding, ledger, budget, limits) for name, binding in admitted.bindings.items()}
+    router = Router(
+        lanes.values(),
+        ledger,
+        unseen,
+        Replay(config.source.slot, checkpoint.landmark, attachment.begin),
+        horizons={name: state.horizon_lsn for name, state in admitted.states.items()},
+        until=stop_at or NEVER,
+    )
+    writer = Writer(
+        sessions.writer,
+        config.source.slot,
+        checkpoint.lsn,
+        attachment.holder,
+        {name: state.generation for name, state in admitted.states.items()},
+        with_letters=admitted.with_letters,
+        max_dead_letters=config.pipeline.max_dead_letters,
+    )
+    confirmation = Confirmation(writer, ledger, router, unseen, images, obstacles, end=end, timing=timing)
+    committer = Committer(
+        writer,
+        admitted.tables,
+        ledger,
+        router.landmarks,
+        unseen,
+        images,
+        confirmation,
+        obstacles,
+        committed=committed,
+    )
+    watch = Watch(attachment, lanes, timing)
+    intake = Intake(
+        sessions.stream,
+        attachment.decoder,
+        router,
+        confirmation,
+        lanes.values(),
+        ledger,
+        budget,
+        timing,
+        changes_lost=sessions.changes_lost,
+        compare=lambda: watch.compare_after_loss(confirmation.received),
+    )
+    return Pipeline(
+        attachment=attachment,
+        intake=intake,
+        router=router,
+        lanes=lanes,
+        preparers=_preparers(attachment, lanes, images, dispatcher),
+        backfills={} if stop_at else _backfills(attachment, lanes, rows, limits),
+        writer=writer,
+        committer=committer,
+        confirmation=confirmation,
+        watch=watch,
+        ledger=ledger,
+        budget=budget,
+        obstacles=obstacles,
+        timing=timing,
+        end=end,
     )
 
 
-def _end_of_tasks() -> NoReturn:
+def _preparers(
+    attachment: Attachment, lanes: dict[str, Lane], images: SourceReader, dispatcher: Dispatcher
+) -> dict[str, Preparer]:
+    config = attachment.config
+    hasher = InputHasher(config.embedder.model, config.embedder.dimensions)
+    return {
+        name: Preparer(
+            lane.binding,
+            images,
+            attachment.vectorizers.tables[name],
+            attachment.sessions.lookups,
+            dispatcher,
+            hasher,
+            limit=lane.workspace.slice,
+            lanes=len(lanes),
+            keep_parked=config.pipeline.parked_vectors == "keep",
+        )
+        for name, lane in lanes.items()
+    }
+
+
+def _backfills(
+    attachment: Attachment, lanes: dict[str, Lane], rows: SourceReader, limits: SegmentLimits
+) -> dict[str, Backfill]:
+    admitted = attachment.vectorizers
+    return {
+        name: Backfill(
+            lane,
+            admitted.states[name],
+            rows,
+            admitted.tables[name],
+            attachment.sessions.backfill,
+            rows=limits.rows,
+            size=limits.size,
+        )
+        for name, lane in lanes.items()
+    }
+
+
+def _end_tasks() -> NoReturn:
     """End the group of tasks from within: what is left of it is cancelled."""
     raise _Finished

@@ -1,7 +1,7 @@
-"""What to do about a failure: try again, or stop and say why. One table for all of them.
+"""What to do about a failure: try again, or stop and say why.
 
-A failure of a single row never comes here: it is parked on its way (`prepare`). A failing embedding service
-does not either: `embed.dispatch` waits for it without end.
+There is one table for all failures but two kinds. A row that fails is parked on its way (`prepare`), and a
+failing embedding service is waited for without end (`embed.dispatch`).
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ import structlog
 from walvec.errors import CatalogChanged, EpochEnded, EvaluationFailed, LaneBehind, WalvecError
 from walvec_slots.errors import ConnectionLost, MalformedMessage, PreconditionFailed, SlotActive
 
-Decision = Literal["again", "retry", "stop"]  # again: at once; retry: after a wait
-
+# again: attach at once; retry: attach after a wait; stop: end the process.
+Decision = Literal["again", "retry", "stop"]
 
 _log = structlog.get_logger(__name__)
 
@@ -24,13 +24,13 @@ _GRAVITY: dict[Decision, int] = {"again": 0, "retry": 1, "stop": 2}
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What to do about a kind of failure, and what to tell the operator while it lasts."""
+    """What to do about a kind of failure, and what to say while it lasts."""
 
     verdict: Decision
     hint: str | None = None
 
 
-# The first class that fits decides. Retrying means: attach anew, from the checkpoint.
+# The first class that fits decides. Retrying means to attach again, from the checkpoint.
 _ERRORS: tuple[tuple[type[BaseException], Rule], ...] = (
     (ConnectionLost, Rule("retry", "waiting for the server; nothing is lost, the slot keeps the changes")),
     (SlotActive, Rule("retry", "another process holds the slot; this one takes over when it lets go")),
@@ -39,16 +39,18 @@ _ERRORS: tuple[tuple[type[BaseException], Rule], ...] = (
     (EpochEnded, Rule("again")),
     (
         MalformedMessage,
-        Rule("stop", "report this with the LSN; `walvec resync` gets past it, and compares all rows"),
+        Rule("stop", "report this with the LSN; `walvec resync` skips it and compares all rows"),
     ),
     (EvaluationFailed, Rule("retry")),
     (WalvecError, Rule("stop")),
     (OSError, Rule("retry")),
 )
 
+# SQLSTATEs of what passes while the session stays.
 _IN_PLACE = {"40001", "40P01", "55P03", "25006", "53100"}
 
-# SQLSTATEs, by class or in full, the longest first. What is not here is a fault of ours: stop and show it.
+# SQLSTATEs, in full or by class; one in full decides before its class. What is missing here is a defect of
+# walvec: stop and show it.
 _SQLSTATES: dict[str, Rule] = {
     "08": Rule("retry", "the connection broke"),
     "57": Rule("retry", "the server ended the session or is starting up"),
@@ -56,17 +58,17 @@ _SQLSTATES: dict[str, Rule] = {
     "53": Rule("retry", "the server is short of memory, disk or connections"),
     "58": Rule("retry", "the server's file system fails"),
     "40": Rule("retry", "another transaction was in the way"),
-    "55P03": Rule("retry", "somebody holds a lock on the target table: look at pg_locks"),
+    "55P03": Rule("retry", "another session holds a lock on the target table; see pg_locks"),
     "55006": Rule("retry", "an object is in use"),
     "25006": Rule("retry", "the database is read-only: a standby, or default_transaction_read_only"),
     "23502": Rule("retry", "the target was changed by somebody else; the batch is prepared again"),
-    "0A000": Rule("retry", "a table changed under a prepared statement, which is prepared anew"),
+    "0A000": Rule("retry", "a table changed under a prepared statement, which is prepared again"),
     "42P01": Rule("retry", "a table is gone; it is looked up again"),
     "42703": Rule("retry", "a column is gone; it is looked up again"),
     "42704": Rule("retry", "a type or another object is gone; it is looked up again"),
     "XX000": Rule(
         "retry",
-        "as a rule an object went while it was looked at, and is looked up again; if this stays, read the "
+        "usually an object was dropped while it was read, and is looked up again; if this stays, read the "
         "server's log",
     ),
     "42501": Rule("stop", "walvec's role lacks a right; `walvec check` says which"),
@@ -82,7 +84,8 @@ def rule_for(error: BaseException) -> Rule:
 
 def _rule_for_sqlstate(error: psycopg.Error) -> Rule:
     state = error.sqlstate
-    if state is None:  # libpq's own: the connection is gone
+    if state is None:
+        # The error is of libpq: the connection is gone.
         return (
             Rule("retry", "the connection broke")
             if isinstance(error, psycopg.OperationalError)
@@ -92,7 +95,7 @@ def _rule_for_sqlstate(error: psycopg.Error) -> Rule:
 
 
 def worst(error: BaseException) -> BaseException:
-    """Return what decides of a group of failures: one that must stop, one to wait for, or else the first."""
+    """Return the gravest error of a group; of equally grave ones, the first."""
     if not isinstance(error, BaseExceptionGroup):
         return error
     return max(map(worst, error.exceptions), key=lambda member: _GRAVITY[rule_for(member).verdict])
@@ -105,14 +108,13 @@ _PRECONDITIONS = {"25", "28", "3D", "3F", "42"}
 
 
 def explain_failure(error: BaseException) -> WalvecError | None:
-    """Return the error a user is shown for a failure that ends a command; None for one that is a fault of
-    ours.
+    """Return the error that a user is shown for a failure that ends a command.
+
+    None for a defect of walvec, which is shown with its traceback.
     """
     rule = rule_for(error)
     if isinstance(error, WalvecError):
-        if rule.verdict == "stop":
-            error.hint = error.hint or rule.hint
-        return error
+        return _with_hint(error, rule.hint) if rule.verdict == "stop" else error
     if not isinstance(error, psycopg.Error):
         return None
     hint, state = rule.hint, error.sqlstate
@@ -131,27 +133,53 @@ def explain_failure(error: BaseException) -> WalvecError | None:
     return kind(f"the database says: {said} (SQLSTATE {state})", hint=hint)
 
 
-# SQLSTATE classes by which the target refuses what one row has: data, a constraint, a limit (of an index's
-# entry, say), something that is not supported, a privilege that depends on the row.
-_REFUSALS = {"22", "23", "54", "0A", "2B"}
+def _with_hint(error: WalvecError, hint: str | None) -> WalvecError:
+    """Return the error, or one like it that has the hint where it has none."""
+    if error.hint or not hint:
+        return error
+    kind = type(error)
+    shown = kind.__new__(kind, *error.args)
+    vars(shown).update(vars(error), hint=hint)
+    return shown.with_traceback(error.__traceback__)
+
+
+# SQLSTATE classes that the values of one row can cause: data, a constraint, a limit (as of an index's entry).
+_OF_ONE_ROW = {"22", "23", "54"}
+
+# Besides these, the target may say that something is not supported, or that a privilege depends on the row.
+_REFUSALS = _OF_ONE_ROW | {"0A", "2B"}
+
+# Besides these, a function that an expression calls may raise an error.
+_RAISED = _OF_ONE_ROW | {"38", "39", "P0"}
+
+
+def is_row_failure(error: psycopg.Error) -> bool:
+    """Whether an expression may fail on a single row.
+
+    So may a function that lacks a right, which depends on the row.
+    """
+    return (error.sqlstate or "")[:2] in _RAISED or isinstance(error, psycopg.errors.InsufficientPrivilege)
 
 
 def is_refusal(error: psycopg.Error) -> bool:
-    """Whether the target may refuse a single row, so that the rest of its batch can be written.
+    """Whether the target may refuse a single row, so that the others can be written.
 
-    Not where a vector is gone that was to be kept: then somebody else has changed the target.
+    It does not where a vector is gone that was to be kept: then another session has changed the target.
     """
     gone = isinstance(error, psycopg.errors.NotNullViolation) and error.diag.column_name == "embedding"
     return (error.sqlstate or "")[:2] in _REFUSALS and not gone
 
 
 def is_of_another_type(error: psycopg.Error) -> bool:
-    """Whether a value is none of the type that it was to have."""
+    """Whether a value is not of the type that it should have."""
     return (error.sqlstate or "")[:2] == "22"
 
 
 def refusal_of(error: psycopg.Error) -> tuple[str, str]:
-    """Return the class of the target's refusal of a row, and why, without what may quote the row."""
+    """Return the class of the target's refusal of a row, and why.
+
+    Words that may quote the row are left out.
+    """
     error_class, why = f"{type(error).__name__} ({error.sqlstate})", "the target table refuses the row"
     if constraint := error.diag.constraint_name:
         return error_class, f"{why} by {constraint}"
@@ -161,15 +189,14 @@ def refusal_of(error: psycopg.Error) -> tuple[str, str]:
 
 
 def _passes_in_place(error: Exception) -> bool:
-    """Whether a statement may be tried again on the same session: something was in the way. Says so."""
+    """Whether a statement may be tried again on the same session; log why."""
     if not isinstance(error, psycopg.Error) or error.sqlstate not in _IN_PLACE:
         return False
-    _log.warning("tried again", what=type(error).__name__, hint=rule_for(error).hint)
+    _log.warning("statement.retried", what=type(error).__name__, hint=rule_for(error).hint)
     return True
 
 
-# Calls a function of the target again and again while something is in its way, and lets other lanes go on
-# meanwhile.
-in_place = stamina.AsyncRetryingCaller(attempts=None, timeout=None, wait_initial=0.1, wait_max=10.0).on(
+# Calls a function of the target again while something is in its way. Other lanes go on in between.
+retry_in_place = stamina.AsyncRetryingCaller(attempts=None, timeout=None, wait_initial=0.1, wait_max=10.0).on(
     _passes_in_place
 )

@@ -4,7 +4,10 @@ _TIMES = ((86_400.0, "d", 3_600.0, "h"), (3_600.0, "h", 60.0, "min"))
 
 
 def duration(seconds: float | None) -> str:
-    """Spell a time in at most two units: 0 s, 59 s, 12 min, 3 h 20 min, 2 d 4 h; `?` where it is unknown."""
+    """Spell a time in at most two units; `?` where it is unknown.
+
+    For example: 0 s, 59 s, 12 min, 3 h 20 min, 2 d 4 h.
+    """
     if seconds is None:
         return "?"
     for size, unit, part_size, part_unit in _TIMES:
@@ -18,7 +21,7 @@ def duration(seconds: float | None) -> str:
 
 
 def byte_size(count: int | None) -> str:
-    """Spell a number of bytes with three digits and a unit, `?` where it is unknown."""
+    """Spell a number of bytes with three digits and a unit; `?` where it is unknown."""
     if count is None:
         return "?"
     size = float(count)

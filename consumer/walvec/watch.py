@@ -1,10 +1,12 @@
-"""What changes beside the stream: tables, publication, epochs that a command begins, the slot's WAL.
+"""What changes beside the stream: the catalog, epochs, dead letters, retained WAL.
 
-Whatever differs ends the attachment: everything that was derived from it is derived again by the next one.
+A difference in the catalogs, or an epoch that a command has begun, ends the attachment: everything that was
+derived from them is derived again by the next one.
 """
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from time import monotonic
 
 import structlog
@@ -16,87 +18,90 @@ from walvec.errors import CatalogChanged, ConfigInvalid, EpochEnded
 from walvec.stages.actions import REFETCH
 from walvec.stages.lane import Lane
 from walvec.stages.parking import Retries
+from walvec.stages.timing import Timing
 from walvec.stages.vitals import LastLook
 from walvec.vectorizer.admission import bind_vectorizer
-from walvec.vectorizer.bind import Binding, bind
+from walvec.vectorizer.bind import bind
+from walvec.vectorizer.binding import Binding
 from walvec_slots.errors import PreconditionFailed
 from walvec_slots.lsn import Lsn
 from walvec_slots.manage import find_slot
 
-INTERVAL, LONGEST_INTERVAL = 2.0, 60.0  # seconds between two looks
-SHARE = 0.05  # of the time that looking may take
-RETRY_ROWS = 1_000  # parked rows that are tried again at a time
-RETAINED_BYTES = 1 << 30  # of WAL kept back by the slot, from which it is said, and again at each doubling
+# Of the time, which looking may take.
+SHARE = 0.05
+
+# Bytes of WAL kept back by the slot, from which there is a warning, and again at each doubling.
+RETAINED_BYTES = 1 << 30
 
 _log = structlog.get_logger(__name__)
 
 
 class Watch:
-    """Looks at both databases every INTERVAL seconds."""
+    """Looks at both databases every few seconds."""
 
-    def __init__(
-        self,
-        attachment: Attachment,
-        lanes: Mapping[str, Lane],
-        last_look: LastLook,
-    ) -> None:
-        """Compare with what `attachment` found, and give `lanes` the rows that are to be tried again.
-
-        `last_look` is kept as what was seen last, for whoever shows it.
-        """
+    def __init__(self, attachment: Attachment, lanes: Mapping[str, Lane], timing: Timing) -> None:
+        """Compare with what `attachment` found; push rows to be tried again into `lanes`."""
         self._attachment = attachment
+        self._sessions = attachment.sessions
         self._config = attachment.config
         self._lanes = lanes
-        self._last_look = last_look
-        self._said_retained = RETAINED_BYTES
+        self._timing = timing
         self._retries = Retries()
 
+        # Retained WAL from which the next warning is due.
+        self._warn_at = RETAINED_BYTES
+
+        self.last_look = LastLook()
+
     async def run(self) -> None:
-        """Look again and again. Raises CatalogChanged where the attachment has to be made anew."""
+        """Look again and again.
+
+        Raises CatalogChanged or EpochEnded where the attachment has to be made again.
+        """
         took = 0.0
         while True:
-            # Many tables take longer to look at, and are looked at less often for it.
-            await asyncio.sleep(min(max(INTERVAL, took / SHARE), LONGEST_INTERVAL))
+            # Many tables take longer to look at, and are looked at less often.
+            interval = max(self._timing.watch_interval, took / SHARE)
+            await asyncio.sleep(min(interval, self._timing.longest_watch_interval))
             began = monotonic()
             await self._look_for_epochs()
             await self.look_for_retries()
             for binding in self._attachment.vectorizers.bindings.values():
                 await self._look_at_table(binding)
             for name in self._attachment.vectorizers.paused:
-                await self._look_for_mending(name)
+                await self._look_for_repair(name)
             await self._look_at_slot()
             await self._count_dead_letters()
             took = monotonic() - began
 
     async def look_for_retries(self) -> None:
-        """Put parked rows back into work that a command wants tried again, or whose cause may have passed.
-
-        They are read again, as they are now.
-        """
-        asked = await load_retries(self._attachment.lookups, list(self._lanes), limit=RETRY_ROWS)
-        for letter in self._retries.fresh(asked):
+        """Have parked rows read again that a command asked for, or that are due."""
+        limit = self._timing.retry_rows
+        asked = await load_retries(self._sessions.lookups, list(self._lanes), limit=limit)
+        for letter in self._retries.newly_asked(asked):
             self._lanes[letter.vectorizer].push(letter.key, REFETCH)
 
     @property
     def retrying(self) -> bool:
-        """Whether parked rows were at work again at the last look."""
+        """Whether parked rows were being tried again at the last look."""
         return self._retries.at_work
 
-    async def changes_lost(self, received: Lsn) -> None:
-        """Begin a new epoch for every vectorizer that may lack changes which the stream has left out.
+    async def compare_after_loss(self, received: Lsn) -> None:
+        """Begin a new epoch for every vectorizer that may lack changes.
 
-        `received` is how far the stream was before it said so. An epoch with a horizon past that place
-        compares every row as it was after the loss. Raises EpochEnded where one has begun.
+        The stream has said that it left changes out, and was at `received` before. An epoch with a horizon
+        past that place compares every row as it was after the loss. Raises EpochEnded where one has begun.
         """
         states = self._attachment.vectorizers.states.values()
-        for state in (lacking := [state for state in states if state.horizon_lsn <= received]):
-            await begin_epoch(self._attachment.lookups, state.name, state.slot, state.fingerprint)
+        lacking = [state for state in states if state.horizon_lsn <= received]
+        for state in lacking:
+            await begin_epoch(self._sessions.lookups, state.name, state.slot, state.fingerprint)
         if lacking:
             raise EpochEnded(lacking[0].name)
 
     async def _look_for_epochs(self) -> None:
-        """Notice an epoch that a command has begun: nothing more would be written for the one before."""
-        generations = await load_generations(self._attachment.lookups, self._config.source.slot)
+        """Notice an epoch that a command has begun: nothing is written for the one before."""
+        generations = await load_generations(self._sessions.lookups, self._config.source.slot)
         for name, state in self._attachment.vectorizers.states.items():
             if generations.get(name) != state.generation:
                 raise EpochEnded(name)
@@ -104,14 +109,14 @@ class Watch:
     async def _look_at_table(self, binding: Binding) -> None:
         """Compare the catalog with what the lane is bound to."""
         try:
-            now = await bind(self._attachment.catalog, binding.vectorizer, self._config.source.publication)
+            now = await bind(self._sessions.catalog, binding.vectorizer, self._config.source.publication)
         except (PreconditionFailed, ConfigInvalid) as error:
             raise CatalogChanged(error.what) from error
         if now.identity() != binding.identity():
             raise CatalogChanged(f'vectorizer "{binding.name}": its table or the publication has changed')
 
-    async def _look_for_mending(self, name: str) -> None:
-        """Attach again once a paused vectorizer can be bound, and its target is as it has to be."""
+    async def _look_for_repair(self, name: str) -> None:
+        """Attach again once a paused vectorizer can be bound and its target fits."""
         vectorizer = self._config.vectorizer(name)
         if vectorizer is None:
             return
@@ -120,25 +125,25 @@ class Watch:
                 self._config,
                 vectorizer,
                 self._attachment.plugin,
-                self._attachment.catalog,
-                self._attachment.lookups,
+                self._sessions.catalog,
+                self._sessions.lookups,
             )
         except (PreconditionFailed, ConfigInvalid):
             return
         raise CatalogChanged(f'vectorizer "{name}" can follow its table again')
 
     async def _look_at_slot(self) -> None:
-        """Say when the WAL that the slot keeps back becomes much, or the server is about to remove it."""
-        slot = await find_slot(self._attachment.catalog, self._config.source.slot)
-        self._last_look.slot = slot
+        """Warn when the slot keeps much WAL back, or the server is about to remove it."""
+        slot = await find_slot(self._sessions.catalog, self._config.source.slot)
+        self.last_look = replace(self.last_look, slot=slot)
         if slot is None or slot.retained_bytes is None:
             return
         if slot.retained_bytes < RETAINED_BYTES and slot.wal_status != "unreserved":
-            self._said_retained = RETAINED_BYTES
-        elif slot.retained_bytes >= self._said_retained or slot.wal_status == "unreserved":
-            self._said_retained = max(2 * slot.retained_bytes, RETAINED_BYTES)
+            self._warn_at = RETAINED_BYTES
+        elif slot.retained_bytes >= self._warn_at or slot.wal_status == "unreserved":
+            self._warn_at = max(2 * slot.retained_bytes, RETAINED_BYTES)
             _log.warning(
-                "the slot keeps much WAL back",
+                "slot.retains_wal",
                 slot=slot.name,
                 retained_bytes=slot.retained_bytes,
                 safe_wal_bytes=slot.safe_wal_size,
@@ -147,6 +152,7 @@ class Watch:
             )
 
     async def _count_dead_letters(self) -> None:
-        parked = await count_parked(self._attachment.lookups)
+        parked = await count_parked(self._sessions.lookups)
         names = (*self._lanes, *self._attachment.vectorizers.paused)
-        self._last_look.dead_letters = {name: parked.get(name, 0) for name in names}
+        counts = {name: parked.get(name, 0) for name in names}
+        self.last_look = replace(self.last_look, dead_letters=counts)

@@ -11,7 +11,7 @@ from tests.crash.observe import follow_blog
 from tests.fix_embedding_service import EmbeddingService
 from tests.fix_postgres import Cluster, own_cluster
 from tests.fix_proxy import Proxy
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,7 +49,6 @@ def on_cluster(
     tmp_path: Path,
     embedding_service: EmbeddingService,
     log: list[dict[str, Any]],
-    impatient: None,
 ) -> Iterator[Callable[[], Sidecar]]:
     """Give a function that makes a sidecar on a server that the test may stop, kill and reconfigure."""
     made: list[Sidecar] = []

@@ -7,7 +7,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 from walvec_slots.lsn import Lsn
 
 # Waits at the very end of a transaction that moved the checkpoint: all its statements are done by then.
@@ -19,7 +20,7 @@ _HOLD_COMMITS = """
 
 
 def insert(sidecar: Sidecar, first: int, count: int, text: str = "row") -> None:
-    """Commit so many rows of the blog, from id `first`, in one transaction."""
+    """Commit `count` rows of the blog, from id `first`, in one transaction."""
     sidecar.source.execute(
         "INSERT INTO blog SELECT id, %s || ' ' || id FROM generate_series(%s::int, %s::int) AS id",
         [text, first, first + count - 1],

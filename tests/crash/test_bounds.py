@@ -17,8 +17,9 @@ from psycopg import sql
 
 from tests.crash.observe import follow_blog, insert
 from tests.fix_embedding_service import Silent, Status
-from tests.fix_walvec import Process, Sidecar, until
-from walvec.stages.lane import Segment
+from tests.fix_process import Process, until
+from tests.fix_sidecar import Sidecar
+from walvec.stages.segment import Segment
 
 FULL = bool(os.environ.get("WALVEC_TORTURE"))
 BUFFER = 32 * 2**20  # bytes, max_buffer_bytes of these tests
@@ -54,7 +55,7 @@ def within_bounds(
         yield process
         sidecar.in_step(timeout=1000 if FULL else 120)
     assert process.peak_memory <= BUFFER + ALLOWANCE + besides
-    assert [line["event"] for line in process.log].count("streaming") == epochs
+    assert [line["event"] for line in process.log].count("stream.attached") == epochs
     assert process.stop() == 0
 
 
@@ -100,7 +101,7 @@ def test_one_row_of_50_megabytes(bounded: Sidecar) -> None:
 
 
 def test_text_of_50_megabytes(bounded: Sidecar) -> None:
-    """A text larger than the buffer, embedded whole, is held a few times over while it is cut to chunks."""
+    """A text larger than the buffer is held only a few times over while it is cut."""
     follow_blog(bounded)
     with within_bounds(bounded, besides=4 * 50 * 10**6):
         bounded.source.execute(ROW_OF_50_MEGABYTES)
@@ -123,7 +124,7 @@ def no_collector(tmp_path: Path) -> Mapping[str, str]:
 def test_many_long_rows_in_the_stream_and_in_a_backfill(
     bounded: Sidecar, no_collector: Mapping[str, str]
 ) -> None:
-    """Rows that are read by their keys, by hundreds in one transaction; and all of them compared again."""
+    """Long rows pass by hundreds in one transaction, and again when all are compared."""
     follow_blog(bounded)
     with within_bounds(bounded, epochs=2, env=None if FULL else no_collector):
         bounded.source.execute(
@@ -139,7 +140,7 @@ def test_many_long_rows_in_the_stream_and_in_a_backfill(
 
 
 def test_ten_thousand_tiny_transactions(bounded: Sidecar) -> None:
-    """Each is a transaction to the stream, and many are one to the target."""
+    """Many transactions of the stream become one of the target."""
     follow_blog(bounded)
     with within_bounds(bounded):
         for id_ in range(100_000 if FULL else 10_000):
@@ -148,7 +149,7 @@ def test_ten_thousand_tiny_transactions(bounded: Sidecar) -> None:
 
 
 def test_thousand_tables_and_one_vectorizer(bounded: Sidecar) -> None:
-    """What nobody asked for costs nothing: of a thousand published tables one is followed."""
+    """A thousand published tables cost nothing where one of them is followed."""
     bounded.source.execute("CREATE PUBLICATION walvec FOR ALL TABLES")
     tables = [sql.Identifier(f"table_{n}") for n in range(1000)]
     for table in tables:
@@ -164,7 +165,7 @@ def test_thousand_tables_and_one_vectorizer(bounded: Sidecar) -> None:
 
 
 def test_outage_of_the_service_under_a_flood(bounded: Sidecar) -> None:
-    """While the service is down and changes pour in, memory is flat; then all is caught up."""
+    """Memory stays flat while the service is down and changes pour in."""
     follow_blog(bounded)
     with within_bounds(bounded) as process:
         bounded.service.always = Status(503)

@@ -12,8 +12,9 @@ import pytest
 
 from tests.crash.observe import follow_blog, insert
 from tests.fix_postgres import Cluster, own_cluster
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 from tests.fix_standby import Standby, either, standby_of
-from tests.fix_walvec import Sidecar, until
 from walvec.commands import resync
 from walvec.commands.search import search
 from walvec.database.continuity import require_one_server
@@ -94,7 +95,7 @@ def test_a_standby_beside_the_primary_is_passed_by(
 
 
 def test_a_name_that_leads_to_a_standby_is_waited_for(standby: Standby, followed: Sidecar) -> None:
-    """A standby in place of the primary has lost nothing: it is no lost slot, at the start either."""
+    """A standby in place of the primary has lost nothing, so walvec waits for it."""
     primary = followed.settings["source"]["dsn"]
     lead_to(followed, database_of(followed, standby))
     assert isinstance(followed.refusal(followed.once), ConnectionLost)
@@ -110,14 +111,14 @@ def test_a_name_that_leads_to_a_standby_is_waited_for(standby: Standby, followed
 def test_a_standby_of_the_target_answers_searches(
     standby: Standby, followed: Sidecar, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Reading alone needs no primary: the standby finds what the primary has committed."""
+    """A search needs no primary: the standby finds what the primary has committed."""
     lead_to(followed, database_of(followed, standby))
     asyncio.run(search(followed.config, "blog", "body 3", limit=5, as_json=True))
     assert {found["key"]["id"] for found in json.loads(capsys.readouterr().out)} == {1, 2, 3, 4, 5}
 
 
 def test_sessions_on_two_servers_are_refused(cluster: Cluster, followed: Sidecar) -> None:
-    """One side's sessions must all be on one server and timeline, or nothing is begun."""
+    """Nothing begins unless one side's sessions are all on one server and timeline."""
     with own_cluster() as other:
 
         async def ask() -> None:

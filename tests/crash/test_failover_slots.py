@@ -18,7 +18,8 @@ from tests.crash.observe import committed_texts, follow_blog, insert
 from tests.fix_embedding_service import EmbeddingService
 from tests.fix_failover import VERSION, Application, Pair, cluster_of, failover_pair, on
 from tests.fix_postgres import Cluster, StopMode
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 from walvec.commands import resync
 from walvec.commands.replay import replay
 from walvec.commands.slots import copy, create
@@ -51,7 +52,6 @@ def followed(
     tmp_path: Path,
     embedding_service: EmbeddingService,
     log: list[dict[str, Any]],
-    impatient: None,
 ) -> Iterator[Sidecar]:
     """Give a walvec on the pair that is not set up yet; its [source] dsn names both servers."""
     target = targets.create_database()
@@ -61,7 +61,7 @@ def followed(
 
 
 def warned(sidecar: Sidecar, words: str) -> None:
-    """Wait until a warning of the running walvec holds these words."""
+    """Wait until the running walvec logs a warning with these words."""
     until(lambda: any(words in f"{line}" for line in sidecar.log if line["log_level"] == "warning"), words)
 
 
@@ -108,11 +108,11 @@ def test_promotion_under_load_is_followed(pair: Pair, followed: Sidecar, stop: S
         pair.wait_for_copy(followed.slot)
         application.has_written(200)
         pair.primary.stop(stop)
-        warned(followed, "trying again")
+        warned(followed, "stream.retrying")
         held = committed_texts(followed)
         pair.standby.promote()
         application.has_written(200)
-        warned(followed, "the source was promoted")
+        warned(followed, "stream.promoted")
         followed.reconnect()
         followed.in_step()
         application.has_written(50)
@@ -186,7 +186,7 @@ def test_rows_that_only_the_old_primary_had_leave_the_target(pair: Pair, followe
         pair.primary.stop("immediate")
         pair.standby.start()
         pair.standby.promote()
-        warned(followed, "the source was promoted")
+        warned(followed, "stream.promoted")
         followed.reconnect()
         followed.in_step()
     assert followed.actual() == followed.expected()

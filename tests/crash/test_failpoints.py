@@ -20,7 +20,8 @@ from tests.crash.observe import (
     waits_to_commit,
     wal_end,
 )
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 from walvec import failpoint
 from walvec_slots.plugin import PLUGINS
 from walvec_slots.stream import ReplicationStream
@@ -116,7 +117,7 @@ def test_setup_is_repeatable_wherever_it_was_killed(sidecar: Sidecar, name: str,
 
 @pytest.mark.parametrize("plugin", PLUGINS)
 def test_transaction_already_applied_is_skipped(blog: Sidecar) -> None:
-    """What was committed and never confirmed comes again, and is known by its commit's end: none is sent."""
+    """What was committed and not confirmed comes again, and is known by its commit's end."""
     blog.once()
     insert(blog, 1, 3)
     before = slot_lsn(blog)
@@ -132,7 +133,7 @@ def test_transaction_already_applied_is_skipped(blog: Sidecar) -> None:
     insert(blog, 4, 1)
     blog.in_step()
     assert process.stop() == 0
-    assert [line["rows"] for line in process.log if line["event"] == "batch committed" and line["rows"]] == [
+    assert [line["rows"] for line in process.log if line["event"] == "batch.committed" and line["rows"]] == [
         1
     ]
     assert blog.service.texts == ["row 4"]

@@ -7,6 +7,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -24,10 +25,11 @@ from tests.crash.observe import (
 )
 from tests.fix_embedding_service import Silent, Slow, Status
 from tests.fix_postgres import Cluster, StopMode
+from tests.fix_process import until
 from tests.fix_proxy import Proxy
-from tests.fix_walvec import Sidecar, until
-from walvec.database import silence as session
+from tests.fix_sidecar import Sidecar
 from walvec.database.connect import connect_source
+from walvec.database.silence import Patience
 from walvec_slots.errors import ConnectionLost
 from walvec_slots.stream import ReplicationStream
 
@@ -63,7 +65,7 @@ def waits_for(sidecar: Sidecar, words: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_server_restarts(cluster: Cluster, on_cluster: Callable[[], Sidecar], mode: StopMode) -> None:
-    """After a restart, or a crash, of the server walvec attaches anew."""
+    """After a restart, or a crash, of the server walvec attaches again."""
     sidecar = on_cluster()
     follow_blog(sidecar)
     with surviving(sidecar):
@@ -76,7 +78,7 @@ def test_server_restarts(cluster: Cluster, on_cluster: Callable[[], Sidecar], mo
 
 @pytest.mark.parametrize("role", ROLES)
 def test_backend_is_terminated(sidecar: Sidecar, role: str) -> None:
-    """An administrator's pg_terminate_backend on any of walvec's sessions is survived by attaching again."""
+    """A terminated backend of any session is survived by attaching again."""
     follow_blog(sidecar)
     with surviving(sidecar):
         terminate = """
@@ -87,11 +89,13 @@ def test_backend_is_terminated(sidecar: Sidecar, role: str) -> None:
         # The others are in use all the while.
         if role == "backfill":
             sidecar.backfill()
-        until(lambda: [each["event"] for each in sidecar.log].count("streaming") > 1, "another attachment")
+        until(
+            lambda: [each["event"] for each in sidecar.log].count("stream.attached") > 1, "another attachment"
+        )
 
 
 def test_fast_shutdown_is_not_held_up(cluster: Cluster, on_cluster: Callable[[], Sidecar]) -> None:
-    """A server that shuts down waits for what it sent to be confirmed: walvec lets it go at once."""
+    """A server that shuts down waits for confirmations, and walvec lets it go at once."""
     sidecar = on_cluster()
     follow_blog(sidecar)
     with surviving(sidecar):
@@ -104,7 +108,7 @@ def test_fast_shutdown_is_not_held_up(cluster: Cluster, on_cluster: Callable[[],
         cluster.stop("fast")
 
         assert time.monotonic() - began < SHUTDOWN_LIMIT
-        waits_for(sidecar, "trying again")
+        waits_for(sidecar, "stream.retrying")
         sidecar.service.always = None
         cluster.start()
         sidecar.reconnect()
@@ -122,7 +126,7 @@ def test_slow_service_does_not_end_the_stream(
     with surviving(sidecar):
         sidecar.service.script(Slow(5))
         insert(sidecar, 101, 20)
-    assert [each["event"] for each in sidecar.log].count("streaming") == 1
+    assert [each["event"] for each in sidecar.log].count("stream.attached") == 1
 
 
 # -- The network ---------------------------------------------------------------------------------------------
@@ -138,23 +142,20 @@ def test_one_database_fails(
     with surviving(distant_sidecar):
         getattr(proxies[side], fault)()
         insert(distant_sidecar, 101, 20)
-        waits_for(distant_sidecar, "trying again")
+        waits_for(distant_sidecar, "stream.retrying")
         proxies[side].heal()
 
 
-async def test_statement_that_takes_long_is_not_hung_up(
-    sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_statement_that_takes_long_is_not_hung_up(sidecar: Sidecar) -> None:
     """A server at work is not taken for a silent one, however long it takes."""
-    monkeypatch.setattr(session, "PATIENCE", 0.2)
     sidecar.follow("blog")
-    async with await connect_source(sidecar.config, role="test") as connection:
+    async with await connect_source(sidecar.config, role="test", patience=Patience(answer=0.2)) as connection:
         cursor = await connection.execute("SELECT pg_sleep(1), 'done'")
         assert (await cursor.fetchall())[0][1] == "done"
 
 
 def test_walvec_gives_up_where_told_to(distant_sidecar: Sidecar, proxies: dict[str, Proxy]) -> None:
-    """With --give-up-after it ends with what failed, instead of waiting without end."""
+    """With --give-up-after the process ends with what failed."""
     follow_blog(distant_sidecar)
     proxies["target"].refuse()
     process = distant_sidecar.start("run", "--give-up-after", "1")
@@ -163,13 +164,13 @@ def test_walvec_gives_up_where_told_to(distant_sidecar: Sidecar, proxies: dict[s
 
 
 def test_slow_network_is_only_slow(distant_sidecar: Sidecar, proxies: dict[str, Proxy]) -> None:
-    """A way of 20 ms to both databases ends nothing."""
+    """A delay of 20 ms to both databases ends nothing."""
     for proxy in proxies.values():
         proxy.delay = 0.02
     follow_blog(distant_sidecar)
     with surviving(distant_sidecar):
         insert(distant_sidecar, 101, 20)
-    assert [each["event"] for each in distant_sidecar.log].count("streaming") == 1
+    assert [each["event"] for each in distant_sidecar.log].count("stream.attached") == 1
 
 
 # -- The target ----------------------------------------------------------------------------------------------
@@ -199,7 +200,7 @@ def end_sessions(connection: psycopg.Connection) -> None:
 
 
 def test_lock_on_one_target_holds_up_no_other(sidecar: Sidecar) -> None:
-    """While somebody locks a target table, the rows of other vectorizers arrive; its own do afterwards."""
+    """A lock on one target table holds up its own rows, and no other vectorizer's."""
     sidecar.source.execute("CREATE TABLE page (id integer PRIMARY KEY, body text)")
     sidecar.follow("page", index="none")
     follow_blog(sidecar)
@@ -224,7 +225,7 @@ def test_lock_on_one_target_holds_up_no_other(sidecar: Sidecar) -> None:
     ],
 )
 def test_target_fails_to_write(sidecar: Sidecar, sqlstate: str, words: str) -> None:
-    """A full disk, and what else passes, is waited for, and said."""
+    """A full disk, and any other error that passes, is waited for and logged."""
     follow_blog(sidecar)
     with surviving(sidecar):
         sidecar.target.execute(
@@ -239,9 +240,7 @@ def test_target_fails_to_write(sidecar: Sidecar, sqlstate: str, words: str) -> N
         sidecar.target.execute("DROP FUNCTION fail CASCADE")
 
 
-def test_checkpoint_is_saved_by_the_try_that_succeeds(
-    sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checkpoint_is_saved_by_the_try_that_succeeds(sidecar: Sidecar) -> None:
     """A batch that is written again after a failure saves the checkpoint that is confirmed after it.
 
     Nothing else saves one: idle progress is put off, and the batch behind it waits for the service.
@@ -249,9 +248,9 @@ def test_checkpoint_is_saved_by_the_try_that_succeeds(
     sidecar.settings["pipeline"] = {"batch_rows": 1}
     follow_blog(sidecar)
     sidecar.service.refuse, sidecar.service.poison = "held", Status(503)
+    sidecar.timing = replace(sidecar.timing, idle_interval=3600.0)
     with sidecar.running() as run:
-        sidecar.in_step()
-        monkeypatch.setattr("walvec.stages.commit.IDLE_INTERVAL", 3600.0)
+        until(sidecar.backfilled, "nothing is left to compare")
         sidecar.target.execute("""
             CREATE SEQUENCE tries;
             CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -1,4 +1,4 @@
-"""A slot that is lost, moved or of another server: exit 4, what happened, and the command that mends it.
+"""A slot that is lost, moved or of another server: exit 4, what happened, and the command that fixes it.
 
 Going on would lose changes without a word, so nothing is read and nothing is written.
 """
@@ -9,7 +9,8 @@ import pytest
 
 from tests.crash.observe import checkpoint, committed_texts, follow_blog, insert
 from tests.fix_postgres import Cluster
-from tests.fix_walvec import Process, Sidecar, until
+from tests.fix_process import Process, until
+from tests.fix_sidecar import Sidecar
 from walvec_slots.errors import SlotLost
 
 DROP = "SELECT pg_drop_replication_slot(%s)"
@@ -28,7 +29,10 @@ def rested(sidecar: Sidecar) -> Sidecar:
 
 
 def refuses(sidecar: Sidecar, process: Process, words: str) -> None:
-    """Wait for exit code 4, with `words` for what happened, the command to mend it, and nothing written."""
+    """Wait for exit code 4: `words` say what happened, and nothing is written.
+
+    The command that fixes it is named.
+    """
     assert process.wait() == SlotLost.exit_code == 4
     said = " ".join(line["event"] for line in process.log[-4:])
     assert words in said
@@ -43,7 +47,7 @@ def test_slot_was_dropped(rested: Sidecar) -> None:
     refuses(rested, rested.start("run"), f"changes since {checkpoint(rested)} are missing")
 
 
-def test_slot_was_made_anew(rested: Sidecar) -> None:
+def test_slot_was_made_again(rested: Sidecar) -> None:
     """A slot of the same name that begins later than the checkpoint is another one."""
     rested.source.execute(DROP, [rested.slot])
     rested.source.execute(RECREATE, [rested.slot])
@@ -75,7 +79,7 @@ def test_source_is_another_server(rested: Sidecar) -> None:
 
 
 def test_slot_is_dropped_under_a_running_walvec(sidecar: Sidecar) -> None:
-    """Whoever ends the session and drops the slot at once stops the process, which had been in step."""
+    """A slot that is dropped under a running process stops the process."""
     follow_blog(sidecar)
     insert(sidecar, 1, 5)
     process = sidecar.start("run")
@@ -87,7 +91,7 @@ def test_slot_is_dropped_under_a_running_walvec(sidecar: Sidecar) -> None:
 
 
 @pytest.mark.parametrize("running", [True, False], ids=["while running", "before the start"])
-def test_slot_is_invalidated(cluster: Cluster, on_cluster: Callable[[], Sidecar], running: bool) -> None:  # noqa: FBT001
+def test_slot_is_invalidated(cluster: Cluster, on_cluster: Callable[[], Sidecar], *, running: bool) -> None:
     """A slot whose WAL the server had to remove, past max_slot_wal_keep_size, is lost."""
     sidecar = on_cluster()
     follow_blog(sidecar)

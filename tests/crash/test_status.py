@@ -7,7 +7,8 @@ import pytest
 
 from tests.crash.observe import follow_blog, insert
 from tests.fix_postgres import Cluster
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 from walvec.commands.status.reading import Reader, Report
 from walvec.commands.status.verdict import Verdict, judge
 
@@ -52,7 +53,7 @@ def insert_without_waiting(sidecar: Sidecar) -> None:
 
 
 def test_a_process_that_hangs_is_not_well(sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that is stopped holds slot and lock, and says nothing: WAL that it should have saved tells."""
+    """A process that is stopped saves no WAL, which shows though it holds slot and lock."""
     monkeypatch.setattr("walvec.commands.status.verdict.PROCESS_SILENT_AFTER", 0.5)
     follow_blog(sidecar)
     process = sidecar.start("run")

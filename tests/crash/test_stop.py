@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -20,11 +21,12 @@ from tests.crash.observe import (
 )
 from tests.fix_embedding_service import Silent, Status
 from tests.fix_postgres import Cluster
+from tests.fix_process import Process, until
 from tests.fix_proxy import Proxy
-from tests.fix_walvec import Process, Sidecar, until
+from tests.fix_sidecar import Sidecar
 
-WAITING = "waiting for another session to let go of the slot"
-STOPPING = "stopping: what is in flight is finished first; a second signal ends at once"
+WAITING = "slot.waiting"
+STOPPING = "run.stopping"
 STOP_LIMIT = 30.0  # seconds
 AT_ONCE = 8.0  # seconds, on a machine with much else to do
 
@@ -71,11 +73,9 @@ def test_what_is_in_flight_is_finished(blog: Sidecar) -> None:
     until(lambda: slot_lsn(blog) == checkpoint(blog), "the confirmation of all that was saved")
 
 
-def test_progress_that_is_being_saved_is_saved_and_confirmed(
-    blog: Sidecar, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A stop in the midst of saving how far the idle stream is waits for it, and the slot hears of it."""
-    monkeypatch.setattr("walvec.pipeline.SAVE_LIMIT", STOP_LIMIT)
+def test_progress_that_is_being_saved_is_saved_and_confirmed(blog: Sidecar) -> None:
+    """A stop waits for progress that is being saved, and the slot hears of it."""
+    blog.timing = replace(blog.timing, save_limit=STOP_LIMIT)
     with blog.running() as run:
         blog.in_step()
         with checkpoint_hangs(blog):
@@ -92,9 +92,7 @@ def test_progress_that_is_being_saved_is_saved_and_confirmed(
 
 
 def test_stop_under_load_leaves_no_row_half_written(blog: Sidecar) -> None:
-    """Stopped in the middle of much work, every row is whole, with all chunks of one text; the rest comes
-    later.
-    """
+    """After a stop under load every row is whole, and the rest comes later."""
     blog.follow("blog", chunk={"size": 10, "overlap": 0}, index="none")
     blog.backfill()
     blog.once()
@@ -103,7 +101,7 @@ def test_stop_under_load_leaves_no_row_half_written(blog: Sidecar) -> None:
         "INSERT INTO blog SELECT id, repeat(id || ' words ', 20) FROM generate_series(1, 400) AS id"
     )
     process = blog.start("run")
-    process.wait_for("batch committed")
+    process.wait_for("batch.committed")
 
     process.terminate()
 
@@ -135,9 +133,9 @@ def test_hanging_service_does_not_hold_up_the_stop(blog: Sidecar) -> None:
     assert blog.actual() == blog.expected()
 
 
-def test_what_cannot_be_finished_in_time_comes_again(blog: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same with less patience: the stop gives up on the service, and the slot keeps what it held up."""
-    monkeypatch.setattr("walvec.stages.drain.DRAIN_LIMIT", 0.5)
+def test_what_cannot_be_finished_in_time_comes_again(blog: Sidecar) -> None:
+    """The stop gives up on a service that hangs, and the slot keeps what it held up."""
+    blog.timing = replace(blog.timing, drain_limit=0.5)
     with blog.running():
         blog.in_step()
         blog.service.always = Silent(120)
@@ -150,7 +148,7 @@ def test_what_cannot_be_finished_in_time_comes_again(blog: Sidecar, monkeypatch:
 
 
 def test_second_signal_ends_at_once(blog: Sidecar) -> None:
-    """Whoever does not want to wait sends a second one; nothing is lost by it."""
+    """A second signal ends the process at once, and nothing is lost by it."""
     process = blog.start("run")
     blog.in_step()
     blog.service.always = Silent(120)
@@ -168,7 +166,7 @@ def test_second_signal_ends_at_once(blog: Sidecar) -> None:
 
 
 def test_failing_service_is_not_waited_for(blog: Sidecar) -> None:
-    """What waits for a service that is known to fail is left to the slot at once."""
+    """Work that waits for a failing service is left to the slot at once."""
     process = blog.start("run")
     blog.in_step()
     blog.service.always = Status(503)
@@ -203,7 +201,7 @@ def test_stopping_process_lets_its_server_stop(
 
     assert time.monotonic() - began < AT_ONCE
     assert process.wait(AT_ONCE) == 0
-    assert not process.logged("trying again")
+    assert not process.logged("stream.retrying")
     cluster.start()
     sidecar.reconnect()
     sidecar.service.always = None
@@ -213,7 +211,7 @@ def test_stopping_process_lets_its_server_stop(
 
 @pytest.mark.parametrize("send", STOPS.values(), ids=STOPS)
 def test_work_that_is_not_done_is_no_success(blog: Sidecar, send: Callable[[Process], None]) -> None:
-    """`run --once` ended by a signal has not embedded what it was started for, and says so: exit code 130."""
+    """`run --once` that a signal ends before it is done ends with exit code 130."""
     blog.service.latency = 1.0
     insert(blog, 1, 100)
     process = blog.start("run", "--once")
@@ -228,27 +226,27 @@ def test_work_that_is_not_done_is_no_success(blog: Sidecar, send: Callable[[Proc
 
 
 def test_work_that_never_began_is_no_success(distant_sidecar: Sidecar, proxies: dict[str, Proxy]) -> None:
-    """The same for one that has only waited for its database."""
+    """`run --once` that has only waited for its database ends with exit code 130 too."""
     follow_blog(distant_sidecar)
     proxies["source"].refuse()
     process = distant_sidecar.start("run", "--once")
-    process.wait_for("trying again")
+    process.wait_for("stream.retrying")
     process.terminate()
     assert process.wait(AT_ONCE) == 130
 
 
 def test_stop_before_anything_is_attached(distant_sidecar: Sidecar, proxies: dict[str, Proxy]) -> None:
-    """A process that waits for its database stops at once too."""
+    """A process that waits for its database stops at once."""
     follow_blog(distant_sidecar)
     proxies["source"].refuse()
     process = distant_sidecar.start("run")
-    process.wait_for("trying again")
+    process.wait_for("stream.retrying")
     process.terminate()
     assert stops(process) < AT_ONCE
 
 
 def test_stop_while_waiting_for_another_walvec(blog: Sidecar) -> None:
-    """So does one that waits for another process."""
+    """A process that waits for another process stops at once."""
     first, second = blog.start("run"), blog.start("run")
     waiting = until(lambda: next((p for p in (first, second) if p.logged(WAITING)), None), "one that waits")
     waiting.terminate()
@@ -260,7 +258,7 @@ def test_stop_while_waiting_for_another_walvec(blog: Sidecar) -> None:
 def test_silent_database_does_not_hold_up_the_stop(
     distant_sidecar: Sidecar, proxies: dict[str, Proxy], side: str
 ) -> None:
-    """A database that answers nothing, not even that it ends, is left behind in time."""
+    """A database that answers nothing is left behind in time."""
     follow_blog(distant_sidecar)
     process = distant_sidecar.start("run")
     distant_sidecar.in_step()

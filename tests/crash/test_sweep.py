@@ -1,10 +1,11 @@
 """Rows that go from the source without a word in the stream, while others are on their way."""
 
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 
 
 def test_partition_is_truncated_while_its_rows_are_on_their_way(sidecar: Sidecar) -> None:
-    """What a truncated partition held is looked for in the target only once all that came before is there."""
+    """The sweep for a truncated partition begins once its rows are in the target."""
     sidecar.source.execute("CREATE TABLE page (id int PRIMARY KEY, body text) PARTITION BY LIST (id)")
     sidecar.source.execute("CREATE TABLE page_1 PARTITION OF page FOR VALUES IN (1)")
     sidecar.source.execute("CREATE TABLE page_2 PARTITION OF page DEFAULT")

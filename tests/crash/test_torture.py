@@ -8,7 +8,8 @@ import pytest
 
 from tests.crash import torture
 from tests.crash.observe import committed_texts, confirmed_no_more_than_saved, differences
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 
 KILLS = int(os.environ.get("WALVEC_KILLS", "10"))
 SEED = int(os.environ.get("WALVEC_SEED", time.time_ns() % 1_000_000))
@@ -18,7 +19,7 @@ LIFE = 2.5  # seconds that a process lives at most, its start of about half a se
 
 @pytest.mark.timeout(60 + 12 * KILLS)
 def test_random_kills_under_random_load(distant_sidecar: Sidecar) -> None:
-    """However often it dies, the target becomes f(source), and no committed vector is paid for again."""
+    """After any number of kills the target is f(source), and no vector is paid for twice."""
     print(f"WALVEC_SEED={SEED}")  # noqa: T201
     sidecar, chance = distant_sidecar, random.Random(SEED)
     torture.prepare(sidecar)

@@ -14,17 +14,18 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from tests.crash.observe import follow_blog, insert
+from tests.fix_process import Process, until
 from tests.fix_proxy import Proxy
-from tests.fix_walvec import Process, Sidecar, until
+from tests.fix_sidecar import Sidecar
 from walvec_slots.changes import StreamedTable
 from walvec_slots.errors import SlotActive
 from walvec_slots.plugin import WAL2JSON
 from walvec_slots.stream import ReplicationStream
 
 TAKEN_OVER = 10.0  # seconds within which the second goes on after the first's death
-PASSED_OVER = "a session without rights holds the lock, and is passed over"
-WAITING = "waiting for another session to let go of the slot"
-OWN = "waiting for an earlier session of this process to end"
+PASSED_OVER = "slot.lock_ignored"
+WAITING = "slot.waiting"
+OWN = "slot.waiting_for_own_session"
 
 
 @pytest.fixture
@@ -44,12 +45,12 @@ def test_second_waits_and_takes_over(sidecar: Sidecar, first: Process) -> None:
     second.wait_for(WAITING)
     insert(sidecar, 6, 5)
     sidecar.in_step()
-    assert not second.logged("batch committed")
+    assert not second.logged("batch.committed")
 
     first.kill()
     killed = time.monotonic()
     insert(sidecar, 11, 5)
-    second.wait_for("batch committed")
+    second.wait_for("batch.committed")
 
     assert time.monotonic() - killed < TAKEN_OVER
     sidecar.in_step()
@@ -58,7 +59,7 @@ def test_second_waits_and_takes_over(sidecar: Sidecar, first: Process) -> None:
 
 
 def test_second_takes_over_from_one_that_stops(sidecar: Sidecar, first: Process) -> None:
-    """So a new version can be started before the old one is stopped."""
+    """A new version can be started before the old one is stopped."""
     second = sidecar.start("run")
     second.wait_for(WAITING)
     insert(sidecar, 6, 5)
@@ -94,12 +95,12 @@ def test_the_one_in_the_way_is_named(sidecar: Sidecar) -> None:
         process = sidecar.start("run")
         named = process.wait_for(WAITING)["holder"]
         assert named == f"session {holder.info.backend_pid} (role {holder.info.user}, application mallory)"
-    process.wait_for("streaming")
+    process.wait_for("stream.attached")
     assert process.stop() == 0
 
 
 def test_role_without_rights_cannot_keep_it_waiting(sidecar: Sidecar) -> None:
-    """Whoever may only connect can take any lock that the server shows, and holds nothing up."""
+    """A role that may only connect can take any lock, and holds nothing up."""
     follow_blog(sidecar)
     sidecar.once()
     name = f"mallory_{os.getpid()}"
@@ -113,8 +114,8 @@ def test_role_without_rights_cannot_keep_it_waiting(sidecar: Sidecar) -> None:
             for (key,) in [*keys, (0x77616C766563,)]:
                 mallory.execute("SELECT pg_advisory_lock(%s)", [key])
             process = sidecar.start("run")
-            assert process.wait_for("a session without rights holds the lock, and is passed over")
-            process.wait_for("streaming")
+            assert process.wait_for("slot.lock_ignored")
+            process.wait_for("stream.attached")
             second = sidecar.start("run")
             holder = second.wait_for(WAITING)["holder"]
             assert name not in holder
@@ -124,7 +125,7 @@ def test_role_without_rights_cannot_keep_it_waiting(sidecar: Sidecar) -> None:
                 waits = threading.Thread(target=_take, args=(waiting, key))
                 waits.start()
                 assert process.stop() == 0
-                second.wait_for("streaming")
+                second.wait_for("stream.attached")
                 sidecar.setup()
                 assert second.stop() == 0
                 waiting.cancel()
@@ -143,7 +144,7 @@ def _take(connection: psycopg.Connection, key: int) -> None:
 def test_its_own_past_is_no_other_process(
     distant_sidecar: Sidecar, proxies: dict[str, Proxy], side: str
 ) -> None:
-    """Sessions that the server has not ended yet are named as its own, and waited for with --no-wait too."""
+    """A process names its own earlier sessions as such, and waits for them."""
     follow_blog(distant_sidecar)
     process = distant_sidecar.start("run", "--no-wait")
     insert(distant_sidecar, 1, 5)
@@ -161,7 +162,7 @@ def test_its_own_past_is_no_other_process(
 
 
 def test_zombie_writes_nothing(sidecar: Sidecar, first: Process) -> None:
-    """One that was stopped with a batch in hand, lost its sessions and wakes up finds itself shut out."""
+    """A process that was paused and lost its sessions finds itself shut out."""
     sidecar.service.latency = 0.5
     sidecar.service.forget()
     insert(sidecar, 6, 5, "old")
@@ -170,13 +171,13 @@ def test_zombie_writes_nothing(sidecar: Sidecar, first: Process) -> None:
     second = sidecar.start("run")
     second.wait_for(WAITING)
     end_walvecs_sessions(sidecar, but_of=second)
-    second.wait_for("streaming")
+    second.wait_for("stream.attached")
     sidecar.source.execute("UPDATE blog SET body = 'new ' || id")
     sidecar.in_step()
     committed = sidecar.target.execute("SELECT xmin, * FROM blog_embedding ORDER BY id").fetchall()
 
     first.resume()
-    first.wait_for("trying again")
+    first.wait_for("stream.retrying")
     first.wait_for(WAITING)
 
     assert sidecar.actual() == sidecar.expected()
@@ -189,13 +190,13 @@ def test_zombie_writes_nothing(sidecar: Sidecar, first: Process) -> None:
 
 
 def test_slot_is_in_other_hands(sidecar: Sidecar) -> None:
-    """Whatever else reads the slot, walvec waits for it to let go, or ends with exit code 5."""
+    """Where anything else reads the slot, walvec waits, or ends with exit code 5."""
     follow_blog(sidecar)
     insert(sidecar, 1, 5)
     with asyncio.Runner() as runner:
         somebody = runner.run(read_slot(sidecar))
         process = sidecar.start("run")
-        assert "active" in process.wait_for("trying again")["what"]
+        assert "active" in process.wait_for("stream.retrying")["what"]
         assert sidecar.start("run", "--no-wait").wait() == SlotActive.exit_code
 
         runner.run(somebody.close())
@@ -206,7 +207,7 @@ def test_slot_is_in_other_hands(sidecar: Sidecar) -> None:
 
 
 def test_two_slots_write_to_one_target_side_by_side(sidecar: Sidecar, tmp_path: Path) -> None:
-    """The fence is one slot's: a walvec with another slot, and its own tables, waits for nobody."""
+    """The fence is one slot's, so processes of two slots write side by side."""
     dsn = sidecar.settings["source"]["dsn"]
     directory = tmp_path / "other"
     directory.mkdir()

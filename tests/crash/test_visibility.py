@@ -16,10 +16,11 @@ from psycopg.conninfo import make_conninfo
 from tests.crash.observe import checkpoint, slot_lsn, wal_end
 from tests.fix_embedding_service import Status
 from tests.fix_postgres import Cluster
-from tests.fix_walvec import Process, Sidecar, until
+from tests.fix_process import Process, until
+from tests.fix_sidecar import Sidecar
 from walvec_slots.lsn import Lsn
 
-WAITING = "waiting for decoded transactions to become visible"
+WAITING = "read.waiting_for_visibility"
 LONG = "repeat(md5(id::text || 'salt'), 400)"  # TOASTed, and not compressed away
 HANGING = "SELECT FROM pg_stat_activity WHERE application_name = 'application' AND wait_event = 'SyncRep'"
 NOT_WAITING = "-c synchronous_commit=local"

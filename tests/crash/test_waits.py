@@ -12,7 +12,8 @@ import pytest
 
 from tests.crash.observe import follow_blog, insert
 from tests.fix_postgres import Cluster
-from tests.fix_walvec import Process, Sidecar, until
+from tests.fix_process import Process, until
+from tests.fix_sidecar import Sidecar
 from walvec.commands.status.reading import Reader
 from walvec.commands.status.verdict import Verdict, judge
 
@@ -54,7 +55,7 @@ def says_so(sidecar: Sidecar, process: Process, url: str, *words: str) -> None:
     """Wait until log, probe and status say it, which must be soon."""
     began = time.monotonic()
     until(lambda: all(word in why_not_ready(url) for word in words), "the probe", timeout=SOON * LOAD)
-    line = process.wait_for("a statement is held up", session="walvec writer", timeout=SOON * LOAD)
+    line = process.wait_for("statement.held_up", session="walvec writer", timeout=SOON * LOAD)
     assert all(word in line["what"] for word in words)
 
     def said() -> bool:
@@ -69,7 +70,7 @@ def says_so(sidecar: Sidecar, process: Process, url: str, *words: str) -> None:
 def test_a_synchronous_standby_that_is_away(
     cluster: Cluster, on_cluster: Callable[[], Sidecar], moment: str
 ) -> None:
-    """A commit that waits for a server that is not there is named by the server's own word for it."""
+    """A commit that waits for a standby is named by the server's own word for it."""
     sidecar = on_cluster()
     sidecar.source.execute("SET synchronous_commit = local")
     follow_blog(sidecar)
@@ -92,7 +93,7 @@ def test_a_synchronous_standby_that_is_away(
 
 
 def test_a_lock_with_who_holds_it(sidecar: Sidecar) -> None:
-    """Whoever has locked a target table is named, though no single try waits for long."""
+    """The session that locks a target table is named, though no try waits for long."""
     follow_blog(sidecar)
     url = listen(sidecar)
     process = sidecar.start("run")
@@ -103,7 +104,7 @@ def test_a_lock_with_who_holds_it(sidecar: Sidecar) -> None:
         insert(sidecar, 1, 5)
         says = f"session {somebody.info.backend_pid}", "a migration"
         until(lambda: all(word in why_not_ready(url) for word in says), "the probe", timeout=SOON * LOAD)
-        line = process.wait_for("a statement is held up", timeout=SOON * LOAD)
+        line = process.wait_for("statement.held_up", timeout=SOON * LOAD)
         assert all(word in line["what"] for word in says)
         until(lambda: all(word in verdict(sidecar).text for word in says), "the status", timeout=30)
     sidecar.in_step()

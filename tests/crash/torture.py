@@ -15,7 +15,7 @@ from typing import LiteralString, Self
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 
 PAUSE = 0.002  # seconds between two transactions, so that walvec can keep up
 LARGE = 3000  # rows of a large transaction

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 
 
 @pytest.fixture

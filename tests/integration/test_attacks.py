@@ -8,7 +8,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 from walvec.commands import check
 from walvec.config.load import load_config
 

@@ -15,8 +15,10 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.fix_embedding_service import EmbeddingService
 from tests.fix_postgres import databases
-from tests.fix_walvec import Followed, Run, Sidecar, impatience, logging
+from tests.fix_process import Run, logging
+from tests.fix_sidecar import Sidecar
 from tests.integration.test_convergence import FIRST, STEPS, STEPS_WITH_DDL, TABLES, Player, Step
+from tests.oracle import Followed
 
 EXAMPLES = int(os.environ.get("WALVEC_TEST_EXAMPLES", "12"))
 
@@ -86,7 +88,6 @@ def pair(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -
         databases(server, template) as create,
         EmbeddingService() as service,
         logging() as log,
-        impatience(),
         ExitStack() as stack,
     ):
         source = create()

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from tests.fix_walvec import Run, Sidecar, new_sidecar
+from tests.fix_process import Run
+from tests.fix_sidecar import Sidecar, new_sidecar
 
 EXAMPLES = int(os.environ.get("WALVEC_TEST_EXAMPLES", "30"))
 

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from tests.fix_postgres import CHECKOUT, drop_database
-from tests.fix_walvec import until
+from tests.fix_process import until
 from walvec.commands.demo import watchdog, workplace
 from walvec.commands.demo.embedded import PLAIN_USER, EmbeddedPostgres, find_programs
 from walvec.commands.demo.server import create_database

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from tests.crash.observe import follow_blog, insert
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 from walvec.vectorizer.preconditions import examine
 from walvec_slots.errors import PreconditionFailed
 from walvec_slots.failover import FIRST_VERSION

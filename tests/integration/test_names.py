@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 from psycopg import sql
 
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 
 NAMES = {
     "space": "a b",

@@ -10,7 +10,8 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from tests.fix_postgres import Cluster
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 from walvec import supervise
 from walvec.attach import Attachment
 from walvec.attach import attach as really_attach
@@ -129,7 +130,7 @@ class TestJoining:
         return any(
             "process" in line["transactions"][0]
             for line in sidecar.log
-            if line["event"] == "waiting for transactions that were open when the publication changed"
+            if line["event"] == "read.waiting_for_transactions"
         )
 
 
@@ -169,7 +170,7 @@ def test_changes_passed_over_with_a_warning_are_compared(
         attachments.append(await really_attach(*arguments, **options))
         if len(attachments) > 1:
             # The stream begins before the loss once more, and warns again.
-            attachments[-1].changes_lost.set()
+            attachments[-1].sessions.changes_lost.set()
         return attachments[-1]
 
     monkeypatch.setattr(supervise, "attach", attach)
@@ -178,7 +179,7 @@ def test_changes_passed_over_with_a_warning_are_compared(
         blog.in_step()
         before = generation(blog)
         blog.target.execute("DELETE FROM blog_embedding WHERE id = 1")
-        attachments[0].changes_lost.set()
+        attachments[0].sessions.changes_lost.set()
         blog.source.execute("INSERT INTO blog VALUES (5, 'five')")
         until(lambda: len(attachments) > 1, "it attaches again")
         blog.eventually()
@@ -350,7 +351,7 @@ def test_server_that_refuses_wal2json(cluster: Cluster, blog_on: Callable[[str, 
 
 @pytest.fixture
 def blog_on(
-    cluster: Cluster, tmp_path: Any, embedding_service: Any, log: list[dict[str, Any]], impatient: None
+    cluster: Cluster, tmp_path: Any, embedding_service: Any, log: list[dict[str, Any]]
 ) -> Callable[[str, str], Sidecar]:
     """Give a function that makes a sidecar with a blog, from one database of the server to another."""
 

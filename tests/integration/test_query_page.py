@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 
 from tests.documents import Block, blocks, section
 from tests.fix_postgres import databases
-from tests.fix_walvec import Process
+from tests.fix_process import IMPATIENT, Process
 from walvec.embed.hashing import HashingEmbedder
 
 PAGE = "docs/query.md"
@@ -90,7 +90,7 @@ def embedded(server: str, template: str, tmp_path_factory: pytest.TempPathFactor
                 [(number, f"Post {number}", text, author_of(number)) for number, text in POSTS.items()],
             )
         for words in (["setup"], ["run", "--once"]):
-            process = Process(words, folder, {**os.environ, "WALVEC_SOURCE__DSN": dsn})
+            process = Process(words, folder, {**os.environ, "WALVEC_SOURCE__DSN": dsn}, IMPATIENT)
             try:
                 assert process.wait() == 0, process.log
             finally:

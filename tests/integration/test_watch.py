@@ -2,8 +2,8 @@
 
 from time import sleep
 
-from tests.fix_walvec import Sidecar, until
-from walvec import watch
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 
 
 def paused(sidecar: Sidecar, name: str) -> str | None:
@@ -25,9 +25,9 @@ def test_a_target_that_does_not_fit_pauses_its_vectorizer_alone(sidecar: Sidecar
         sidecar.target.execute("ALTER TABLE page_embedding RENAME COLUMN chunk TO piece")
         sidecar.source.execute("INSERT INTO page VALUES (1, 'one')")
         until(lambda: paused(sidecar, "page"), "page is paused")
-        until(lambda: sidecar.log[-1]["event"] == "streaming", "the others go on")
+        until(lambda: sidecar.log[-1]["event"] == "stream.attached", "the others go on")
         logged = len(sidecar.log)
-        sleep(3 * watch.INTERVAL)
+        sleep(3 * sidecar.timing.watch_interval)
         assert [line["event"] for line in sidecar.log[logged:]] == []
         sidecar.target.execute("ALTER TABLE page_embedding RENAME COLUMN piece TO chunk")
         until(lambda: not paused(sidecar, "page"), "page is followed again")

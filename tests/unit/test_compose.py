@@ -9,7 +9,7 @@ import yaml
 
 from walvec.config.load import load_config
 from walvec.config.sections import HttpSettings
-from walvec.stages.drain import DRAIN_LIMIT
+from walvec.stages.timing import TIMING
 
 COMPOSE = Path(__file__).parents[2] / "compose"
 DOCKERFILE = (COMPOSE / "walvec/Dockerfile").read_text(encoding="utf-8").replace("\\\n", "")
@@ -69,7 +69,7 @@ def test_prometheus_is_told_where_walvec_is() -> None:
 
 def test_it_is_given_time_to_stop() -> None:
     """The engine waits for longer than walvec takes."""
-    assert int(SERVICES["walvec"]["stop_grace_period"].removesuffix("s")) > DRAIN_LIMIT + 5
+    assert int(SERVICES["walvec"]["stop_grace_period"].removesuffix("s")) > TIMING.drain_limit + 5
 
 
 def test_image_runs_as_nobody_in_particular() -> None:

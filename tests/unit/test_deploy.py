@@ -19,7 +19,7 @@ from walvec.config.sections import PipelineSettings
 from walvec.errors import ConfigInvalid, TooManyDeadLetters, UsageInvalid
 from walvec.observe.health import routes
 from walvec.observe.telemetry import Telemetry
-from walvec.stages.drain import DRAIN_LIMIT
+from walvec.stages.timing import TIMING
 from walvec_slots.errors import ConnectionLost, MalformedMessage, PreconditionFailed, SlotActive, SlotLost
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +93,7 @@ class TestUnit:
     def test_it_is_given_time_to_stop(self) -> None:
         """The service manager waits for longer than walvec takes."""
         [seconds] = of_unit("TimeoutStopSec")
-        assert int(seconds) > DRAIN_LIMIT + 5
+        assert int(seconds) > TIMING.drain_limit + 5
 
     def test_it_runs_a_command_that_is_there(self) -> None:
         """The command line is one of walvec's, and the settings are what systemd hands over."""
@@ -203,7 +203,7 @@ class TestKubernetes:
         """One replica, and the old one goes before the new one comes."""
         spec = manifest("deployment")["spec"]
         assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
-        assert pod("deployment")["terminationGracePeriodSeconds"] > DRAIN_LIMIT + 5
+        assert pod("deployment")["terminationGracePeriodSeconds"] > TIMING.drain_limit + 5
 
     def test_labels_choose_the_deployments_pod_and_no_other(self) -> None:
         """The Job's pod is neither the Deployment's nor scraped."""

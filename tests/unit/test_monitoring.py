@@ -1,4 +1,4 @@
-"""Alerts, dashboard and their wiring name what walvec exports; the page on alerts explains each."""
+"""Alerts and dashboard use what walvec exports; a page explains each alert."""
 
 import json
 import re
@@ -13,16 +13,16 @@ import yaml
 
 import walvec.errors
 import walvec_slots.errors
-from walvec.observe import telemetry
-from walvec.observe.telemetry import Metric
+from walvec.observe.metrics import METRICS, Metric
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "compose/prometheus"
 GRAFANA = ROOT / "compose/grafana"
 PAGE = (ROOT / "docs/operations/alerts.md").read_text(encoding="utf-8")
 
-METRICS = {each.name: each for each in vars(telemetry).values() if isinstance(each, Metric)}
-SERVERS_OWN = {"job", "instance", "le"}  # labels that Prometheus and histograms add
+METRICS_BY_NAME = {metric.name: metric for metric in METRICS}
+# Labels that Prometheus and histograms add.
+SERVERS_OWN = {"job", "instance", "le"}
 SELECTOR = re.compile(r"\b(walvec_\w+)(?:\{([^}]*)\})?")
 DASHBOARD_WIDTH = 24  # Grafana's grid
 
@@ -42,7 +42,7 @@ PANELS: Final[list[Json]] = [panel for panel in DASHBOARD["panels"] if panel["ty
 
 
 def dashboard_expressions() -> Iterator[str]:
-    """Yield every query of the dashboard, its variables filled in."""
+    """Yield every query of the dashboard with its variables filled in."""
     queries = [target["expr"] for panel in PANELS for target in panel["targets"]]
     for query in queries:
         yield re.sub(r'"\$\w+"', '".*"', query).replace("$__rate_interval", "5m")
@@ -53,13 +53,13 @@ EXPRESSIONS = [*(rule["expr"] for rule in RULES), *dashboard_expressions()]
 
 def exported(name: str) -> Metric | None:
     """Return the metric that a series' name belongs to."""
-    metric = METRICS.get(name) or METRICS.get(re.sub(r"_(bucket|sum|count)$", "", name))
+    metric = METRICS_BY_NAME.get(name) or METRICS_BY_NAME.get(re.sub(r"_(bucket|sum|count)$", "", name))
     return metric if metric and (metric.name == name) != (metric.kind == "histogram") else None
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_only_what_is_exported_is_asked_for(expression: str) -> None:
-    """An alert on a metric that is not there never fires; one on a label that is not there neither."""
+    """Every metric and label in a query exists: otherwise an alert would never fire."""
     series = SELECTOR.findall(expression)
     assert [name for name, _ in series if exported(name) is None] == []
     for name, matchers in series:
@@ -74,7 +74,7 @@ def test_only_what_is_exported_is_asked_for(expression: str) -> None:
 
 
 def test_errors_that_are_left_out_exist() -> None:
-    """The classes that an ordinary reconnect is counted under are named as the code names them."""
+    """The error classes that an alert leaves out exist in the code."""
     [classes] = re.findall(r'error!~"([\w|]+)"', " ".join(rule["expr"] for rule in RULES))
     assert all(
         hasattr(walvec.errors, name) or hasattr(walvec_slots.errors, name) for name in classes.split("|")
@@ -83,7 +83,7 @@ def test_errors_that_are_left_out_exist() -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["alert"]))
 def test_an_alert_says_how_grave_it_is_and_where_help_is(rule: Json) -> None:
-    """Severity, a line, a sentence, and the heading of the page on alerts."""
+    """An alert has a severity, texts, and a link to its heading on the page."""
     assert rule["labels"] == {"severity": rule["labels"]["severity"]}
     assert rule["labels"]["severity"] in {"critical", "warning"}
     assert set(rule["annotations"]) == {"summary", "description", "runbook"}
@@ -91,7 +91,7 @@ def test_an_alert_says_how_grave_it_is_and_where_help_is(rule: Json) -> None:
 
 
 def test_every_alert_is_explained_and_no_other() -> None:
-    """Each has a heading on the page, in the rules' order, with its severity, its meaning and what to do."""
+    """The page has a heading for each alert, in the rules' order, with its severity."""
     explained = re.findall(r"^## (\w+)\n\n\*(\w+)\.\* (.+?)(?=\n## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
     assert [(name, severity.lower()) for name, severity, _ in explained] == [
         (rule["alert"], rule["labels"]["severity"]) for rule in RULES
@@ -100,7 +100,7 @@ def test_every_alert_is_explained_and_no_other() -> None:
 
 
 def test_every_alert_is_tried() -> None:
-    """The rules' tests have each of them fire."""
+    """The rules' tests make each alert fire."""
     tests = read(PROMETHEUS / "walvec.rules.test.yml")["tests"]
     fired = {
         case["alertname"] for test in tests for case in test.get("alert_rule_test", ()) if case["exp_alerts"]
@@ -109,7 +109,7 @@ def test_every_alert_is_tried() -> None:
 
 
 def promtool(*arguments: str, cwd: Path = PROMETHEUS) -> None:
-    """Run promtool; fail with what it says."""
+    """Run promtool; fail with its output."""
     program = shutil.which("promtool")
     if program is None:
         pytest.skip("promtool is not installed (Debian's package prometheus has it)")
@@ -125,21 +125,21 @@ def test_rules_do_what_they_are_to_do() -> None:
 
 
 def test_prometheus_takes_its_configuration() -> None:
-    """The scrape configuration, and the rules that it names."""
+    """Prometheus accepts its configuration and the rules named there."""
     promtool("check", "config", "prometheus.yml")
 
 
 def test_queries_of_the_dashboard_parse(tmp_path: Path) -> None:
-    """Each is tried as a recording rule."""
+    """Each query of the dashboard is valid as a recording rule."""
     rules = [
-        {"record": f"panel:{number}", "expr": each} for number, each in enumerate(dashboard_expressions())
+        {"record": f"panel:{number}", "expr": query} for number, query in enumerate(dashboard_expressions())
     ]
     (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
     promtool("check", "rules", "rules.yml", cwd=tmp_path)
 
 
 def test_prometheus_scrapes_a_job_that_the_rules_look_for() -> None:
-    """The job's name is one of those in WalvecDown."""
+    """The scraped job's name is one of those in WalvecDown."""
     config = read(PROMETHEUS / "prometheus.yml")
     [job] = config["scrape_configs"]
     [pattern, _] = re.findall(r'up\{job=~"([^"]+)"\}', RULES[0]["expr"])
@@ -150,7 +150,7 @@ def test_prometheus_scrapes_a_job_that_the_rules_look_for() -> None:
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: str(panel["title"]))
 def test_a_panel_says_what_it_shows(panel: Json) -> None:
-    """Title, sentence, unit, and queries of the chosen data source, told apart by their letters."""
+    """A panel has a title, a sentence, a unit, and distinct queries."""
     assert panel["title"]
     assert panel["description"].endswith(".")
     assert panel["fieldConfig"]["defaults"]["unit"]
@@ -164,7 +164,7 @@ def test_a_panel_says_what_it_shows(panel: Json) -> None:
 
 
 def test_panels_lie_side_by_side() -> None:
-    """No two share a number or a place, and all fit the grid."""
+    """No two panels share a number or a place, and all fit the grid."""
     taken = [
         (x, y)
         for panel in DASHBOARD["panels"]
@@ -179,8 +179,8 @@ def test_panels_lie_side_by_side() -> None:
 
 
 def test_variables_of_the_dashboard_are_its_own() -> None:
-    """What a query puts in, the dashboard asks for, by a metric that is exported."""
-    variables = {each["name"]: each for each in DASHBOARD["templating"]["list"]}
+    """The dashboard defines each variable that a query uses, by an exported metric."""
+    variables = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
     used = set(re.findall(r"\$\{?([a-z]\w*)", json.dumps(DASHBOARD["panels"])))
     assert used == set(variables)
     for name in used - {"datasource"}:
@@ -189,7 +189,7 @@ def test_variables_of_the_dashboard_are_its_own() -> None:
 
 
 def test_grafana_finds_data_source_and_dashboard() -> None:
-    """What is provisioned is what the compose file mounts and names."""
+    """Grafana's provisioning matches what the compose file mounts and names."""
     [source] = read(GRAFANA / "provisioning/datasources/prometheus.yaml")["datasources"]
     [provider] = read(GRAFANA / "provisioning/dashboards/walvec.yaml")["providers"]
     services = read(ROOT / "compose/compose.yaml")["services"]

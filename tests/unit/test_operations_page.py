@@ -13,21 +13,13 @@ from walvec_slots.errors import WalvecError
 
 ROOT = Path(__file__).parents[2]
 
-EVENT = re.compile(r"""\blog\.(?:debug|info|warning|error|exception|critical)\(\s*f?["']([^"']*)["']""")
-
 
 def errors(kind: type[WalvecError] = WalvecError) -> Iterator[type[WalvecError]]:
     """Yield every error class of the two packages."""
     yield kind
-    for each in kind.__subclasses__():
-        if each.__module__.startswith(("walvec_slots.", "walvec.")):
-            yield from errors(each)
-
-
-def events() -> set[str]:
-    """Return every event that is logged anywhere."""
-    modules = [path for package in ("slots", "consumer") for path in (ROOT / package).rglob("*.py")]
-    return {event for path in modules for event in EVENT.findall(path.read_text().replace("_log.", "log."))}
+    for subclass in kind.__subclasses__():
+        if subclass.__module__.startswith(("walvec_slots.", "walvec.")):
+            yield from errors(subclass)
 
 
 for package in (walvec_slots, walvec):
@@ -37,15 +29,8 @@ for package in (walvec_slots, walvec):
 
 @pytest.mark.parametrize("error", sorted(set(errors()), key=str))
 def test_every_error_stands_under_its_exit_code(error: type[WalvecError]) -> None:
-    """Whoever has the exit code finds the error there, with what to do."""
+    """The page explains each error under its exit code."""
     assert f"`{error.__name__}`" in section("docs/operations/exit-codes.md", f"Exit code {error.exit_code}:")
-
-
-def test_every_event_is_explained_and_no_other() -> None:
-    """The table of log lines is the code's."""
-    table = section("docs/operations/log.md", "Log lines")
-    cells = re.findall(r"^\| (`.*?) \| \w+ \|", table, re.MULTILINE)
-    assert {event for cell in cells for event in re.findall(r"`([^`]+)`", cell)} == events()
 
 
 # What an operator has to be able to see -> the names that a query for it cannot do without.
@@ -65,13 +50,13 @@ QUESTIONS = {
 
 @pytest.mark.parametrize("names", QUESTIONS.values(), ids=QUESTIONS)
 def test_what_an_operator_has_to_see_can_be_asked(names: list[str]) -> None:
-    """A block of SQL on some page asks for it. That each block runs, `test_documents` sees."""
+    """A block of SQL on some page answers the question; `test_documents` runs it."""
     asked = [block.text for block in blocks() if block.language == "sql"]
     assert any(all(name in text for name in names) for text in asked)
 
 
 @pytest.mark.parametrize("page", OPERATIONS, ids=lambda page: page.stem)
 def test_files_that_are_named_exist(page: Path) -> None:
-    """A path on a page is one of the checkout's."""
+    """A path on a page exists in the checkout."""
     named = re.findall(r"`((?:sql|docs|compose|slots|consumer)/[\w./-]+)`", page.read_text(encoding="utf-8"))
     assert [path for path in named if not (ROOT / path).exists()] == []

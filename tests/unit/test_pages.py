@@ -17,7 +17,6 @@ MADE = ("docs/performance.md",)
 LONG = (*MADE, "CHANGELOG.md")
 # Pages of reference: only what is outside of their tables counts.
 REFERENCE = ("docs/configuration.md", "docs/metrics.md", "docs/operations/log.md")
-HELP_TEXTS = ("docs/metrics.md",)  # whose tables hold the words of the code
 
 FENCE = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`[^`]*`")
@@ -81,8 +80,6 @@ def test_a_page_can_be_read_in_one_sitting(page: Path) -> None:
 def test_the_english_is_plain(page: Path) -> None:
     """No page uses a translated idiom, except where it quotes code or a message."""
     text = page.read_text(encoding="utf-8")
-    if name_of(page) in HELP_TEXTS:
-        text = without_tables(text)
     prose = QUOTED.sub("", CODE.sub("", FENCE.sub("", text)))
     words = " ".join(re.sub(r"[^\w' -]", " ", prose.lower()).split())
     found = [idiom for idiom in IDIOMS if re.search(rf"\b{idiom}\b(?! longer)", words)]

@@ -25,22 +25,22 @@ SEVERAL = (
 
 
 class TestConnectionError:
-    """What is said of a connection that cannot be made."""
+    """A connection that cannot be made is explained in one line."""
 
     def test_a_server_that_is_away(self) -> None:
-        """What failed, not libpq's question."""
+        """The message has what failed, and not libpq's question."""
         error = connection_error("source", psycopg.OperationalError(AWAY), "source")
         assert isinstance(error, ConnectionLost)
         assert error.what == (
-            'the source database cannot be reached: connection to server on socket "/tmp/.s.PGSQL.1" failed: '
+            'The source database cannot be reached: connection to server on socket "/tmp/.s.PGSQL.1" failed: '
             "No such file or directory"
         )
 
     def test_several_servers(self) -> None:
-        """Each of them, in one line."""
+        """The message names each of them, in one line."""
         error = connection_error("target", psycopg.OperationalError(SEVERAL), "target")
         assert error.what == (
-            'the target database cannot be reached: connection to server at "10.0.0.1" failed: refused; '
+            'The target database cannot be reached: connection to server at "10.0.0.1" failed: refused; '
             'connection to server at "10.0.0.2" failed: no'
         )
 
@@ -55,51 +55,53 @@ class TestConnectionError:
         ],
     )
     def test_a_server_that_refuses(self, words: str) -> None:
-        """Waiting would not help."""
+        """A refusal is a precondition, because waiting does not help."""
         failure = psycopg.OperationalError(f"connection failed: x failed: {words}")
         error = connection_error("target", failure, "source")
         assert isinstance(error, PreconditionFailed)
-        assert error.hint == "look at [source] dsn"
-        assert error.what == f"the target database refuses the connection: x failed: {words}"
+        assert error.hint == "check [source] dsn"
+        assert error.what == f"The target database refuses the connection: x failed: {words}"
 
 
 class TestWorst:
-    """What decides of several failures."""
+    """One failure of a group decides."""
 
     def test_one_that_must_stop(self) -> None:
-        """However deep it lies."""
+        """The one that stops the process decides, however deep it lies."""
         fatal = ConfigInvalid("no")
         group = ExceptionGroup("", [CatalogChanged("x"), ExceptionGroup("", [OSError(), fatal])])
         assert worst(group) is fatal
 
 
 class TestExplain:
-    """What a user is told of a failure."""
+    """A failure is explained without anything of a row."""
 
     def test_our_own(self) -> None:
-        """They are made to be shown."""
+        """Errors of walvec are shown as they are."""
         error = ConfigInvalid("no")
         assert explain_failure(error) is error
 
     def test_our_own_without_a_hint_gets_the_rule_s(self) -> None:
-        """The table has the operator's sentence for what ends the process."""
-        shown = explain_failure(MalformedMessage("is none of wal2json's format 2", lsn=Lsn(1)))
-        assert shown
+        """The hint of the table comes with a new error, and the old one stays as it is."""
+        error = MalformedMessage("is not of wal2json's format 2", lsn=Lsn(1))
+        shown = explain_failure(error)
+        assert isinstance(shown, MalformedMessage)
+        assert (shown.what, shown.lsn, error.hint) == (error.what, Lsn(1), None)
         assert "walvec resync" in (shown.hint or "")
 
     def test_what_passes_gets_none(self) -> None:
-        """Nobody waits any more once the process ends."""
+        """A hint about waiting is of no use once the process ends."""
         shown = explain_failure(ConnectionLost("no"))
         assert shown
         assert shown.hint is None
 
     def test_what_may_quote_a_row_is_not_shown(self) -> None:
-        """`invalid input syntax for type integer: "the row's text"`."""
+        """PostgreSQL quotes values: `invalid input syntax for type integer: "the row's text"`."""
         assert explain_failure(errors.InvalidTextRepresentation("the row's text")) is None
 
     @pytest.mark.parametrize("kind", [errors.InternalError_, errors.FeatureNotSupported])
     def test_what_may_quote_a_row_and_passes(self, kind: type[psycopg.Error]) -> None:
-        """The kind is told, with what is done about it."""
+        """The message has the kind of error, and the hint what is done about it."""
         assert rule_for(kind()).verdict == "retry"
         shown = explain_failure(kind("the row's text"))
         assert shown is not None
@@ -108,28 +110,28 @@ class TestExplain:
 
     @pytest.mark.parametrize("kind", [errors.UndefinedTable, errors.InsufficientPrivilege])
     def test_a_precondition(self, kind: type[psycopg.Error]) -> None:
-        """Exit code 3."""
+        """An object or right that is missing is a precondition, which is exit code 3."""
         assert isinstance(explain_failure(kind()), PreconditionFailed)
 
     @pytest.mark.parametrize("kind", [errors.DiskFull, errors.LockNotAvailable, errors.AdminShutdown])
     def test_what_passes(self, kind: type[psycopg.Error]) -> None:
-        """Exit code 1, with what is in the way."""
+        """It is exit code 1, with what is in the way."""
         shown = explain_failure(kind())
         assert shown is not None
         assert (shown.exit_code, shown.hint) == (1, rule_for(kind()).hint)
 
     def test_a_broken_connection(self) -> None:
-        """Which libpq reports without a code."""
+        """The library reports it without an SQLSTATE."""
         assert isinstance(
             explain_failure(psycopg.OperationalError("server closed the connection")), ConnectionLost
         )
 
     def test_a_constraint_of_the_users_own(self) -> None:
-        """Its name is told, not the row that it refuses."""
+        """The message has its name, and not the row that it refuses."""
         shown = explain_failure(errors.CheckViolation("the row's text"))
         assert shown is not None
         assert "the row's text" not in str(shown)
 
     def test_a_fault_of_ours(self) -> None:
-        """Its words are for the traceback."""
+        """A defect of walvec has no explanation; its words are for the traceback."""
         assert explain_failure(ValueError("the row's text")) is None

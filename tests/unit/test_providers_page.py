@@ -1,4 +1,4 @@
-"""The pages on managed databases say the same things in the same places, and where they have them from."""
+"""The pages on managed databases have the same sections, and name their sources."""
 
 import re
 from pathlib import Path
@@ -24,7 +24,7 @@ SECTIONS = [
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_a_page_answers_every_question(path: Path) -> None:
-    """Whoever knows one finds their way on the others; each says that it was not tried, and its sources."""
+    """Each page has the same sections, says that it was not tried, and has sources."""
     page = path.read_text(encoding="utf-8")
     assert re.findall(r"^## (.+)$", page, re.MULTILINE) == SECTIONS
     assert "\nNot tried on the service; see [where this comes from](#where-this-comes-from).\n" in page
@@ -32,6 +32,6 @@ def test_a_page_answers_every_question(path: Path) -> None:
 
 
 def test_every_page_is_in_the_table_and_no_other() -> None:
-    """A row for each."""
+    """The index has a row for each page."""
     rows = re.findall(r"^\| \[[^\]]+\]\(([\w-]+\.md)\) \|", INDEX, re.MULTILINE)
     assert sorted(rows) == [path.name for path in PAGES]

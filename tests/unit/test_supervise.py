@@ -89,9 +89,10 @@ def run(
     """Let the process try until it gives up, as it has to."""
     attempts = Attempts(holds)
     with asyncio.Runner(loop_factory=Clock) as runner:
-        monkeypatch.setattr(supervise, "monotonic", runner.get_loop().time)
         monkeypatch.setattr(supervise, "attach", attempts.attach)
-        work: Any = supervise.supervise(config, once=False, wait=True, give_up_after=give_up_after)
+        work: Any = supervise.supervise(
+            config, once=False, wait=True, give_up_after=give_up_after, clock=runner.get_loop().time
+        )
         with pytest.raises(ConnectionLost):
             runner.run(work)
     return attempts

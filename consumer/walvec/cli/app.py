@@ -19,11 +19,10 @@ from walvec.cli.config import app as config_app
 from walvec.cli.dead_letter import app as dead_letter_app
 from walvec.cli.options import EXIT_CODES, ConfigPath, Json, Timeout, Yes, done, examples, settings
 from walvec.cli.slots import app as slots_app
+from walvec.config.names import TRACEBACK_VARIABLE
 from walvec.errors import ConfigInvalid
 from walvec.observe.visible import visible
 from walvec_slots.errors import WalvecError
-
-TRACEBACK_VARIABLE = "WALVEC_TRACEBACK"  # the same in walvec.observe.logs
 
 # Thresholds of the garbage collector for `run`. Texts are never part of a cycle, and looking for cycles among
 # all rows in memory takes time; but every request leaves a few of its own objects in one.

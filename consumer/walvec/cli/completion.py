@@ -13,8 +13,7 @@ from typing import Any
 
 import typer
 
-DEFAULT_PATH = "walvec.toml"  # the same in walvec.config.file
-VECTORIZERS = "WALVEC_VECTORIZER"  # the same in walvec.config.environment
+from walvec.config.names import DEFAULT_PATH, VECTORIZERS
 
 
 def vectorizer_names(context: typer.Context, incomplete: str) -> list[str]:

@@ -11,13 +11,15 @@ import psycopg
 from walvec.commands.estimate.cost import estimate
 from walvec.commands.estimate.sampling import sample
 from walvec.commands.output import confirm, say
-from walvec.config.load import Config, Vectorizer, fingerprint
+from walvec.config.load import Config, Vectorizer
 from walvec.database.connect import connect_source, connect_target
 from walvec.database.migrate import require_schema
 from walvec.database.ownership import load_ledger, require_own_schema, require_own_table, require_vectorizer
 from walvec.database.registry import VectorizerState, begin_epoch, load_vectorizers
 from walvec.errors import UsageInvalid
-from walvec.vectorizer.bind import Binding, bind
+from walvec.vectorizer.bind import bind
+from walvec.vectorizer.binding import Binding
+from walvec.vectorizer.fingerprint import changed_settings, fingerprint_of
 from walvec.vectorizer.target import TargetTable
 from walvec.vectorizer.vector_index import drop_own_indexes
 from walvec_slots.errors import PreconditionFailed, WalvecError
@@ -62,8 +64,7 @@ async def restart(config: Config, names: Sequence[str], *, sure: bool) -> None:
 
 
 def _changed(config: Config, vectorizer: Vectorizer, state: VectorizerState) -> list[str]:
-    wanted = fingerprint(vectorizer, config.embedder)
-    changed = [key for key, value in wanted.items() if state.fingerprint.get(key) != value]
+    changed = changed_settings(state, fingerprint_of(vectorizer, config.embedder))
     if "target" in changed:
         raise PreconditionFailed(
             f'vectorizer "{vectorizer.name}" writes to {state.target_table}, not to {vectorizer.target}',
@@ -99,7 +100,7 @@ async def _cost(config: Config, vectorizer: Vectorizer, changed: Sequence[str], 
 
 async def _begin(config: Config, vectorizer: Vectorizer, changed: Sequence[str], target: Connection) -> None:
     # The epoch comes before the lock on the table: it waits for open transactions and fences later ones.
-    wanted = fingerprint(vectorizer, config.embedder)
+    wanted = fingerprint_of(vectorizer, config.embedder)
     await begin_epoch(target, vectorizer.name, config.source.slot, wanted)
     if any(key in changed for key in _MODEL):
         async with await connect_source(config, role="command") as source:

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.text import Text
 
 from walvec.commands.output import print_json, terminal
-from walvec.config.exposure import exposed
+from walvec.config.exposure import find_exposure
 from walvec.config.load import Config
 from walvec.observe.visible import visible
 from walvec.vectorizer.preconditions import examine
@@ -18,7 +18,7 @@ _STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 async def report_check(config: Config, path: Path | None, *, offline: bool, as_json: bool) -> bool:
     """Print the findings and return whether none failed; `path` is the settings file."""
     findings = await examine(config, offline=offline)
-    if finding := exposed(path):
+    if finding := find_exposure(path):
         findings.append(finding)
     good = all(finding.level != "failed" for finding in findings)
     if as_json:

@@ -14,7 +14,7 @@ import typer
 from pydantic import BaseModel, SecretStr
 
 from walvec.commands.output import print_json
-from walvec.config.environment import origin, with_vectorizers
+from walvec.config.environment import find_variable, replace_vectorizers
 from walvec.config.file import ConfigFile, KeyPath
 from walvec.config.load import Config
 from walvec.config.masking import mask_dsn, mask_url
@@ -53,7 +53,7 @@ def show(config: Config, path: Path | None, *, as_json: bool) -> None:
 
 def settings_of(config: Config, file: ConfigFile) -> Iterator[Setting]:
     """Yield every setting in the order of the models, vectorizers last."""
-    document = with_vectorizers(file.document, os.environ)
+    document = replace_vectorizers(file.document, os.environ)
     for section in keys_of(Config):
         if section != "vectorizer":
             yield from _table((section,), getattr(config, section), file, document)
@@ -82,10 +82,10 @@ def _plain(value: Any, key: str) -> str | int | float | None:
 def _origin(path: KeyPath, value: Any, file: ConfigFile, document: dict[str, Any]) -> str:
     """Name the variable, or file and line, that a setting comes from."""
     remark = _pointed_to(path, value)
-    if variable := origin(path, document, os.environ):
+    if variable := find_variable(path, document, os.environ):
         return variable + remark
     if _stands_in(file.document, path):
-        line = file.line(path)
+        line = file.line_of(path)
         return (f"{file.path} line {line}" if line else str(file.path)) + remark
     return ("default" if value is not None else "absent") + remark
 

@@ -9,8 +9,8 @@ from walvec.commands.output import print_json, print_table
 from walvec.config.load import Config
 from walvec.database.connect import connect_target
 from walvec.database.pgvector import require_vectors
-from walvec.embed.dispatch import ask
 from walvec.embed.protocol import Vector, open_embedder
+from walvec.embed.service import ask
 from walvec.errors import UsageInvalid
 from walvec.vectorizer.target import TargetTable, find_target
 from walvec_slots.queries import load_sql

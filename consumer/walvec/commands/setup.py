@@ -18,7 +18,7 @@ from typing import TypeVar
 import psycopg
 
 from walvec.commands.output import say
-from walvec.config.load import Config, Vectorizer, fingerprint
+from walvec.config.load import Config, Vectorizer
 from walvec.database.checkpoint import Checkpoint, begin_checkpoint, delete_checkpoint, load_checkpoint
 from walvec.database.connect import connect_source, connect_source_for_changes, connect_target
 from walvec.database.continuity import look_at_server
@@ -38,13 +38,13 @@ from walvec.database.ownership import (
     require_own_slot,
     require_own_table,
 )
-from walvec.database.pgvector import find_vectors, require_vectors
+from walvec.database.pgvector import CREATE_EXTENSION, find_vectors, require_vectors
 from walvec.database.registry import add_vectorizer, begin_epoch, load_vectorizers, remove_vectorizer
 from walvec.database.slot_making import differs_in_failover, make_copy, make_slot, mark_failover
 from walvec.database.snapshot import Snapshot
 from walvec.failpoint import failpoint
-from walvec.vectorizer.admission import require_fingerprint
 from walvec.vectorizer.bind import bind
+from walvec.vectorizer.fingerprint import fingerprint_of, require_fingerprint
 from walvec.vectorizer.preconditions import survey
 from walvec.vectorizer.target import TargetTable
 from walvec_slots import manage, publication
@@ -113,7 +113,7 @@ async def _prepare_target(site: Site) -> None:
     target = site.target
     if not await find_vectors(target):
         try:
-            await target.execute(load_sql("target.sql")["create_extension"])
+            await target.execute(CREATE_EXTENSION)
         except psycopg.Error as error:
             raise PreconditionFailed(
                 f"Could not create extension vector in the target: {error.diag.message_primary}",
@@ -312,7 +312,7 @@ async def _take_over(site: Site, done: list[str]) -> None:
 async def _create_target(site: Site, catalog: Connection, vectorizer: Vectorizer, done: list[str]) -> None:
     target, name = site.target, vectorizer.name
     binding = await bind(catalog, vectorizer, site.config.source.publication)
-    wanted = fingerprint(vectorizer, site.config.embedder)
+    wanted = fingerprint_of(vectorizer, site.config.embedder)
     table = TargetTable(vectorizer, binding.key, site.config.embedder.dimensions)
     ledger = await load_ledger(target)
     oid = await require_own_table(target, ledger, table.name)
@@ -323,7 +323,7 @@ async def _create_target(site: Site, catalog: Connection, vectorizer: Vectorizer
         done.append(f"created table {vectorizer.target}")
     elif ledger.maker("table", str(table.name), oid) == site.slot:
         await record(target, Made(site.slot, "table", str(table.name), oid))
-    await table.require(target)
+    await table.require_shape(target)
     known = (await load_vectorizers(target)).get(name)
     if known:
         require_fingerprint(known, name, site.slot, wanted)

@@ -99,7 +99,7 @@ async def _plan(config: Config, source: Connection, target: Connection, *, table
 
 async def _plan_publications(config: Config, source: Connection, ledger: Ownership, plan: _Plan) -> None:
     slot, configured = config.source.slot, config.source.publication
-    names = dict.fromkeys([*(entry.name for entry in ledger.of(slot, "publication")), configured])
+    names = dict.fromkeys([*(entry.name for entry in ledger.made_for(slot, "publication")), configured])
     for name in names:
         existing = await publication.find_publication(source, name)
         if existing is None:
@@ -115,7 +115,7 @@ async def _plan_tables(
 ) -> None:
     slot = config.source.slot
     configured = [str(vectorizer.target) for vectorizer in config.vectorizers]
-    for name in dict.fromkeys([*(entry.name for entry in ledger.of(slot, "table")), *configured]):
+    for name in dict.fromkeys([*(entry.name for entry in ledger.made_for(slot, "table")), *configured]):
         table = TableName.parse(name)
         oid = await find_relation(target, table)
         if oid is None:

@@ -1,5 +1,6 @@
-"""Whether a secret lies open: `walvec.toml` with a password in it that every user of the machine can read."""
+"""Whether `walvec.toml` holds a password that every user of the machine can read."""
 
+import shlex
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,10 +17,11 @@ from walvec_slots.probe import Finding
 _log = structlog.get_logger(__name__)
 
 
-def exposed(path: Path | None) -> Finding | None:
-    """Return a warning if the settings' file (default: walvec.toml here) gives a secret away.
+def find_exposure(path: Path | None) -> Finding | None:
+    """Return a warning if the settings' file exposes a secret.
 
-    The file has been loaded, so what is in it fits. A group that may read it was chosen by somebody.
+    `path` defaults to walvec.toml here. The file has been loaded, so its shape is right. A group that may
+    read it was chosen on purpose.
     """
     file = ConfigFile.read(path, required=False)
     if not any(_secrets(file.document)) or not file.path.stat().st_mode & stat.S_IROTH:
@@ -28,18 +30,23 @@ def exposed(path: Path | None) -> Finding | None:
         str(file.path),
         "warning",
         "holds a password, and every user of this machine can read it",
-        f"chmod o-r {file.path}; or take it out: libpq looks for passwords in ~/.pgpass too",
+        f"chmod o-r {shlex.quote(str(file.path))}; or move the password to ~/.pgpass, which libpq reads",
     )
 
 
 def warn_of_exposure(path: Path | None) -> None:
     """Log the warning, if there is one."""
-    if finding := exposed(path):
-        _log.warning("settings lie open", file=finding.subject, what=finding.detail, hint=finding.remedy)
+    if finding := find_exposure(path):
+        _log.warning(
+            "config.exposed",
+            file=finding.subject,
+            what=finding.detail,
+            hint=finding.remedy,
+        )
 
 
 def _secrets(document: Mapping[str, Any]) -> list[object]:
-    """Find the secrets among the settings; each may be None."""
+    """Return the values that would be secret; each may be None."""
     found = []
     for section in ("source", "target"):
         dsn = conninfo_to_dict(document.get(section, {}).get("dsn", ""))

@@ -1,6 +1,6 @@
-"""`walvec.toml` on disk: its tables, and the line on which each key stands.
+"""`walvec.toml` on disk: its tables, and the line of each key.
 
-The line numbers serve error messages only; where none is found, none is given.
+The line numbers are for error messages; where a line is not found, the message goes without.
 """
 
 import re
@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from walvec.config.names import DEFAULT_PATH
 from walvec.errors import ConfigInvalid
-
-DEFAULT_PATH = Path("walvec.toml")
 
 KeyPath = tuple[str | int, ...]
 
@@ -23,7 +22,7 @@ _MULTILINE_QUOTE = re.compile(r"\"\"\"|'''")
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """A file that was read: `document` is its TOML, `lines` maps a key's path to its line, from 1."""
+    """A file that was read: its TOML, and the line of each key's path, from 1."""
 
     path: Path
     document: dict[str, Any]
@@ -31,14 +30,15 @@ class ConfigFile:
 
     @classmethod
     def read(cls, path: Path | None, *, required: bool = True) -> Self:
-        """Read `path` (default: walvec.toml here). An absent file is empty unless `required`.
+        """Read `path`, by default walvec.toml here.
 
-        Raises ConfigInvalid when it is absent, unreadable or no TOML.
+        An absent file is empty unless `required`. Raises ConfigInvalid when it is absent, unreadable or not
+        TOML.
         """
-        path = path or DEFAULT_PATH
+        path = path or Path(DEFAULT_PATH)
         try:
             text = path.read_bytes().decode()
-            return cls(path, tomllib.loads(text), dict(_locate(text)))
+            return cls(path, tomllib.loads(text), dict(_locate_keys(text)))
         except FileNotFoundError:
             if not required:
                 return cls(path, {}, {})
@@ -52,15 +52,18 @@ class ConfigFile:
         except tomllib.TOMLDecodeError as error:
             raise ConfigInvalid(f"{path} is not TOML: {error}") from None
 
-    def line(self, key: KeyPath) -> int | None:
+    def line_of(self, key: KeyPath) -> int | None:
         """Find the line of a key, or of the nearest table around it."""
         while key and key not in self.lines:
             key = key[:-1]
         return self.lines.get(key)
 
 
-def _locate(text: str) -> Iterator[tuple[KeyPath, int]]:
-    """Yield each key's path and line, looking at line beginnings only; tomllib tells no positions."""
+def _locate_keys(text: str) -> Iterator[tuple[KeyPath, int]]:
+    """Yield each key's path and line; tomllib does not give positions.
+
+    Only the beginnings of lines are read.
+    """
     table: KeyPath = ()
     arrays: dict[str, int] = {}
     quote = ""

@@ -1,9 +1,9 @@
-"""The settings of one walvec process: what `walvec.toml` and WALVEC_* variables may say.
+"""The settings of one walvec process, from `walvec.toml` and WALVEC_* variables.
 
-Every command starts with `load()`. What comes out is complete, checked and frozen: defaults that
-depend on the provider are filled in, table names are parsed, nothing further down needs to ask again.
-What doesn't fit is refused by `ConfigInvalid`, which names the key, where it stands and what to write
-instead, and never a value: any value may be a secret pasted in the wrong place.
+Every command begins with `load_config`. The result is complete, checked and frozen: defaults that depend on
+the provider are filled in and table names are parsed, so that no code further down has to check again. What
+is wrong raises ConfigInvalid, which names the key, where it stands and what to write instead. It never shows
+a value: any value may be a secret that was pasted in the wrong place.
 """
 
 import os
@@ -14,9 +14,10 @@ from typing import Annotated, Self, cast
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from walvec.config.environment import VECTORIZERS, Environment, origin, spelling, with_vectorizers
+from walvec.config.environment import Environment, find_variable, replace_vectorizers, spell_variable
 from walvec.config.file import ConfigFile, KeyPath
 from walvec.config.misread import ENCODE, VARIABLES, misread_part, names_part
+from walvec.config.names import VECTORIZERS
 from walvec.config.problems import explain_problems, keys_of, place_of, refusal
 from walvec.config.sections import (
     EmbedderSettings,
@@ -44,15 +45,15 @@ __all__ = [
     "TableName",
     "TargetSettings",
     "Vectorizer",
-    "fingerprint",
     "load_config",
     "require_vectorizers",
 ]
 
-MAX_INDEXED_DIMENSIONS = 4_000  # pgvector: hnsw over halfvec; vector stops at 2,000
+# pgvector's hnsw takes this many of halfvec; it takes 2,000 of vector.
+MAX_INDEXED_DIMENSIONS = 4_000
 
 
-def _tables(value: object) -> object:
+def _frozen(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -69,7 +70,7 @@ class Config(BaseSettings):
     pipeline: PipelineSettings = PipelineSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
-    vectorizers: Annotated[tuple[Vectorizer, ...], BeforeValidator(_tables)] = Field((), alias="vectorizer")
+    vectorizers: Annotated[tuple[Vectorizer, ...], BeforeValidator(_frozen)] = Field((), alias="vectorizer")
 
     @classmethod
     def settings_customise_sources(
@@ -95,12 +96,12 @@ class Config(BaseSettings):
         return dsn or self.source_dsn
 
     def vectorizer(self, name: str) -> Vectorizer | None:
-        """Find a vectorizer by its name."""
+        """Return the vectorizer of this name, None where none has it."""
         return next((vectorizer for vectorizer in self.vectorizers if vectorizer.name == name), None)
 
     @model_validator(mode="after")
     def _variables_of_libpq(self) -> Self:
-        """Refuse PGHOST and its like where they complete a dsn with what they cannot mean."""
+        """Refuse PGHOST and its like where they complete a dsn with an impossible value."""
         for variable, part in VARIABLES.items():
             odd = misread_part(part, os.environ.get(variable, ""))
             for section, dsn in (("source", self.source_dsn), ("target", self.target_dsn)):
@@ -109,19 +110,20 @@ class Config(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _one_of_each(self) -> Self:
+    def _unique_names_and_targets(self) -> Self:
         names: dict[str, int] = {}
         targets: dict[TableName, int] = {}
         sources = {vectorizer.table for vectorizer in self.vectorizers}
-        for number, each in enumerate(self.vectorizers):
+        for number, vectorizer in enumerate(self.vectorizers):
             where = ("vectorizer", number)
-            if names.setdefault(spelling(each.name), number) != number:
+            if names.setdefault(spell_variable(vectorizer.name), number) != number:
                 raise refusal("is the name of another vectorizer too", "give each its own", (*where, "name"))
-            if targets.setdefault(each.target, number) != number:
+            if targets.setdefault(vectorizer.target, number) != number:
                 raise refusal("is another vectorizer's target too", "give each its own", (*where, "target"))
-            if each.target in sources and self.target_dsn == self.source_dsn:
-                raise refusal("is a source table", f"{each.table}_embedding, say", (*where, "target"))
-            if each.index == "hnsw" and self.embedder.dimensions > MAX_INDEXED_DIMENSIONS:
+            if vectorizer.target in sources and self.target_dsn == self.source_dsn:
+                hint = f"for example {vectorizer.table}_embedding"
+                raise refusal("is a source table", hint, (*where, "target"))
+            if vectorizer.index == "hnsw" and self.embedder.dimensions > MAX_INDEXED_DIMENSIONS:
                 raise refusal(
                     f"cannot be hnsw past {MAX_INDEXED_DIMENSIONS} dimensions",
                     'index = "none", or a model with fewer dimensions',
@@ -131,16 +133,16 @@ class Config(BaseSettings):
 
 
 def load_config(path: Path | None = None) -> Config:
-    """Read the settings from `path` (default: walvec.toml here) and the environment.
+    """Read the settings from a file and the environment.
 
-    Without a file the environment alone will do, if WALVEC_VECTORIZER is among it.
-    Raises ConfigInvalid for whatever doesn't fit, all of it at once.
+    `path` defaults to walvec.toml here. That file may be absent where WALVEC_VECTORIZER is set. Raises
+    ConfigInvalid for everything that is wrong, at once.
     """
     file = ConfigFile.read(path, required=path is not None or VECTORIZERS not in os.environ)
-    file = replace(file, document=with_vectorizers(file.document, os.environ))
+    file = replace(file, document=replace_vectorizers(file.document, os.environ))
 
     def variable(key: KeyPath) -> str | None:
-        return origin(key, file.document, os.environ)
+        return find_variable(key, file.document, os.environ)
 
     try:
         config = Config(**file.document)
@@ -154,28 +156,13 @@ def load_config(path: Path | None = None) -> Config:
 
 
 def require_vectorizers(config: Config) -> None:
-    """Raise ConfigInvalid where nothing is followed: a slot without a reader keeps WAL for nobody."""
+    """Raise ConfigInvalid where no table is followed.
+
+    A slot without a reader would keep WAL for nothing.
+    """
     if not config.vectorizers:
         raise ConfigInvalid(
-            "there is no [[vectorizer]], so nothing would be embedded",
+            "There is no [[vectorizer]], so nothing would be embedded",
             hint="`walvec init SCHEMA.TABLE --output -` prints one; `walvec teardown` drops a slot that is "
-            "not needed any more",
+            "no longer needed",
         )
-
-
-def fingerprint(vectorizer: Vectorizer, embedder: EmbedderSettings) -> dict[str, str]:
-    """Describe all that decides what a row's vectors are; the metadata keeps it, to notice a change.
-
-    The metric and the index are absent: they change how vectors are searched, not what they are.
-    """
-    chunk = vectorizer.chunk
-    return {
-        "table": str(vectorizer.table),
-        "target": str(vectorizer.target),
-        "text": vectorizer.text,
-        "where": vectorizer.where or "",
-        "chunk": chunk if isinstance(chunk, str) else f"{chunk.size}/{chunk.overlap}",
-        "provider": embedder.provider,
-        "model": embedder.model,
-        "dimensions": str(embedder.dimensions),
-    }

@@ -1,8 +1,7 @@
-"""Addresses that are read otherwise than they were meant: a part of the password became the host. Pure.
+"""Addresses that are misread: a part of the password becomes the host. Pure.
 
 In `postgresql://u:p@ss@host/db` the first @ ends the password, and libpq takes `ss@host` for the host, which
-every error message shows. So what cannot be a host, a port or a database is refused as a setting, without its
-value.
+every error message shows. So an impossible host, port or database is refused as a setting, without its value.
 """
 
 import re
@@ -10,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-ENCODE: Final = "percent-encode what is odd in a password: @ is %40, / is %2F, : is %3A, ? is %3F, # is %23"
+ENCODE: Final = "percent-encode a password: @ is %40, / is %2F, : is %3A, ? is %3F, # is %23"
 
 # libpq's variables that complete a connection string, and what they stand for.
 VARIABLES: Final[Mapping[str, str]] = {
@@ -22,7 +21,7 @@ VARIABLES: Final[Mapping[str, str]] = {
 
 
 def misread_dsn(dsn: str) -> str | None:
-    """Say what in a connection string cannot have been meant; None where nothing is odd.
+    """Say what in a connection string cannot have been meant; None where all is fine.
 
     Raises psycopg's ProgrammingError where libpq cannot read it at all.
     """
@@ -39,7 +38,7 @@ def misread_dsn(dsn: str) -> str | None:
 
 
 def names_part(dsn: str, part: str) -> bool:
-    """Whether a connection string says this part itself, so that libpq's variable for it does not count."""
+    """Whether a connection string has this part, so that libpq's variable is not used."""
     from psycopg.conninfo import conninfo_to_dict
 
     return bool(conninfo_to_dict(dsn).get(part))
@@ -57,10 +56,10 @@ def misread_part(name: str, value: str) -> str | None:
 
 
 def misread_url(url: str) -> bool:
-    """Whether the address of an HTTP server has a part of its password for port or path."""
+    """Whether an HTTP server's address has a part of its password as port or path."""
     try:
         parts = urlsplit(url)
-        parts.port  # noqa: B018 -- raises where it is no number
+        parts.port  # noqa: B018 -- raises where it is not a number
     except ValueError:
         return True
     return "@" in parts.path

@@ -1,6 +1,7 @@
-"""The sections of walvec.toml: keys, types, defaults and bounds; walvec.config.load puts them together.
+"""The sections of walvec.toml: keys, types, defaults and bounds.
 
-docs/configuration.md describes every key; a test holds that page and these models together.
+`load` puts them together. docs/configuration.md describes every key; a test compares that page with these
+models.
 """
 
 import re
@@ -8,13 +9,9 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
-    PlainValidator,
     PrivateAttr,
     SecretStr,
     Tag,
@@ -22,10 +19,11 @@ from pydantic import (
     model_validator,
 )
 
-from walvec.config.misread import ENCODE, misread_dsn, misread_url
+from walvec.config.misread import ENCODE, misread_url
 from walvec.config.problems import refusal
 from walvec.config.search_path import schemas
 from walvec.config.table_name import MAX_NAME_BYTES, TableName
+from walvec.config.values import Conninfo, Count, NotBlank, Section, TableSetting
 from walvec.embed.local import LOCAL_DIMENSIONS, LOCAL_MODEL
 from walvec_slots.failover import FailoverSetting
 from walvec_slots.plugin import PluginSetting
@@ -41,40 +39,6 @@ Index = Literal["hnsw", "none"]
 DistanceMetric = Literal["cosine", "l2", "ip"]
 
 
-def _table_name(value: object) -> TableName:
-    if isinstance(value, TableName):
-        return value
-    if not isinstance(value, str):
-        raise refusal("must be a string", "schema.table")
-    try:
-        return TableName.parse(value)
-    except ValueError as error:
-        raise refusal(
-            str(error), 'write schema.table, odd parts in double quotes: public."My Table"'
-        ) from None
-
-
-def _conninfo(value: SecretStr) -> SecretStr:
-    from psycopg import ProgrammingError
-
-    try:
-        odd = misread_dsn(value.get_secret_value())
-    except ProgrammingError:  # whose message quotes the string
-        raise refusal(
-            "is not a connection string of libpq",
-            "postgresql://user@host:5432/database, odd characters percent-encoded, or host=… dbname=…",
-        ) from None
-    if odd:
-        raise refusal(odd, ENCODE)
-    return value
-
-
-def _not_blank(value: str) -> str:
-    if not value.strip() or "\0" in value:
-        raise refusal("is blank", "write a value, or leave the line out")
-    return value
-
-
 def _chunk_kind(value: object) -> str:
     return "<word>" if isinstance(value, str) else "<table>"
 
@@ -83,18 +47,6 @@ def _chunk_word(value: str) -> str:
     if value != "none":
         raise refusal('must be "none" or a table', "chunk = { size = 2000, overlap = 200 }")
     return value
-
-
-Conninfo = Annotated[SecretStr, AfterValidator(_conninfo)]
-NotBlank = Annotated[str, AfterValidator(_not_blank)]
-TableSetting = Annotated[TableName, PlainValidator(_table_name)]
-Count = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """One table of the file. Types are exact: "8" is no number, 8 is no string."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class SourceSettings(Section):
@@ -132,7 +84,7 @@ class SourceSettings(Section):
         try:
             schemas(path)
         except ValueError as error:
-            raise refusal(str(error), 'search_path = "pg_catalog, public", say') from None
+            raise refusal(str(error), 'for example search_path = "pg_catalog, public"') from None
         return path
 
     @field_validator("slot")
@@ -169,7 +121,7 @@ _PROVIDERS: Mapping[object, Mapping[str, Any]] = {
 
 
 class EmbedderSettings(Section):
-    """The service that turns text into vectors, and how hard it may be driven."""
+    """The service that turns text into vectors, and its limits."""
 
     provider: Provider = "mistral"
     model: NotBlank
@@ -218,9 +170,9 @@ class EmbedderSettings(Section):
     def _fits_provider(self) -> Self:
         api_root = self.base_url is not None and self.base_url.endswith("/v1")
         if self.provider == "openai" and not api_root:
-            raise refusal("must end in /v1", "http://localhost:8000/v1, say", key="base_url")
+            raise refusal("must end in /v1", "for example http://localhost:8000/v1", key="base_url")
         if self.provider == "mistral" and api_root:
-            raise refusal("must not end in /v1", "for mistral it is the server's root", key="base_url")
+            raise refusal("must not end in /v1", "write the server's root for mistral", key="base_url")
         if self.provider == "local" and self.model != LOCAL_MODEL:
             raise refusal("is not the local model", f'model = "{LOCAL_MODEL}", or leave it out', key="model")
         if self.provider == "local" and self.dimensions != LOCAL_DIMENSIONS:
@@ -233,20 +185,22 @@ class EmbedderSettings(Section):
 
 
 class PipelineSettings(Section):
-    """How changes are gathered, how much of them may be in memory, and what becomes of rows that fail."""
+    """How changes are gathered, their share of memory, and what becomes of failures."""
 
     batch_rows: Count = 1000
     batch_delay: Annotated[float, Field(ge=0, le=60)] = 0.005  # seconds
     max_buffer_bytes: Annotated[int, Field(ge=65_536)] = 67_108_864
     parked_vectors: Literal["remove", "keep"] = "remove"
-    max_dead_letters: Annotated[int, Field(ge=0)] = 1_000  # of one vectorizer; 0: any number
+    # Of one vectorizer; 0: any number.
+    max_dead_letters: Annotated[int, Field(ge=0)] = 1_000
 
 
 class HttpSettings(Section):
     """The small server for /livez, /readyz and /metrics."""
 
     listen: str = "127.0.0.1:9187"  # "": off
-    max_lag: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # seconds until not ready; 0: any
+    # Seconds from which it is not ready; 0: never.
+    max_lag: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
     @field_validator("listen")
     @classmethod
@@ -267,11 +221,12 @@ class LogSettings(Section):
     """What is said on stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "console", "json"] = "auto"  # auto: console on a TTY, JSON otherwise
+    # auto: console on a TTY, JSON otherwise.
+    format: Literal["auto", "console", "json"] = "auto"
 
 
 class ChunkSettings(Section):
-    """The length of a chunk and what two neighbours share, in characters."""
+    """The length of a chunk and the overlap of two neighbours, in characters."""
 
     size: Count = 2000
     overlap: Annotated[int, Field(ge=0)]
@@ -286,7 +241,8 @@ class ChunkSettings(Section):
     @model_validator(mode="after")
     def _overlap_within(self) -> Self:
         if self.overlap >= self.size:
-            raise refusal("must be smaller than size", f"overlap = {self.size // 10}, say", key="overlap")
+            hint = f"for example overlap = {self.size // 10}"
+            raise refusal("must be smaller than size", hint, key="overlap")
         return self
 
 
@@ -312,11 +268,11 @@ class Vectorizer(Section):
     _places: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
     def remember_places(self, places: Mapping[str, str]) -> None:
-        """Keep where each key was set, for `spot`: "walvec.toml line 12", or a variable's name."""
+        """Keep where each key was set: "walvec.toml line 12", or a variable's name."""
         self._places = places
 
     def spot(self, key: str) -> str:
-        """Name a key and where it was set, for messages about what stands there."""
+        """Name a key and where it was set, for messages about its value."""
         place = self._places.get(key)
         return f"{key} ({place})" if place else f'{key} of vectorizer "{self.name}"'
 
@@ -334,5 +290,6 @@ class Vectorizer(Section):
     @classmethod
     def _free_schema(cls, target: TableName) -> TableName:
         if target.schema in ("walvec", "pg_catalog", "information_schema"):
-            raise refusal(f"may not be in schema {target.schema}", "public.blog_embedding, say")
+            hint = "for example public.blog_embedding"
+            raise refusal(f"may not be in schema {target.schema}", hint)
         return target

@@ -3,14 +3,15 @@
 import re
 from typing import NamedTuple, Self
 
-MAX_NAME_BYTES = 63  # PostgreSQL's NAMEDATALEN - 1
+# PostgreSQL's NAMEDATALEN less one.
+MAX_NAME_BYTES = 63
 
 # A part in double quotes, or one without quotes and dots that neither begins nor ends with a space.
 _NAME_PART = r'(?:"(?:[^"\0]|"")+"|[^\s".\0](?:[^".\0]*[^\s".\0])?)'
 
 
 class TableName(NamedTuple):
-    """A table's exact name; as a tuple it is what `psycopg.sql.Identifier(*name)` takes."""
+    """A table's exact name, which `psycopg.sql.Identifier(*name)` takes."""
 
     schema: str
     name: str
@@ -19,8 +20,8 @@ class TableName(NamedTuple):
     def parse(cls, text: str) -> Self:
         """Read `schema.table` or `table` (in schema public).
 
-        Each part is taken as it is spelled, without folding to lower case; double quotes, as in
-        SQL, allow for dots, quotes (doubled) and spaces at the ends. Raises ValueError.
+        Each part is taken as it is spelled, without folding to lower case. As in SQL, double quotes allow
+        for dots, quotes (doubled) and spaces at the ends. Raises ValueError.
         """
         parts = [
             part[1:-1].replace('""', '"') if part.startswith('"') else part

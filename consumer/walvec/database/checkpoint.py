@@ -1,6 +1,6 @@
-"""The checkpoint: through where a slot's changes are embedded, and on which server.
+"""The checkpoint: how far a slot's changes are embedded, and on which server.
 
-It moves in the transaction that writes the vectors (`stages.write`); here is its shape, and what commands do
+It moves in the transaction that writes the vectors (`stages.write`). Here is its shape, and what commands do
 with it.
 """
 
@@ -16,7 +16,10 @@ _QUERIES = load_sql("metadata.sql")
 
 
 class Landmark(NamedTuple):
-    """A commit that changed a followed table: the low 32 bits of its xid, and where its record ends."""
+    """A commit that changed a followed table.
+
+    `xid` is the low 32 bits of its transaction id, `end` where its commit record ends.
+    """
 
     xid: int
     end: Lsn
@@ -24,13 +27,17 @@ class Landmark(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Through where everything is embedded, on which server, and what was decoded but not visible then."""
+    """How far everything is embedded, and on which server.
+
+    `unseen_xids` are the low 32 bits of transactions that were decoded but not visible yet. `landmark` is the
+    last commit covered, None where it is not known.
+    """
 
     system_identifier: int
     timeline: int
     lsn: Lsn
     unseen_xids: tuple[int, ...]
-    landmark: Landmark | None = None  # the last commit that it covers, as far as one is known
+    landmark: Landmark | None = None
 
 
 async def load_checkpoint(connection: Connection, slot: str) -> Checkpoint | None:
@@ -45,16 +52,16 @@ async def load_checkpoint(connection: Connection, slot: str) -> Checkpoint | Non
 
 
 async def take_over(connection: Connection, slot: str, holder: UUID, timeline: int) -> None:
-    """Make `holder` the attachment that writes for the slot; every earlier one writes nothing more.
+    """Make `holder` the attachment that writes for the slot.
 
-    From now on the checkpoint lies on `timeline`, which is the source's.
+    Every earlier one can write nothing more. The checkpoint lies on `timeline`, the source's, from now on.
     """
     values = {"slot": slot, "holder": holder, "timeline": timeline}
     await connection.execute(_QUERIES["take_over"], values)
 
 
 async def begin_checkpoint(connection: Connection, slot: str, checkpoint: Checkpoint) -> None:
-    """Save where a new slot begins. The one that it takes the place of must be gone."""
+    """Save where a new slot begins. The checkpoint that it replaces must be gone."""
     values = {
         "slot": slot,
         "system_identifier": checkpoint.system_identifier,
@@ -66,7 +73,10 @@ async def begin_checkpoint(connection: Connection, slot: str, checkpoint: Checkp
 
 
 async def set_back(connection: Connection, slot: str, lsn: Lsn) -> None:
-    """Set the checkpoint, and every vectorizer of the slot, back to an earlier place, in one transaction."""
+    """Set the checkpoint and the slot's vectorizers back to an earlier LSN.
+
+    Both happen in one transaction.
+    """
     await connection.execute(_QUERIES["set_back"], {"slot": slot, "lsn": str(lsn)})
 
 

@@ -1,10 +1,12 @@
 """Whether slot, checkpoint and server still belong together.
 
 A backup can be restored, a standby promoted, a slot dropped or moved. Where they do not fit, changes may be
-missing: so it is refused before anything is read. A copy of the slot that begins before the checkpoint still
-has them, which is for `walvec replay`; otherwise nobody but `walvec resync` can find out which they are. What
-this cannot see, a server that went back in time and wrote past the checkpoint since, `landmark` sees in the
-stream.
+missing, so this is refused before anything is read. If a copy of the slot begins at or before the checkpoint,
+it still has the changes, and `walvec replay` applies them. Otherwise only `walvec resync` can find out which
+they are.
+
+One case cannot be seen here: a server that went back in time and has since written past the checkpoint.
+`stages.landmark` sees it in the stream.
 
 walvec follows a promoted standby that kept a copy of the slot (a failover slot) and left the old primary's
 timeline at or past the checkpoint. Then it has everything that was embedded from the stream, and the slot has
@@ -25,14 +27,16 @@ from walvec_slots.queries import load_sql
 from walvec_slots.settle import Connection
 
 _QUERIES = load_sql("source.sql")
+
 _RESYNC = "run: walvec resync"
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The source's server: which one, since which promotion or restore, and how far it is.
+    """The source's server: which one it is, on which timeline, and how far it has got.
 
-    Everything committed before it was asked lies before `position`.
+    A promotion or a restore begins a new timeline. Everything that was committed before the server was asked
+    lies before `position`.
     """
 
     system_identifier: int
@@ -48,9 +52,9 @@ async def look_at_server(connection: Connection) -> Server:
 
 
 async def require_one_server(side: str, connections: Iterable[Connection]) -> None:
-    """Raise ConnectionLost where a side's sessions are not all on one server, and on one history of it.
+    """Raise ConnectionLost unless a side's sessions are on one server and timeline.
 
-    While a failover is under way, a name or a list of hosts may lead to the old primary and to the new one.
+    During a failover, a name or a list of hosts may lead to the old primary and to the new one.
     """
     found = set()
     for connection in connections:
@@ -58,46 +62,49 @@ async def require_one_server(side: str, connections: Iterable[Connection]) -> No
         found.add(await cursor.fetchone())
     if len(found) > 1:
         raise ConnectionLost(
-            f"sessions of the {side} have reached different servers, as during a failover",
-            hint=f"trying again; if it stays so, let the {side} DSN lead to one primary only",
+            f"Sessions of the {side} have reached different servers, as during a failover",
+            hint=f"trying again; if this persists, let the {side} DSN lead to one primary only",
         )
 
 
 async def read_horizon(connection: Connection) -> Lsn:
-    """Return the source's WAL insert position: what is visible by now ends at or before it."""
+    """Return the source's WAL insert position.
+
+    Whatever is visible by now ends at or before it.
+    """
     cursor = await connection.execute(_QUERIES["horizon"])
     ((position,),) = await cursor.fetchall()
     return Lsn.parse(position)
 
 
 async def read_next_xid(connection: Connection) -> int:
-    """Return a transaction id that is past every open transaction of the source."""
+    """Return a transaction id past every open transaction of the source."""
     cursor = await connection.execute(_QUERIES["open_transactions"])
     ((snapshot, xids),) = await cursor.fetchall()
-    return Snapshot.parse(snapshot).past(xids)
+    return Snapshot.parse(snapshot).id_past(xids)
 
 
 def is_old_primary(checkpoint: Checkpoint, server: Server) -> bool:
-    """Whether a server is on an earlier history than the checkpoint: it was left behind by a failover."""
+    """Whether a server is on an earlier timeline: a failover left it behind."""
     same = checkpoint.system_identifier == server.system_identifier
     return same and server.timeline < checkpoint.timeline
 
 
 def require_present_primary(name: str, checkpoint: Checkpoint, server: Server) -> None:
-    """Raise SlotLost where the source is on an earlier history than what is embedded."""
+    """Raise SlotLost where the source is on an earlier timeline than what is embedded."""
     if is_old_primary(checkpoint, server):
         raise SlotLost(
-            f"the source is on timeline {server.timeline}, older than the {checkpoint.timeline} of slot "
+            f"The source is on timeline {server.timeline}, older than the {checkpoint.timeline} of slot "
             f'"{name}": it is an old primary that came back after a failover, or a backup of one',
-            hint="let [source] dsn lead to the present primary; if this one is to be followed all the same, "
-            "and the target set back to what it holds: walvec resync --from-old-primary",
+            hint="let [source] dsn lead to the present primary; to follow this one instead, and set the "
+            "target back to what it holds: walvec resync --from-old-primary",
         )
 
 
 def find_copy(slots: Iterable[Slot], source: SourceSettings, database: str, lsn: Lsn) -> Slot | None:
-    """Return the slot that has all changes from `lsn` on and could take the place of the source's own.
+    """Return a slot with all changes from `lsn` on that can replace the own one.
 
-    The nearest one, where there are several.
+    Where there are several, it is the one nearest to `lsn`.
     """
     fit = [
         slot
@@ -113,7 +120,7 @@ def find_copy(slots: Iterable[Slot], source: SourceSettings, database: str, lsn:
 
 
 def replay_from(copy: Slot, lsn: Lsn) -> str:
-    """Return the command that goes on at `lsn` by way of a copy."""
+    """Return the command that applies all changes from `lsn` on, read from a copy."""
     return f"walvec replay --slot {copy.name} --from {lsn}"
 
 
@@ -136,13 +143,13 @@ def require_same_history(
     `slot` is the source's own, and `fork` is where a promoted server left the checkpoint's timeline.
     """
     if checkpoint.system_identifier != server.system_identifier:
-        raise SlotLost(f'the checkpoint of slot "{name}" is of another server than the source', hint=_RESYNC)
+        raise SlotLost(f'The checkpoint of slot "{name}" is of another server than the source', hint=_RESYNC)
     require_present_primary(name, checkpoint, server)
     if was_promoted(checkpoint, server):
         require_same_beginning(name, checkpoint, server, slot, fork)
     if checkpoint.lsn > server.position:
         raise SlotLost(
-            f'the checkpoint {checkpoint.lsn} of slot "{name}" lies past the source\'s last LSN '
+            f'The checkpoint {checkpoint.lsn} of slot "{name}" lies past the source\'s last LSN '
             f"{server.position}: the source was restored to an earlier state",
             hint=_RESYNC,
         )
@@ -183,27 +190,27 @@ def require_continuity(
     *,
     fork: Lsn | None = None,
 ) -> Slot:
-    """Return the source's own slot, of all `slots` of its server, which begins at or before the checkpoint.
+    """Return the source's own slot, which begins at or before the checkpoint.
 
-    `fork` is where a promoted server left the checkpoint's timeline. Raises SlotLost where checkpoint, slot
-    and server do not belong together: changes may be missing. The hint names a copy that has them, if there
-    is one.
+    `slots` are all of the server's, and `fork` is where a promoted server left the checkpoint's timeline.
+    Raises SlotLost where checkpoint, slot and server do not belong together, so that changes may be missing.
+    The hint names a copy that has them, if there is one.
     """
     name = source.slot
     by_name = {slot.name: slot for slot in slots}
     slot = by_name.get(name)
     require_same_history(name, checkpoint, server, slot=slot, fork=fork)
     if slot is None:
-        what = f'slot "{name}" does not exist on the source; changes since {checkpoint.lsn} are missing'
+        what = f'Slot "{name}" does not exist on the source; changes since {checkpoint.lsn} are missing'
     elif slot.is_lost or slot.confirmed_flush_lsn is None:
         reason = slot.invalidation_reason or "its WAL was removed"
-        what = f'slot "{name}" was invalidated ({reason}); changes since {checkpoint.lsn} are missing'
+        what = f'Slot "{name}" was invalidated ({reason}); changes since {checkpoint.lsn} are missing'
     elif slot.confirmed_flush_lsn > checkpoint.lsn:
         why = "somebody else moved it or recreated it"
         if was_promoted(checkpoint, server):
             why = "the target lost its last commits with the old primary"
         what = (
-            f'slot "{name}" stands at {slot.confirmed_flush_lsn}, past the checkpoint {checkpoint.lsn}: '
+            f'Slot "{name}" stands at {slot.confirmed_flush_lsn}, past the checkpoint {checkpoint.lsn}: '
             f"{why}, and the changes between are missing"
         )
     else:

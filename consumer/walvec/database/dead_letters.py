@@ -1,4 +1,7 @@
-"""Rows that were parked, as the target keeps them; `stages.write` parks them and takes them out again."""
+"""Dead letters, as the target keeps them.
+
+`stages.write` parks rows and removes their dead letters again.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +15,18 @@ _QUERIES = load_sql("metadata.sql")
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A parked row that is to be tried again."""
+    """A parked row that is to be tried again; `attempts` have failed."""
 
     vectorizer: str
     key: Key
-    attempts: int  # that have failed
+    attempts: int
 
 
 async def load_retries(connection: Connection, vectorizers: Sequence[str], *, limit: int) -> list[DeadLetter]:
-    """Return the parked rows that are to be tried again now, at most `limit`; those asked for come first."""
+    """Return at most `limit` parked rows that are to be tried again now.
+
+    Those that an operator asked for come first.
+    """
     values = {"vectorizers": list(vectorizers), "limit": limit}
     cursor = await connection.execute(_QUERIES["load_retries"], values)
     return [DeadLetter(name, tuple(key), attempts) for name, key, attempts in await cursor.fetchall()]
@@ -33,6 +39,6 @@ async def count_parked(connection: Connection) -> dict[str, int]:
 
 
 async def count_retried(connection: Connection) -> dict[str, int]:
-    """Return, by vectorizer, how many of the dead letters are tried again by themselves."""
+    """Return, by vectorizer, how many dead letters are tried again by themselves."""
     cursor = await connection.execute(_QUERIES["count_retried"])
     return dict(await cursor.fetchall())

@@ -1,12 +1,14 @@
-"""One writer for a slot: the lock in the target that a session must hold to write, and who holds it.
+"""One writer for a slot: the lock that its session holds in the target.
 
-The lock lives and dies with its session. After a connection broke, the holder may be a session of this very
-process that the server has not ended yet, or its walsender: `OwnSessions` tells these from other processes'.
+The lock ends with its session. After a connection broke, the holder may be a session of this very process
+that the server has not ended yet, or its walsender: `OwnSessions` tells these from other processes'.
 
-It is an advisory lock, which anybody may take who may connect, because any other would need a transaction
-that stays open and keeps VACUUM from its work. So it decides who waits, and not who may write: that is proven
-in every transaction (`write`). And nobody without rights on walvec's tables can keep walvec waiting: what the
-lock is called stands in a table that they cannot read, and once such a role holds it, it is called otherwise.
+It is an advisory lock, because any other would need a transaction that stays open and keeps VACUUM from its
+work. Any role that can connect may take one. Two things follow:
+
+1. The lock decides who waits, not who may write: every transaction proves that for itself (`stages.write`).
+2. A role without rights on walvec's tables cannot keep walvec waiting. The lock's key stands in a table that
+   such a role cannot read; if it holds the lock all the same, the lock gets another key.
 """
 
 import asyncio
@@ -26,28 +28,36 @@ from walvec_slots.manage import find_slot
 from walvec_slots.queries import load_sql
 from walvec_slots.settle import Connection
 
-INTERVAL = 0.5  # seconds between two tries for what another session holds
+# Seconds between two tries for what another session holds.
+INTERVAL = 0.5
 
-_COMMANDS: Final = "walvec commands"  # those that make or drop things; a slot can bear no such name
-_FIRST_COMMAND: Final = 0x77616C766563  # "walvec": the lock of such a command while there may be no table yet
+# The lock of commands that create or drop things. No slot can have this name.
+_COMMANDS: Final = "walvec commands"
 
-_QUERIES = load_sql("metadata.sql")
+# The key of such a command's lock while there may be no table yet: the bytes of "walvec".
+_FIRST_COMMAND: Final = 0x77616C766563
+
+_QUERIES, _SESSION = load_sql("metadata.sql"), load_sql("session.sql")
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The session that holds the lock, as the server shows it. None: this role may not see it."""
+    """The session that holds the lock, as the server shows it.
+
+    None stands for what this role may not see. `began` tells it from another one with the same process id, as
+    after a restart. `may_write`: its role may write walvec's tables, or that cannot be seen.
+    """
 
     pid: int
-    began: str | None  # process ids come back, after a restart above all
+    began: str | None
     role: str | None
     application: str | None
-    may_write: bool = True  # whether its role may write walvec's tables; True where that cannot be seen
+    may_write: bool = True
 
     def __str__(self) -> str:
-        """Name it for a message; whatever it calls itself, in one line."""
+        """Name the session for a message, on one line whatever its names hold."""
         known = [("role", self.role), ("application", self.application)]
         words = ", ".join(f"{name} {printable(value)}" for name, value in known if value)
         return f"session {self.pid} ({words})" if words else f"session {self.pid}"
@@ -61,35 +71,35 @@ async def find_holder(connection: Connection, slot: str) -> Holder | None:
 
 @asynccontextmanager
 async def fenced(connection: Connection, slot: str, *, hint: str) -> AsyncIterator[None]:
-    """Be the slot's one writer for the length of a block.
+    """Be the slot's one writer within a block.
 
-    Raises SlotActive, with whose session it is and `hint`, where another one is.
+    Raises SlotActive where another session is, naming it, with `hint`.
     """
-    key = await _take(connection, slot)
+    key = await _take_lock(connection, slot)
     if key is None:
         holder = await find_holder(connection, slot)
-        raise SlotActive(f'{holder or "another session"} writes for slot "{slot}"', hint=hint)
+        raise SlotActive(f'{_sentence_name(holder)} writes for slot "{slot}"', hint=hint)
     try:
         yield
     finally:
         if not connection.closed:
-            await _release(connection, key)
+            await _release_lock(connection, key)
 
 
-async def _take(connection: Connection, slot: str) -> int | None:
-    """Take the slot's lock and return what it is called; None where another session has it."""
+async def _take_lock(connection: Connection, slot: str) -> int | None:
+    """Take the slot's lock and return its key; None where another session has it."""
     while True:
-        key = await _key(connection, slot)
+        key = await _find_or_add_key(connection, slot)
         if await _try_lock(connection, key):
             if await _find_key(connection, slot) == key:
                 return key
-            await _release(connection, key)
+            await _release_lock(connection, key)
             continue
         holder = await _holder_of(connection, key)
         if holder is None or holder.may_write:
             return None
         _log.warning(
-            "a session without rights holds the lock, and is passed over",
+            "slot.lock_ignored",
             slot=slot,
             holder=str(holder),
         )
@@ -99,11 +109,13 @@ async def _take(connection: Connection, slot: str) -> int | None:
 
 @asynccontextmanager
 async def only_command(connection: Connection) -> AsyncIterator[None]:
-    """Let one command at a time make or drop things for this target. Raises SlotActive for a second one.
+    """Let one command at a time create or drop things for this target.
 
-    The first setup has no table that could say what its lock is called, so that one always has the same name,
-    and somebody without rights who holds it is passed over. Once the tables are there a command takes a lock
-    like a slot's as well: two that pass somebody over still see each other.
+    The first setup has no table to keep its lock's key in, so that lock always has the same key, and a role
+    without rights that holds it is passed over. Once the tables exist, a command also takes a lock like a
+    slot's, so that two commands that passed such a role over still see each other.
+
+    Raises SlotActive for a second command.
     """
     held: list[int] = []
     try:
@@ -113,9 +125,9 @@ async def only_command(connection: Connection) -> AsyncIterator[None]:
             holder = await _holder_of(connection, _FIRST_COMMAND)
             if holder is None or holder.may_write:
                 raise _is_at_work(holder)
-        # What lies in somebody else's schema could run its owner's code.
-        if await require_own_schema(connection) and await _has_names(connection):
-            key = await _take(connection, _COMMANDS)
+        # What lies in another role's schema could run its owner's code.
+        if await require_own_schema(connection) and await _has_key_table(connection):
+            key = await _take_lock(connection, _COMMANDS)
             if key is None:
                 raise _is_at_work(await find_holder(connection, _COMMANDS))
             held.append(key)
@@ -123,24 +135,29 @@ async def only_command(connection: Connection) -> AsyncIterator[None]:
     finally:
         if not connection.closed:
             for key in held:
-                await _release(connection, key)
+                await _release_lock(connection, key)
 
 
 def _is_at_work(holder: Holder | None) -> SlotActive:
     by = f": {holder}" if holder else ""
     return SlotActive(
-        f"another walvec setup, resync, replay or teardown is at work in this target{by}",
-        hint="wait for it, then repeat",
+        f"Another walvec setup, resync, replay or teardown is at work in this target{by}",
+        hint="wait until it has ended, then repeat",
     )
 
 
-async def _has_names(connection: Connection) -> bool:
+def _sentence_name(holder: Holder | None) -> str:
+    """Name a session at the beginning of a sentence."""
+    return f"S{str(holder).removeprefix('s')}" if holder else "Another session"
+
+
+async def _has_key_table(connection: Connection) -> bool:
     cursor = await connection.execute(_QUERIES["fence_exists"])
     return await cursor.fetchone() == (True,)
 
 
-async def _key(connection: Connection, slot: str) -> int:
-    """Return what the slot's lock is called, and call it something where it has no name yet."""
+async def _find_or_add_key(connection: Connection, slot: str) -> int:
+    """Return the key of the slot's lock; choose one where it has none yet."""
     while (key := await _find_key(connection, slot)) is None:
         await connection.execute(_QUERIES["add_fence"], {"slot": slot, "key": _new_key()})
     return key
@@ -161,7 +178,7 @@ async def _try_lock(connection: Connection, key: int) -> bool:
     return await cursor.fetchone() == (True,)
 
 
-async def _release(connection: Connection, key: int) -> None:
+async def _release_lock(connection: Connection, key: int) -> None:
     await connection.execute(_QUERIES["release_lock"], {"key": key})
 
 
@@ -172,42 +189,50 @@ async def _holder_of(connection: Connection, key: int) -> Holder | None:
 
 
 class OwnSessions:
-    """The server processes of this process's sessions, past ones included, and the waiting for those."""
+    """This process's sessions, past ones included, and the wait for those to end."""
 
     def __init__(self, waiting: Callable[[str], None] = lambda _: None) -> None:
-        """Know of no session yet; `waiting` is called with what is waited for, whenever that changes."""
+        """Begin with no session; `waiting` gets what is waited for, whenever that changes."""
         self._waiting = waiting
-        self._writers: set[tuple[int, str | None]] = set()  # process id, and when it began
+        # The server process's id, and when it began.
+        self._writers: set[tuple[int, str | None]] = set()
         self._streams: set[tuple[int, str | None]] = set()
 
     async def add_stream(self, catalog: Connection, pid: int) -> None:
         """Note the server process of a stream on the source."""
-        self._streams.add((pid, await _began(catalog, pid)))
+        self._streams.add((pid, await _session_began(catalog, pid)))
 
     async def take_fence(self, writer: Connection, slot: str, *, wait: bool) -> None:
         """Make `writer` the session that writes for the slot.
 
-        An earlier session of this process is always waited for, another one with `wait`. Raises SlotActive.
+        It always waits for an earlier session of this process, and with `wait` for any other. Without `wait`
+        it raises SlotActive.
         """
         seen: Holder | None = None
-        while await _take(writer, slot) is None:
+        while await _take_lock(writer, slot) is None:
             holder = await find_holder(writer, slot)
             is_own = holder is not None and (holder.pid, holder.began) in self._writers
             if holder and not is_own and not wait:
-                raise SlotActive(f'{holder} writes for slot "{slot}"', hint="end it, or wait for it: --wait")
+                raise SlotActive(
+                    f'{_sentence_name(holder)} writes for slot "{slot}"',
+                    hint="end it, or wait for it with --wait",
+                )
             if holder and (seen is None or seen.pid != holder.pid):
                 seen = holder
                 self._say(str(holder), slot, is_own=is_own)
             await asyncio.sleep(INTERVAL)
         pid = writer.info.backend_pid
-        self._writers.add((pid, await _began(writer, pid)))
+        self._writers.add((pid, await _session_began(writer, pid)))
 
     async def outlive(self, catalog: Connection, slot: str, refusal: SlotActive) -> None:
-        """Wait until no earlier stream of this process holds the slot; raise `refusal` if another does."""
+        """Wait until no earlier stream of this process holds the slot.
+
+        Raises `refusal` if another process holds it.
+        """
         seen: int | None = None
         while (found := await find_slot(catalog, slot)) and found.active_pid is not None:
-            if (found.active_pid, await _began(catalog, found.active_pid)) not in self._streams:
-                # Unless it has ended just now.
+            if (found.active_pid, await _session_began(catalog, found.active_pid)) not in self._streams:
+                # It may have ended just now.
                 if (now := await find_slot(catalog, slot)) and now.active_pid == found.active_pid:
                     raise refusal
                 continue
@@ -219,15 +244,18 @@ class OwnSessions:
     def _say(self, holder: str, slot: str, *, is_own: bool) -> None:
         if is_own:
             self._waiting(f"waiting for an earlier session of this process to end: {holder}")
-            _log.info("waiting for an earlier session of this process to end", slot=slot, holder=holder)
+            _log.info("slot.waiting_for_own_session", slot=slot, holder=holder)
         else:
             self._waiting(f"waiting for {holder}, which writes for the slot")
-            _log.info("waiting for another session to let go of the slot", slot=slot, holder=holder)
+            _log.info("slot.waiting", slot=slot, holder=holder)
 
 
-async def _began(connection: Connection, pid: int) -> str | None:
-    """Return when a session of this server began; None where it is gone or this role may not see it."""
-    cursor = await connection.execute(load_sql("session.sql")["session_began"], {"pid": pid})
+async def _session_began(connection: Connection, pid: int) -> str | None:
+    """Return when a session of this server began.
+
+    Returns None where it has ended, or this role may not see it.
+    """
+    cursor = await connection.execute(_SESSION["session_began"], {"pid": pid})
     row = await cursor.fetchone()
     began: str | None = row[0] if row else None
     return began

@@ -1,9 +1,11 @@
-"""Keys in SQL: typed columns on one side, text on ours, whatever their number and types.
+"""Keys in SQL: typed columns in the table, text in walvec. Pure.
 
 A statement about many keys takes one text array a key column, `%(k0)s, %(k1)s, …`, unnests them to columns
-`k0, k1, …` and casts these to the columns' types.
+`k0, k1, …` and casts these to the columns' types. The functions here compose the parts of such statements;
+each docstring shows what is composed for the key `(id bigint, part text)`.
 
-Names are written for statements that are executed with parameters, `{}` where they have none.
+Every percent sign in a name is doubled, so the statements must be executed with parameters, `{}` where they
+have none.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,44 +22,47 @@ _COMMA = sql.SQL(", ")
 
 
 def identifier(*names: str) -> sql.SQL:
-    """Quote a name; a percent sign in it is doubled, because psycopg would take it for a placeholder's."""
+    """Quote a name, each percent sign in it doubled: psycopg sees a placeholder else."""
     return literal_sql(sql.Identifier(*names).as_string())
 
 
 def literal_sql(text: str) -> sql.SQL:
-    """Take words of the configuration or the catalog as SQL: their author may say anything a SELECT may."""
+    """Take text of the settings or the catalog as SQL.
+
+    Its author may write anything that a SELECT may hold.
+    """
     return sql.SQL(text.replace("%", "%%"))
 
 
 def type_name(column: Column) -> sql.SQL:
-    """Return the column's type as PostgreSQL spells it; of a domain, the type under it, which checks nothing.
+    """Return the column's type as PostgreSQL spells it; of a domain, its base type.
 
     A domain's CHECK is its owner's code, and would run as walvec's role.
     """
     return literal_sql(column.base_type_name)
 
 
-def columns(key: Sequence[Column], alias: str) -> sql.Composed:
-    """`alias.id, alias.part`: the key's columns themselves."""
+def key_columns(key: Sequence[Column], alias: str) -> sql.Composed:
+    """Compose `alias.id, alias.part`, the key's columns themselves."""
     return _COMMA.join(identifier(alias, column.name) for column in key)
 
 
-def names(key: Sequence[Column], prefix: str = "k") -> sql.Composed:
-    """`k0, k1`: the key's columns as text."""
+def key_names(key: Sequence[Column], prefix: str = "k") -> sql.Composed:
+    """Compose `k0, k1`, the names of the key's columns as text."""
     return _COMMA.join(sql.Identifier(f"{prefix}{i}") for i in range(len(key)))
 
 
-def arrays(key: Sequence[Column], prefix: str = "k") -> sql.Composed:
-    """`%(k0)s::pg_catalog.text[], …`: one parameter a key column."""
+def key_arrays(key: Sequence[Column], prefix: str = "k") -> sql.Composed:
+    """Compose `%(k0)s::pg_catalog.text[], …`, one parameter a key column."""
     return _COMMA.join(
         sql.SQL("{}::pg_catalog.text[]").format(sql.Placeholder(f"{prefix}{i}")) for i in range(len(key))
     )
 
 
-def unnested(key: Sequence[Column], prefix: str = "k") -> sql.Composed:
-    """`ROWS FROM (pg_catalog.unnest(%(k0)s::pg_catalog.text[]), …)`: many keys, a row each.
+def unnest_keys(key: Sequence[Column], prefix: str = "k") -> sql.Composed:
+    """Compose `ROWS FROM (pg_catalog.unnest(%(k0)s::pg_catalog.text[]), …)`.
 
-    Only an unnest without its schema takes several arrays.
+    It gives many keys, a row each. Only an unnest written without its schema takes several arrays.
     """
     return sql.SQL("ROWS FROM ({})").format(
         _COMMA.join(
@@ -67,10 +72,10 @@ def unnested(key: Sequence[Column], prefix: str = "k") -> sql.Composed:
     )
 
 
-def order(key: Sequence[Column], alias: str | None = None) -> sql.Composed:
-    """`alias.id USING OPERATOR(pg_catalog.<), …`: the order of the key's index, for ORDER BY.
+def key_order(key: Sequence[Column], alias: str | None = None) -> sql.Composed:
+    """Compose `alias.id USING OPERATOR(pg_catalog.<), …`, the key's index order.
 
-    Without an alias, of the columns as `names` calls them.
+    It goes into ORDER BY. Without an alias, it is of the columns as `key_names` names them.
     """
     return _COMMA.join(
         sql.SQL("{} USING {}").format(
@@ -81,8 +86,8 @@ def order(key: Sequence[Column], alias: str | None = None) -> sql.Composed:
     )
 
 
-def follows(key: Sequence[Column], alias: str) -> sql.Composed:
-    """`(alias.id, …) > (%(k0)s::bigint, …)`: what follows one key in the order of the key's index."""
+def key_follows(key: Sequence[Column], alias: str) -> sql.Composed:
+    """Compose `(alias.id, …) > (%(k0)s::bigint, …)`, in the order of the key's index."""
     mine = [identifier(alias, column.name) for column in key]
     theirs = [
         sql.SQL("{}::pg_catalog.text::{}").format(sql.Placeholder(f"k{i}"), type_name(column))
@@ -92,13 +97,16 @@ def follows(key: Sequence[Column], alias: str) -> sql.Composed:
         return sql.SQL("({}) {} ({})").format(
             _COMMA.join(mine), literal_sql(key[0].operators.greater), _COMMA.join(theirs)
         )
-    return _follows(key, mine, theirs)
+    return _follows_part_by_part(key, mine, theirs)
 
 
-def _follows(
+def _follows_part_by_part(
     key: Sequence[Column], mine: Sequence[sql.Composable], theirs: Sequence[sql.Composable]
 ) -> sql.Composed:
-    """Write a comparison of rows out: its operators are of several schemas, and it can name one only."""
+    """Write out the comparison of two rows.
+
+    A row comparison can name only one operator, and these are of several schemas.
+    """
     first = key[0].operators
     after = sql.SQL("{} {} {}").format(mine[0], literal_sql(first.greater), theirs[0])
     if len(key) == 1:
@@ -107,20 +115,20 @@ def _follows(
         *(mine[0], literal_sql(first.greater_equal), theirs[0]),
         after,
         *(mine[0], literal_sql(first.equal), theirs[0]),
-        _follows(key[1:], mine[1:], theirs[1:]),
+        _follows_part_by_part(key[1:], mine[1:], theirs[1:]),
     )
 
 
-def casts(key: Sequence[Column], alias: str) -> sql.Composed:
-    """`alias.k0::bigint, alias.k1::text`: the key's columns, back in their types."""
+def cast_keys(key: Sequence[Column], alias: str) -> sql.Composed:
+    """Compose `alias.k0::bigint, alias.k1::text`, the keys back in their types."""
     return _COMMA.join(
         sql.SQL("{}::{}").format(sql.Identifier(alias, f"k{i}"), type_name(column))
         for i, column in enumerate(key)
     )
 
 
-def equal(key: Sequence[Column], table: str, text: str) -> sql.Composed:
-    """`table.id = text.k0::bigint AND …`: the join of a table to unnested or staged keys."""
+def key_equals(key: Sequence[Column], table: str, text: str) -> sql.Composed:
+    """Compose `table.id = text.k0::bigint AND …`, to join a table to keys as text."""
     return sql.SQL(" AND ").join(
         sql.SQL("{} {} {}::{}").format(
             identifier(table, column.name),
@@ -132,14 +140,14 @@ def equal(key: Sequence[Column], table: str, text: str) -> sql.Composed:
     )
 
 
-def parameters(keys: Iterable[Key], key: Sequence[Column], prefix: str = "k") -> dict[str, list[str]]:
-    """Return the arrays for `arrays`, all as long as `keys`."""
+def array_parameters(keys: Iterable[Key], key: Sequence[Column], prefix: str = "k") -> dict[str, list[str]]:
+    """Return the parameters of `key_arrays`, each as long as `keys`."""
     transposed = list(zip(*keys, strict=True)) or [()] * len(key)
     return {f"{prefix}{i}": list(part) for i, part in enumerate(transposed)}
 
 
 def read_keys(cursor: AsyncCursor[Any]) -> list[Key]:
-    """Return the keys that a statement gave, as the server printed them and not as Python has them."""
+    """Return the keys that a statement gave, as the server printed them."""
     result = cursor.pgresult
     if result is None:
         return []
@@ -150,6 +158,6 @@ def read_keys(cursor: AsyncCursor[Any]) -> list[Key]:
     ]
 
 
-def parameter(key: Key) -> dict[str, str]:
-    """Return the parameters for `follows`."""
+def key_parameters(key: Key) -> dict[str, str]:
+    """Return the parameters of `key_follows`."""
     return {f"k{i}": part for i, part in enumerate(key)}

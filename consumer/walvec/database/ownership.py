@@ -1,9 +1,11 @@
-"""Whose is it? What walvec made, and what it must not touch.
+"""What walvec made, and what it must not touch.
 
-`walvec.made` records every slot, publication, schema, table and index that walvec created, before it is
-created. Only what is recorded there is ever altered or dropped. What somebody else made may be used where
-that is harmless: a publication that already publishes the tables, a target table of this role's own that
-runs nobody's code, an index that serves the search.
+`walvec.made` records every slot, publication, schema, table and index before walvec creates it. Only what is
+recorded there is ever altered or dropped. What somebody else made may be used where that is harmless:
+
+- a publication that already publishes the tables,
+- a target table that belongs to walvec's role and runs no code when it is written,
+- an index that serves the search.
 """
 
 from collections.abc import Iterable, Mapping
@@ -27,7 +29,7 @@ OwnedKind = Literal["slot", "publication", "schema", "table", "index"]
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """One thing that walvec made for a slot. Without an oid whatever bears the name is meant."""
+    """One thing that walvec made for a slot; without an oid, whatever has the name."""
 
     slot: str
     kind: OwnedKind
@@ -42,7 +44,7 @@ class Ownership:
     entries: tuple[Made, ...] = ()
 
     def maker(self, kind: OwnedKind, name: str, oid: int | None = None) -> str | None:
-        """Return the slot for which a thing was made; None where it is somebody else's."""
+        """Return the slot that a thing was made for; None where walvec did not make it."""
         return next(
             (
                 entry.slot
@@ -52,13 +54,16 @@ class Ownership:
             None,
         )
 
-    def of(self, slot: str, kind: OwnedKind) -> list[Made]:
+    def made_for(self, slot: str, kind: OwnedKind) -> list[Made]:
         """Return what was made for a slot."""
         return [entry for entry in self.entries if (entry.slot, entry.kind) == (slot, kind)]
 
 
 async def load_ledger(connection: Connection) -> Ownership:
-    """Read what walvec made; nothing before its first setup. The schema must be walvec's own."""
+    """Read what walvec made; nothing before its first setup.
+
+    The schema must be walvec's own: see `require_own_schema`.
+    """
     cursor = await connection.execute(_QUERIES["made_exists"])
     if await cursor.fetchone() != (True,):
         return Ownership()
@@ -68,35 +73,38 @@ async def load_ledger(connection: Connection) -> Ownership:
 
 
 async def announce(connection: Connection, slot: str, kind: OwnedKind, name: str) -> bool:
-    """Record what is about to be made; False where it was recorded before."""
+    """Record what is about to be created; return False where it was recorded already."""
     cursor = await connection.execute(_QUERIES["announce"], {"slot": slot, "kind": kind, "name": name})
     return await cursor.fetchone() is not None
 
 
 async def record(connection: Connection, made: Made) -> None:
-    """Record what was made, by its oid."""
+    """Record what was created, with its oid."""
     values = {"slot": made.slot, "kind": made.kind, "name": made.name, "oid": made.oid}
     await connection.execute(_QUERIES["record"], values)
 
 
 async def forget(connection: Connection, slot: str, kind: OwnedKind, name: str) -> None:
-    """Forget what is not there any more."""
+    """Remove the record of what no longer exists."""
     await connection.execute(_QUERIES["forget"], {"slot": slot, "kind": kind, "name": name})
 
 
 async def hand_over(connection: Connection, slot: str, table: TableName, oid: int | None) -> None:
-    """Let a table that an earlier slot left behind count as made for this one."""
+    """Record a table that an earlier slot left behind as made for this one."""
     await connection.execute(_QUERIES["hand_over"], {"slot": slot, "name": str(table), "oid": oid})
 
 
 async def forget_slot(connection: Connection, slot: str, kinds: Iterable[OwnedKind]) -> None:
-    """Forget what of these kinds was made for a slot, and indexes that went with a table."""
+    """Remove a slot's records of these kinds, and of indexes gone with their table."""
     await connection.execute(_QUERIES["forget_slot"], {"slot": slot, "kinds": list(kinds)})
 
 
 async def drop_records(connection: Connection) -> str | None:
-    """Drop walvec's own tables, and the schema if setup made it, unless a slot needs them; say what."""
-    row = await _row(connection, "is_unused")
+    """Drop walvec's own tables, and the schema if setup made it; return which.
+
+    Nothing is dropped while a slot needs them, or something is recorded that walvec made.
+    """
+    row = await _ask_row(connection, "is_unused")
     if not row or not row["unused"]:
         return None
     await connection.execute(_QUERIES["drop_tables"])
@@ -107,7 +115,7 @@ async def drop_records(connection: Connection) -> str | None:
 
 
 async def drop_table(connection: Connection, table: TableName) -> None:
-    """Drop a table that walvec made, and nothing that depends on it."""
+    """Drop a table that walvec made, unless something depends on it."""
     await connection.execute(sql.SQL(_QUERIES["drop_table"]).format(table=sql.Identifier(*table)))
 
 
@@ -115,24 +123,24 @@ async def drop_table(connection: Connection, table: TableName) -> None:
 
 
 async def require_own_schema(connection: Connection) -> bool:
-    """Raise PreconditionFailed where schema walvec is somebody else's; return whether it exists.
+    """Return whether schema walvec exists.
 
-    Only the catalog is read: whatever lies in a foreign schema could run its owner's code.
+    Raises PreconditionFailed where it belongs to another role, or holds what walvec did not make. Only the
+    catalog is read, because anything in a foreign schema could run its owner's code.
     """
-    row = await _row(connection, "schema")
+    row = await _ask_row(connection, "schema")
     if row is None:
         return False
-    hint = _statement("change_schema_owner", role=sql.Identifier(row["role"]))
+    hint = _write_remedy("change_schema_owner", role=sql.Identifier(row["role"]))
     if not row["trusted"]:
         raise PreconditionFailed(
-            f"the schema walvec in the target database belongs to role {row['owner']}, not to {row['role']}",
-            hint=f"connect as {row['owner']}; or look at what it holds, and then: {hint}",
+            f"Schema walvec in the target database belongs to role {row['owner']}, not to {row['role']}",
+            hint=f"connect as {row['owner']}; or, once you know what it holds: {hint}",
         )
     foreign = [*(row["foreign_tables"] or ()), *(row["foreign_functions"] or ())]
     if foreign:
         raise PreconditionFailed(
-            "the schema walvec in the target database holds what walvec setup did not make so: "
-            + ", ".join(foreign),
+            f"Schema walvec in the target holds what walvec setup did not create: {', '.join(foreign)}",
             hint="drop these, or their triggers, rules and policies; if nobody needs the schema: "
             "DROP SCHEMA walvec CASCADE",
         )
@@ -140,56 +148,60 @@ async def require_own_schema(connection: Connection) -> bool:
 
 
 async def find_relation(connection: Connection, table: TableName) -> int | None:
-    """Return the oid of what bears a name in the target, None if nothing does."""
-    row = await _row(connection, "relation", **table._asdict())
+    """Return the oid of the relation with a name in the target, None if there is none."""
+    row = await _ask_row(connection, "relation", **table._asdict())
     return None if row is None else int(row["oid"])
 
 
 async def require_own_table(connection: Connection, ledger: Ownership, table: TableName) -> int | None:
-    """Raise PreconditionFailed where a target is somebody else's; return its oid, None if there is none.
+    """Return the oid of a target table, None if there is none.
 
-    A table that walvec did not make must be this role's own and must run nobody's code when it is written.
+    Raises PreconditionFailed where it is not walvec's to write. A table that walvec did not make must belong
+    to this role and must run no code when it is written.
     """
-    row = await _row(connection, "relation", **table._asdict())
+    row = await _ask_row(connection, "relation", **table._asdict())
     if row is None:
         return None
     if row["kind"] not in {"r", "p"}:
-        raise PreconditionFailed(f"the target {table} is not a table", hint="name another target")
+        raise PreconditionFailed(f"The target {table} is not a table", hint="name another target")
     if ledger.maker("table", str(table), row["oid"]):
         return int(row["oid"])
     if not row["owned"]:
         names = {"table": sql.Identifier(*table), "role": sql.Identifier(row["role"])}
         raise PreconditionFailed(
-            f"the target table {table} was not made by walvec setup and belongs to role {row['owner']}",
-            hint=f"name another target, or run as {row['owner']}: {_statement('change_owner', **names)}",
+            f"The target table {table} was not made by walvec setup and belongs to role {row['owner']}",
+            hint=f"name another target; or, as {row['owner']}: {_write_remedy('change_owner', **names)}",
         )
     if row["bears"]:
         raise PreconditionFailed(
-            f"the target table {table} was not made by walvec setup and has {', '.join(row['bears'])}",
+            f"The target table {table} was not made by walvec setup and has {', '.join(row['bears'])}",
             hint="name another target, or drop what would run when walvec writes",
         )
     return int(row["oid"])
 
 
 def require_own_slot(slot: Slot, ledger: Ownership) -> None:
-    """Raise PreconditionFailed where a slot is somebody else's: of its name, but not made by walvec setup."""
+    """Raise PreconditionFailed where walvec setup did not make the slot of this name."""
     if ledger.maker("slot", slot.name):
         return
     kind = f"of plugin {slot.plugin}, in database {slot.database}" if slot.plugin else "a physical one"
     raise PreconditionFailed(
-        f'slot "{slot.name}" ({kind}) is there, and was not made by walvec setup for this target',
+        f'Slot "{slot.name}" ({kind}) exists, and was not made by walvec setup for this target',
         hint=f"set [source] slot to another name; if nobody reads it: walvec slots drop {slot.name}",
     )
 
 
 def require_vectorizer(state: VectorizerState | None, name: str, slot: str) -> VectorizerState:
-    """Return a vectorizer's state. Raises PreconditionFailed where it is another slot's or not set up."""
+    """Return a vectorizer's state.
+
+    Raises PreconditionFailed where it is not set up, or belongs to another slot.
+    """
     if state is None:
-        raise PreconditionFailed(f'vectorizer "{name}" is not set up', hint="run: walvec setup")
+        raise PreconditionFailed(f'Vectorizer "{name}" is not set up', hint="run: walvec setup")
     if state.slot != slot:
         raise PreconditionFailed(
-            f'vectorizer "{name}" belongs to slot "{state.slot}"',
-            hint="give it another name or set [source] slot",
+            f'Vectorizer "{name}" belongs to slot "{state.slot}"',
+            hint=f'give it another name, or set [source] slot = "{state.slot}"',
         )
     return state
 
@@ -199,22 +211,22 @@ def require_free_target(
 ) -> None:
     """Raise PreconditionFailed where the target is another vectorizer's.
 
-    One of this slot that is no longer configured gives its target up.
+    A vectorizer of this slot that is no longer configured gives up its target.
     """
     for state in states.values():
         given_up = state.slot == slot and state.name not in configured
         if state.target_table == str(target) and state.name != name and not given_up:
             raise PreconditionFailed(
-                f'{target} is the target of vectorizer "{state.name}" of slot "{state.slot}" already',
+                f'The target {target} is already that of vectorizer "{state.name}" of slot "{state.slot}"',
                 hint=f'give vectorizer "{name}" another target',
             )
 
 
-async def _row(connection: Connection, query: str, **parameters: object) -> dict[str, Any] | None:
+async def _ask_row(connection: Connection, query: str, **parameters: object) -> dict[str, Any] | None:
     async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(_QUERIES[query], parameters)
         return await cursor.fetchone()
 
 
-def _statement(name: str, **identifiers: sql.Composable) -> str:
+def _write_remedy(name: str, **identifiers: sql.Composable) -> str:
     return sql.SQL(_QUERIES[name]).format(**identifiers).as_string()

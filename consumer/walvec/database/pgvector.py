@@ -1,15 +1,16 @@
-"""pgvector as it is in a target database: in which schema, and how its vectors are written.
+"""pgvector in a target database: its schema, and how its vectors are sent.
 
-Sessions have no schema but PostgreSQL's own in their search path, so its type, casts, operators and operator
-classes are written with their schema, which is looked up once a session.
+Sessions have only PostgreSQL's own schema in their search path, so pgvector's type, casts, operators and
+operator classes are written with their schema. That is looked up once a session.
 """
 
 import struct
 import sys
 from array import array
-from typing import Any
+from typing import Any, Final
 
 import psycopg
+from psycopg import sql
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from psycopg.types import TypeInfo
@@ -19,6 +20,8 @@ from walvec_slots.errors import PreconditionFailed
 from walvec_slots.queries import load_sql
 
 _QUERIES = load_sql("session.sql")
+
+CREATE_EXTENSION: Final = load_sql("target.sql")["create_extension"]
 
 
 class VectorType(TypeInfo):
@@ -30,7 +33,10 @@ class VectorType(TypeInfo):
 
 
 async def find_vectors(connection: psycopg.AsyncConnection[Any]) -> bool:
-    """Look where pgvector is, and teach the session to send `array('f')`; False where it is missing."""
+    """Find pgvector's schema, and teach the session to send `array('f')`.
+
+    Returns False where pgvector is missing.
+    """
     cursor = await connection.execute(_QUERIES["vector_type"])
     row = await cursor.fetchone()
     if row is None:
@@ -42,29 +48,35 @@ async def find_vectors(connection: psycopg.AsyncConnection[Any]) -> bool:
 
 
 def vector_schema(connection: psycopg.AsyncConnection[Any]) -> str:
-    """Return the schema that pgvector is in, as SQL. Raises PreconditionFailed where it is missing."""
+    """Return the schema that pgvector is in, as SQL.
+
+    Raises PreconditionFailed where it is missing.
+    """
     found = connection.adapters.types.get("vector")
     if not isinstance(found, VectorType):
         raise PreconditionFailed(
             "The target database has no extension vector",
-            hint="run there, as a superuser: CREATE EXTENSION vector SCHEMA public",
+            hint=f"run there, as a superuser: {CREATE_EXTENSION}",
         )
     return found.schema
 
 
 async def require_vectors(connection: psycopg.AsyncConnection[Any]) -> None:
-    """Raise PreconditionFailed unless the session's role may use the vectors that are there."""
+    """Raise PreconditionFailed unless the session's role may use pgvector's schema."""
     schema = vector_schema(connection)
     cursor = await connection.execute(_QUERIES["may_use_vectors"])
     if await cursor.fetchone() != (True,):
         raise PreconditionFailed(
-            f"walvec's role may not use schema {schema}, in which pgvector is",
-            hint=f"GRANT USAGE ON SCHEMA {schema} TO {connection.info.user}",
+            f"Role {connection.info.user} may not use schema {schema}, in which pgvector is",
+            hint=f"GRANT USAGE ON SCHEMA {schema} TO {sql.Identifier(connection.info.user).as_string()}",
         )
 
 
 class _VectorDumper(Dumper):
-    """pgvector's wire format: dimensions and zero, 16 bits each, then float32, all big-endian."""
+    """Sends a vector in pgvector's wire format.
+
+    That is the dimensions and zero, 16 bits each, then float32, all big-endian.
+    """
 
     format = Format.BINARY
 

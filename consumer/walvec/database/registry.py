@@ -1,6 +1,6 @@
-"""The vectorizers that the target knows: whose they are, their epoch, and how far their backfill is.
+"""The vectorizers that the target knows: slot, epoch and progress of each.
 
-What must stand in one transaction with the vectors is written by `stages.write`; here is the rest.
+What must be in one transaction with the vectors is written by `stages.write`; here is the rest.
 """
 
 from collections.abc import Mapping
@@ -23,14 +23,18 @@ Phase = Literal["rows", "sweep", "index", "done"]
 
 @dataclass(frozen=True, slots=True)
 class VectorizerState:
-    """What `walvec.vectorizer` says of one vectorizer."""
+    """What `walvec.vectorizer` says of one vectorizer.
+
+    `identity` is {} where no epoch has begun since it was set up, or since a command had it compared again.
+    Before `waits_for_xid` all of the source's transactions have to end before its rows are read.
+    """
 
     name: str
     slot: str
     source_table: str
     target_table: str
     fingerprint: dict[str, str]
-    identity: dict[str, Any]  # {}: no epoch has begun since it was set up, or was to be compared again
+    identity: dict[str, Any]
     horizon: str
     lsn: str | None
     phase: Phase
@@ -42,26 +46,26 @@ class VectorizerState:
     finished_at: datetime | None
     sweeps: bool
     paused: str | None
-    waits_for_xid: int | None  # transactions of the source before it have to end before its rows are read
+    waits_for_xid: int | None
 
     @property
     def applied(self) -> Lsn:
-        """How far its changes are applied where that is past the checkpoint; 0 otherwise."""
+        """How far its changes are applied, where that is past the checkpoint; 0 otherwise."""
         return Lsn.parse(self.lsn) if self.lsn else Lsn(0)
 
     @property
     def horizon_lsn(self) -> Lsn:
-        """The source's WAL insert position when the epoch began: older changes are read by key."""
+        """The source's WAL insert position as the epoch began: see `read_horizon`."""
         return Lsn.parse(self.horizon)
 
     @property
     def resume_after(self) -> Key | None:
-        """The last key of the phase that is done."""
+        """The last key that the present phase has done."""
         return tuple(self.last_key) if self.last_key is not None else None
 
 
 async def load_vectorizers(connection: Connection) -> dict[str, VectorizerState]:
-    """Return every vectorizer the target knows, of whichever slot, by name."""
+    """Return every vectorizer that the target knows, of any slot, by name."""
     cursor = connection.cursor(row_factory=class_row(VectorizerState))
     await cursor.execute(_QUERIES["load_vectorizers"])
     return {state.name: state for state in await cursor.fetchall()}
@@ -99,12 +103,12 @@ async def begin_epoch(
     horizon: Lsn | None = None,
     waits_for_xid: int | None = None,
 ) -> None:
-    """Let a vectorizer compare every row again, and fence whatever is still written for the epoch before.
+    """Begin an epoch: every row is compared again, and earlier writers are fenced.
 
-    `identity` is what the process that attaches has found, `horizon` the source's WAL insert position after
-    that, and `waits_for_xid` what its transactions have to reach before the rows are read. A command gives
-    none: then the next attachment finds that the identity differs, and begins the epoch that the rows are
-    read in.
+    A process that attaches gives the `identity` it has found, as `horizon` the source's WAL insert position
+    read after that, and `waits_for_xid`, before which all transactions must end before the rows are read. A
+    command gives none of these: the next attachment then finds that the identity differs, and begins the
+    epoch in which the rows are read.
     """
     values = {
         "name": name,
@@ -118,11 +122,11 @@ async def begin_epoch(
     await connection.execute(_QUERIES["begin_epoch"], values)
 
 
-async def pause(connection: Connection, name: str, reason: str) -> None:
-    """Save why a vectorizer's changes are not applied; the next epoch ends it."""
+async def pause_vectorizer(connection: Connection, name: str, reason: str) -> None:
+    """Pause a vectorizer and save why; its next epoch ends the pause."""
     await connection.execute(_QUERIES["pause"], {"name": name, "reason": reason})
 
 
 async def remove_vectorizer(connection: Connection, name: str) -> None:
-    """Forget a vectorizer and what was parked for it."""
+    """Remove a vectorizer and its dead letters."""
     await connection.execute(_QUERIES["remove_vectorizer"], {"name": name})

@@ -1,17 +1,18 @@
-"""A session that does not wait for ever on a server gone silent.
+"""A session that does not wait forever on a server gone silent.
 
-Behind some proxies and firewalls a cable that is cut looks like a server at work: what is sent is
-acknowledged, nothing comes back, and the kernel's keepalives are answered by the box in between. So a
-statement that has had no answer for PATIENCE seconds is looked into. Another session asks the server whether
-it is still at work on it; if it is not, or nothing answers there either, the session is hung up, and the
-statement ends as it does when a connection breaks.
+Behind some proxies and firewalls a cut cable looks like a server at work: what is sent is acknowledged,
+nothing comes back, and the box in between answers the kernel's keepalives. So a statement that has had no
+answer for a while (`Patience`) is looked into: another session asks the server whether it is still at work on
+it. If it is not, or nothing answers there either, the session is hung up, and the statement ends as it does
+when a connection breaks.
 """
 
 import asyncio
 import os
 import socket
+from dataclasses import dataclass
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import psycopg
 import structlog
@@ -19,25 +20,55 @@ from psycopg.abc import PQGen
 
 from walvec.database.waiting import WaitingStatement, held_up, look_at_statement
 
-NOTICE_AFTER = 1.0  # seconds without an answer after which a statement is looked into; then twice as many
-PATIENCE = 30.0  # seconds without an answer after which a server that is not at work on it has gone silent
-SAY_AGAIN = 60.0  # seconds after which a reason that lasts is logged again
-QUESTION_LIMIT = 15.0  # seconds for the answer to that
-CANCEL_LIMIT = 1.0  # seconds that a server is given to take note that a statement is given up
+# Seconds without an answer until a statement is looked into; each further look waits twice as long.
+NOTICE_AFTER = 1.0
+
+# Seconds until a reason that lasts is logged again.
+SAY_AGAIN = 60.0
+
+# Seconds for a server to take note that a statement is cancelled.
+CANCEL_LIMIT = 1.0
 
 _log = structlog.get_logger(__name__)
 
 _Answer = TypeVar("_Answer")
 
 
-class Session(psycopg.AsyncConnection[Any]):
-    """psycopg's connection; `conninfo` is what it was opened with, password included."""
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a session waits for its server, in seconds."""
 
-    conninfo = ""
-    _waiting_since: float | None = None  # by the event loop's clock
-    _said: tuple[float, str] | None = None  # which reason was logged last, and when
-    _alarm: asyncio.TimerHandle | None = None  # one for many waits, which are short and several a statement
+    # Without an answer for this long, a server that is not at work on the statement has gone silent.
+    answer: float = 30.0
+
+    # Another session has this long to find out whether it is.
+    question: float = 15.0
+
+
+PATIENCE: Final = Patience()
+
+
+class Session(psycopg.AsyncConnection[Any]):
+    """psycopg's connection, which hangs up when its server has gone silent."""
+
+    # What the other session is opened with, password included; "" until `ask_through`.
+    _conninfo = ""
+    _patience = PATIENCE
+
+    # By the event loop's clock.
+    _waiting_since: float | None = None
+
+    # When a reason was logged last, and which.
+    _said: tuple[float, str] | None = None
+
+    # One timer serves many waits: these are short, and a statement has several.
+    _alarm: asyncio.TimerHandle | None = None
     _looking: asyncio.Task[None] | None = None
+
+    def ask_through(self, conninfo: str, patience: Patience) -> None:
+        """Set how to open the session that asks about a statement, and when."""
+        self._conninfo = conninfo
+        self._patience = patience
 
     async def wait(
         self,
@@ -60,7 +91,7 @@ class Session(psycopg.AsyncConnection[Any]):
                 held_up.end(id(self))
 
     async def cancel_safe(self, *, timeout: float = 30.0) -> None:  # noqa: ASYNC109
-        """Ask the server to give the statement up; where it does not listen, hang up."""
+        """Ask the server to give up the statement; hang up where it does not respond."""
         try:
             await super().cancel_safe(timeout=min(timeout, CANCEL_LIMIT))
         except psycopg.Error:
@@ -68,13 +99,14 @@ class Session(psycopg.AsyncConnection[Any]):
             raise
 
     async def _ask(self) -> WaitingStatement | None:
-        """Ask, through another session, what the server makes of this session's statement; None: no answer.
+        """Ask through another session what the server is doing with the statement.
 
-        A server that answers anything at all, say that it has too many connections, is given the benefit.
+        Returns None where there is no answer. A server that answers anything at all, such as that it has too
+        many connections, counts as at work.
         """
         try:
-            async with asyncio.timeout(QUESTION_LIMIT):
-                other = await psycopg.AsyncConnection.connect(self.conninfo, autocommit=True)
+            async with asyncio.timeout(self._patience.question):
+                other = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
                 async with other:
                     return await look_at_statement(other, self.info.backend_pid)
         except (TimeoutError, psycopg.errors.ConnectionTimeout):
@@ -83,12 +115,12 @@ class Session(psycopg.AsyncConnection[Any]):
             return WaitingStatement(at_work=True, event=None, holders=None, seconds=None)
 
     def hang_up(self) -> None:
-        """End the connection from this side: whoever waits for an answer is told that it is gone."""
+        """End the connection from this side, so that a wait for its answer fails."""
         with socket.socket(fileno=os.dup(self.pgconn.socket)) as duplicate:
             duplicate.shutdown(socket.SHUT_RDWR)
 
     def _look_up(self) -> None:
-        """See whether the statement that waits has waited for long."""
+        """Look into the statement that waits, if it has waited long enough."""
         self._alarm = None
         if self._waiting_since is None:
             return
@@ -100,27 +132,29 @@ class Session(psycopg.AsyncConnection[Any]):
             self._looking = loop.create_task(self._look_into(), name="look into a silent session")
 
     async def _look_into(self) -> None:
-        loop, pause = asyncio.get_running_loop(), min(NOTICE_AFTER, PATIENCE)
+        """Ask about the statement again and again; hang up once the server is silent."""
+        loop, pause = asyncio.get_running_loop(), min(NOTICE_AFTER, self._patience.answer)
         began = loop.time() - NOTICE_AFTER
         while True:
             seen = await self._ask()
             waited = loop.time() - began
-            if waited >= PATIENCE and not (seen and seen.at_work):
+            if waited >= self._patience.answer and not (seen and seen.at_work):
                 break
             self._note(seen, waited)
-            pause = min(2 * pause, PATIENCE)
+            pause = min(2 * pause, self._patience.answer)
             await asyncio.sleep(pause)
         _log.warning(
-            "a session is hung up: its server has gone silent",
+            "session.silent",
             database=self.info.dbname,
             session=self.info.parameter_status("application_name"),
         )
         self.hang_up()
 
     def _note(self, seen: WaitingStatement | None, waited: float) -> None:
-        """Say what the statement waits for, once in a while; that keeps the process from its work.
+        """Note, and log now and then, what the statement waits for.
 
-        Not what the backfill does aside: an index may take hours to build.
+        What the backfill's own session waits for does not hold up the rest of the process: an index may take
+        hours to build. It is logged only.
         """
         reason = seen.reason() if seen else None
         name = self.info.parameter_status("application_name")
@@ -133,10 +167,10 @@ class Session(psycopg.AsyncConnection[Any]):
         if self._said is None or self._said[1] != reason or now - self._said[0] >= SAY_AGAIN:
             self._said = now, reason
             _log.warning(
-                "a statement is held up",
+                "statement.held_up",
                 what=reason,
                 session=name,
                 database=self.info.dbname,
                 seconds=round(waited, 1),
-                hint="nothing is lost; it goes on by itself once that is over",
+                hint="nothing is lost; the statement goes on by itself once the wait is over",
             )

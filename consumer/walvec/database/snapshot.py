@@ -13,7 +13,10 @@ _HALF = 1 << 31
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one `pg_current_snapshot()` sees: all before `xmax` but those in progress. Ids have 64 bits."""
+    """What a `pg_current_snapshot()` sees: all before `xmax` but those in progress.
+
+    Ids have 64 bits.
+    """
 
     xmax: int
     in_progress: frozenset[int]
@@ -31,7 +34,7 @@ class Snapshot:
 
     def sees(self, xid: int) -> bool:
         """Whether the committed transaction with these low 32 bits of id is visible."""
-        full = self._full(xid)
+        full = self._full_id(xid)
         return full < self.xmax and full not in self.in_progress
 
     def sees_all(self, xids: Iterable[int]) -> bool:
@@ -40,17 +43,18 @@ class Snapshot:
 
     @property
     def oldest(self) -> int:
-        """An id that no transaction in progress is older than."""
+        """The oldest id in progress; `xmax` where none is."""
         return min(self.in_progress, default=self.xmax)
 
-    def past(self, xids: Iterable[int]) -> int:
-        """Return an id past all that the snapshot tells of, and past those with the given low 32 bits.
+    def id_past(self, xids: Iterable[int]) -> int:
+        """Return an id past all that the snapshot knows and past the given ones.
 
-        `xmax` is past those that have ended: one that is still open may have a greater id.
+        `xids` are low 32 bits of open transactions, which may be greater than `xmax`: that is only past those
+        that have ended.
         """
-        return max([self.xmax, *(self._full(xid) + 1 for xid in xids)])
+        return max([self.xmax, *(self._full_id(xid) + 1 for xid in xids)])
 
-    def _full(self, xid: int) -> int:
-        """Return the 64 bits of an id, which are the ones nearest to xmax."""
+    def _full_id(self, xid: int) -> int:
+        """Return the 64 bits of an id: of all that fit, those nearest to `xmax`."""
         full = self.xmax - (self.xmax - xid) % _EPOCH
         return full + _EPOCH if self.xmax - full >= _HALF else full

@@ -1,6 +1,7 @@
-"""What a session's statement waits for, as the server says through another session; and which of ours wait.
+"""What a session's statement waits for, asked through another session.
 
-A session that hangs in a commit cannot say so itself, and nobody who waits for it can.
+A session that hangs in a commit cannot tell why, and neither can the task that waits for it. `held_up` knows
+which sessions of this process wait.
 """
 
 from dataclasses import dataclass
@@ -13,23 +14,30 @@ from psycopg.rows import class_row
 from walvec.config.masking import printable
 from walvec_slots.queries import load_sql
 
-HELD_UP_AFTER: Final = 3.0  # seconds that a statement waits, from which it keeps the work from getting done
-FRESH: Final = 5.0  # seconds in which a reason seen during a statement is still the one that it failed for
+# Seconds that a statement may wait before it counts as holding up the process.
+HELD_UP_AFTER: Final = 3.0
+
+# Seconds for which a reason seen during a statement may explain why it failed.
+FRESH: Final = 5.0
 
 _QUERIES = load_sql("session.sql")
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingStatement:
-    """A statement as the server sees it. None: not known, or nothing."""
+    """A statement as the server sees it; None stands for nothing, or not known.
+
+    `event` is written "type: event". `holders` are the sessions that hold the lock it waits for. `seconds` is
+    how long it has been running.
+    """
 
     at_work: bool
-    event: str | None  # "type: event"
-    holders: list[str] | None  # the sessions that hold the lock that it waits for
-    seconds: float | None  # since when it runs
+    event: str | None
+    holders: list[str] | None
+    seconds: float | None
 
     def reason(self) -> str | None:
-        """Say what it waits for, where that is somebody else's doing; None while it is at work."""
+        """Say what it waits for where others hold it up; None while it is at work."""
         if not self.at_work or self.event is None:
             return None
         if self.event == "IPC: SyncRep":
@@ -46,30 +54,34 @@ class WaitingStatement:
 
 
 async def look_at_statement(connection: psycopg.AsyncConnection[Any], pid: int) -> WaitingStatement | None:
-    """Ask the server what a session's statement waits for; None where there is no such session."""
+    """Ask the server what a session's statement waits for.
+
+    Returns None where there is no such session.
+    """
     cursor = connection.cursor(row_factory=class_row(WaitingStatement))
     await cursor.execute(_QUERIES["waits_for"], {"pid": pid})
     return await cursor.fetchone()
 
 
 class HeldUp:
-    """Which sessions of this process were seen waiting for something, since when, and for what."""
+    """Which sessions of this process were seen waiting, since when, and for what."""
 
     def __init__(self) -> None:
-        self._waiting: dict[int, tuple[float, str]] = {}  # by session
+        # By session: since when, and for what.
+        self._waiting: dict[int, tuple[float, str]] = {}
         self._last: tuple[float, str] | None = None
 
     def note(self, session: int, since: float, reason: str) -> None:
-        """Note what a session has been waiting for since that moment of the monotonic clock."""
+        """Note what a session waits for, and since when by the monotonic clock."""
         self._waiting[session] = since, reason
         self._last = monotonic(), reason
 
     def end(self, session: int) -> None:
-        """Note that it waits no more."""
+        """Note that a session no longer waits."""
         self._waiting.pop(session, None)
 
     def reason(self) -> str | None:
-        """Say what keeps this process from its work; None where nothing is known to for long."""
+        """Say what holds up this process; None where nothing is known to."""
         now = monotonic()
         return next(
             (
@@ -87,4 +99,5 @@ class HeldUp:
         return self._last[1]
 
 
-held_up: Final = HeldUp()  # of this process
+# The one of this process.
+held_up: Final = HeldUp()

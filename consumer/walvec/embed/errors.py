@@ -3,16 +3,16 @@
     WalvecError
     └── EmbeddingError
         ├── ServiceUnavailable   unreachable, silent or 5xx           wait and ask again
-        ├── RateLimited          429                                  wait as told, and slow down
-        ├── Unauthorized         401, 402, 403, no credit             wait: the key must be put right
-        ├── Misconfigured        404 and the like                     wait: the settings must be put right
+        ├── RateLimited          429                                  wait as asked, and slow down
+        ├── Unauthorized         401, 402, 403, no credit             wait until the key is corrected
+        ├── Misconfigured        404 and similar                      wait until the settings are corrected
         ├── BadAnswer            wrong count, order, length, NaN      wait and ask again
         ├── BatchTooLarge        more than one request may hold       split, and remember the limit
         └── InputRefused         400, 422: something in the texts     split, down to the text
 
-`dispatch` does what the right-hand side says, and `blame` says when a failure is a text's instead. The
-statuses are those of a service that says no more; its words decide first. Messages hold statuses, counts and
-error codes; never a text, a key or the service's own words, which like to quote both.
+`dispatch` does what the right-hand side says, and `blame` decides when a failure is a text's fault instead.
+The status decides only where the service's words do not. Messages hold statuses, counts and error codes;
+never a text, a key or the service's own words, which often quote both.
 """
 
 from typing import Literal, Self
@@ -25,8 +25,8 @@ Cause = Literal["network", "overload", "timeout", "crash"]
 class EmbeddingError(WalvecError):
     """A request to the embedding service brought no vectors.
 
-    `retry_after` is the wait in seconds that the service asked for, None if it didn't. `names` are the
-    fields of the request that it finds fault with, of those that walvec adds by itself.
+    `retry_after` is the wait in seconds that the service asked for, or None. `names` are the fields that it
+    objects to, among those that walvec adds to a request by itself.
     """
 
     def __init__(
@@ -42,7 +42,10 @@ class EmbeddingError(WalvecError):
         self.names = names
 
     def bare(self) -> Self:
-        """Return it without the way it came, for whoever keeps it: that leads to the texts of the request."""
+        """Drop the traceback and context, which lead to the texts; return the error.
+
+        Call it on an error that is kept.
+        """
         self.__traceback__ = self.__context__ = None
         return self
 
@@ -50,8 +53,8 @@ class EmbeddingError(WalvecError):
 class ServiceUnavailable(EmbeddingError):
     """The service could not be reached, or failed on its side.
 
-    `cause` tells a network's failure from a time-out, and both from the service's own 500, since the last
-    two may be the doing of a single text.
+    `cause` tells a network failure from a time-out, and both from the service's own 500: a single text may
+    cause the last two.
     """
 
     def __init__(
@@ -72,25 +75,25 @@ class RateLimited(EmbeddingError):
 
 
 class Unauthorized(EmbeddingError):
-    """The service doesn't accept the key, or the account behind it."""
+    """The service does not accept the key, or the account behind it."""
 
 
 class Misconfigured(EmbeddingError):
-    """The service doesn't know the model or the path, or refuses whatever it is sent."""
+    """The service does not know the model or the path, or refuses any request."""
 
 
 class BadAnswer(EmbeddingError):
-    """The service answered with something that can't be the vectors of the texts sent."""
+    """The service's answer cannot be the vectors of the texts sent."""
 
 
 class InputRefused(EmbeddingError):
-    """The service refuses something about the texts sent."""
+    """The service refuses something in the texts sent."""
 
 
 class BatchTooLarge(EmbeddingError):
-    """The request holds more than the service takes at once.
+    """The request holds more than the service accepts at once.
 
-    `limit` and `counted` are numbers of inputs or tokens as the service named them, None where it didn't.
+    `limit` and `counted` are numbers of inputs or tokens that the service named, None where it did not.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
-"""Feature hashing: words -> signed buckets of a vector. No model, no network, no key; for trying walvec
-out, and for tests.
+"""Feature hashing: words -> signed buckets of a vector; for tests and first steps.
 
-Deterministic, on every machine. Texts that share words come out near each other, rarer-looking words and
-pairs of neighbours weighing more; it knows nothing of meaning.
-(Weinberger et al., Feature Hashing for Large Scale Multitask Learning, https://arxiv.org/abs/0902.2206)
+It needs no model, no network and no key, and gives the same vectors on every machine. Texts that share words
+are near each other; words that look rare and pairs of neighbouring words weigh more. It knows nothing of
+meaning. (Weinberger et al., Feature Hashing for Large Scale Multitask Learning,
+https://arxiv.org/abs/0902.2206)
 """
 
 import asyncio
@@ -19,19 +19,22 @@ from time import perf_counter
 
 from walvec.embed.protocol import Answer, Vector
 
-SLICE = 0.002  # seconds of work between two breaths of the event loop
-SLICE_MAX = 20_000  # characters that fit in about one slice
+# Seconds of work after which other tasks of the event loop get their turn.
+SLICE = 0.002
+# Characters that take about one slice.
+SLICE_MAX = 20_000
 
-STEM = 5  # letters by which "decorate" and "decorators" are related
+# The first letters that relate "decorate" to "decorators".
+STEM = 5
 STEM_WEIGHT = 0.6
 PAIR_WEIGHT = 0.4
 COMMON_WEIGHT = 0.1
 
-# A word of letters and digits, or one ideograph or kana: those are written without spaces.
+# A word of letters and digits, or a single ideograph or kana, since those are written without spaces.
 _IDEOGRAPHS = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_IDEOGRAPHS}]|[^\W_{_IDEOGRAPHS}]+")
 
-# Half of any English text, and nothing of what it is about.
+# Words that make up half of any English text and say nothing about its subject.
 _COMMON_WORDS = """
 a about after all also am an and any are as at be been before but by can could did do does each
 either for from had has have he her his how however i if in into is it its may me might more most
@@ -42,12 +45,14 @@ would yes yet you your
 """
 _COMMON = frozenset(_COMMON_WORDS.split())
 
-_MIX = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: spreads the hashes of pairs
+# 2**64 divided by the golden ratio; it spreads the hashes of pairs.
+_MIX = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
+_SIGN = 1 << 63
 
 
 class HashingEmbedder:
-    """Embeds texts of any language in vectors of unit length, of any number of dimensions from 1."""
+    """Embeds texts of any language in vectors of unit length, from 1 dimension on."""
 
     name = "hashing"
 
@@ -56,7 +61,10 @@ class HashingEmbedder:
         self.dimensions = dimensions
 
     async def embed(self, texts: Sequence[str]) -> Answer:
-        """Embed in slices: threads would fight the event loop for the interpreter lock."""
+        """Embed in slices of time.
+
+        Threads would compete with the event loop for the interpreter lock.
+        """
         vectors: list[Vector] = []
         pause = perf_counter() + SLICE
         for text in texts:
@@ -70,13 +78,13 @@ class HashingEmbedder:
         return Answer(vectors, None)
 
     async def aclose(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is no connection to close."""
 
 
 def embed_text(text: str, dimensions: int) -> Vector:
-    """The vector of one text, never zero: even a text without words points somewhere of its own."""
+    """Return the vector of one text; even without words it is never zero."""
     buckets = [0.0] * dimensions
-    words = [_word(word) for word in _WORD.findall(text.casefold())]
+    words = [_word_hashes(word) for word in _WORD.findall(text.casefold())]
     for (number, stem, rarity), count in Counter(words).items():
         weight = rarity * (1 + log(count))
         buckets[number % dimensions] += weight if number & _SIGN else -weight
@@ -88,20 +96,20 @@ def embed_text(text: str, dimensions: int) -> Vector:
         buckets[pair % dimensions] += weight if pair & _SIGN else -weight
     norm = sqrt(sum(value * value for value in buckets))
     if not norm:
-        buckets[_number(text) % dimensions] = norm = 1.0
+        buckets[_hash_number(text) % dimensions] = norm = 1.0
     return array("f", [value / norm for value in buckets])
 
 
-_SIGN = 1 << 63
-
-
 @lru_cache(maxsize=65_536)
-def _word(word: str) -> tuple[int, int, float]:
-    """A word's hash, its stem's (0: it has none), and its weight: longer words tend to be rarer ones."""
-    stem = _number(f"{word[:STEM]}*") if len(word) > STEM else 0
+def _word_hashes(word: str) -> tuple[int, int, float]:
+    """Return a word's hash, its stem's hash (0 if it has none), and its weight.
+
+    Longer words weigh more, since they tend to be rarer.
+    """
+    stem = _hash_number(f"{word[:STEM]}*") if len(word) > STEM else 0
     weight = COMMON_WEIGHT if word in _COMMON else min(1.0, 0.4 + len(word) / 10)
-    return _number(word), stem, weight
+    return _hash_number(word), stem, weight
 
 
-def _number(text: str) -> int:
+def _hash_number(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")

@@ -1,6 +1,6 @@
-"""What an HTTP answer that brought no vectors means: status, headers and body -> one of `errors`. Pure.
+"""An HTTP answer without vectors -> the error that it means. Pure.
 
-The message is read before the status: services send the same statuses for different things, and `wording`
+The message is read before the status, because services use the same status for different things; `wording`
 knows their words.
 """
 
@@ -26,9 +26,10 @@ from walvec.embed.errors import (
 )
 from walvec.embed.wording import Said, read_body
 
-RETRY_AFTER_MAX = 3600.0  # seconds; a service that asks for more is asked again after an hour
+# The longest Retry-After, in seconds, that is respected.
+RETRY_AFTER_MAX = 3600.0
 
-# What a status says of the service; any other 5xx is overload. 424 is TEI's for a failure of its own.
+# What a status says about the service; any other 5xx is overload. TEI sends 424 for its own failures.
 _UNAVAILABLE: Mapping[int, Cause] = {
     408: "timeout",
     504: "timeout",
@@ -39,15 +40,15 @@ _UNAVAILABLE: Mapping[int, Cause] = {
 }
 
 _KEY_HINT = "check the key that [embedder] api_key_env names, and its account"
-_ACCOUNT_HINT = "no waiting fixes this: add credit to the provider's account, or raise its limit"
+_ACCOUNT_HINT = "add credit to the provider's account, or raise its limit: waiting does not help"
 _URL_HINT = "check [embedder] base_url"
-_MODEL_HINT = "set [embedder] model to one that this service has"
+_MODEL_HINT = "set [embedder] model to a model that this service has"
 _SETTINGS_HINT = "check [embedder] base_url and model"
 
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """An answer as it came from `service`, which is called as `service_at` calls it."""
+    """An answer as it came; `service` is what `service_at` returned."""
 
     service: str
     status: int
@@ -59,15 +60,16 @@ class HttpAnswer:
 
 
 def service_at(url: str) -> str:
-    """How messages call the service: without the credentials and the path that its URL may hold."""
+    """Return what messages call the service: no credentials, no path of its URL."""
     parts = urlsplit(url)
     port = f":{parts.port}" if parts.port else ""
-    return f"the embedding service at {parts.hostname}{port}"
+    return f"The embedding service at {parts.hostname}{port}"
 
 
 def seconds_to_wait(retry_after: str | None, now: float) -> float | None:
-    """Read a Retry-After header, seconds or an HTTP date; `now` is seconds since 1970. None if there is
-    nothing to read.
+    """Read a Retry-After header, which holds seconds or an HTTP date.
+
+    `now` is in seconds since 1970. Returns None if the header is missing or unreadable.
     """
     if retry_after is None:
         return None
@@ -83,8 +85,9 @@ def seconds_to_wait(retry_after: str | None, now: float) -> float | None:
 
 
 def unreachable(service: str, error: Exception) -> ServiceUnavailable:
-    """The error for a request that got no answer; names what lies at the bottom of it: gaierror,
-    SSLCertVerificationError...
+    """Return the error for a request that got no answer.
+
+    It names the root cause, such as gaierror or SSLCertVerificationError.
     """
     root: BaseException = error
     while (deeper := root.__cause__ or root.__context__) is not None:
@@ -93,25 +96,29 @@ def unreachable(service: str, error: Exception) -> ServiceUnavailable:
 
 
 def timed_out(service: str, seconds: float) -> ServiceUnavailable:
-    """The error for a request that took too long."""
+    """Return the error for a request that took too long."""
     return ServiceUnavailable(
         f"{service} did not answer within {seconds:g} s",
-        hint="if it is only slow, lower [embedder] max_batch_inputs or raise timeout",
+        hint="if it is only slow, lower [embedder] max_batch_inputs or raise [embedder] timeout",
         cause="timeout",
     )
 
 
 def error_from_answer(answer: HttpAnswer, now: float) -> EmbeddingError:
-    """The error that an answer without vectors amounts to; `now` is seconds since 1970."""
+    """Return the error that an answer without vectors means.
+
+    `now` is in seconds since 1970.
+    """
     said = read_body(answer.body)
     what = f"{answer.service} answered {answer.status}{f' (code {said.code})' if said.code else ''}"
     wait = seconds_to_wait(answer.retry_after, now)
     if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
         status = answer.status
     elif said.failed and said.status:
-        status = said.status  # OpenRouter sends its failures with a 200
+        # OpenRouter sends its failures with a 200.
+        status = said.status
     else:
-        return BadAnswer(f"{what}, but with no embeddings in it", hint=_URL_HINT, names=said.fields)
+        return BadAnswer(f"{what}, but without embeddings", hint=_URL_HINT, names=said.fields)
     return _by_words(said, status, what, wait) or _by_status(said, status, what, wait)
 
 

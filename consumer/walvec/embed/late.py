@@ -1,7 +1,7 @@
-"""A provider that comes with an HTTP client: imported with the first request, beside everything else.
+"""A provider with an HTTP client, imported on the first request.
 
-To import the mistralai SDK takes longer than all the rest of a start, and aiohttp a fourth of it: the stream
-need not wait for either.
+Importing the mistralai SDK takes longer than the rest of a start, and aiohttp a quarter of that. The stream
+does not have to wait for either.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from walvec.embed.protocol import Answer, Embedder, Settings
 class LateEmbedder:
     """The provider that `settings` name, mistral or openai.
 
-    Raises PreconditionFailed at once if the key's variable is not set.
+    Raises PreconditionFailed at once if the key's variable is required and not set.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -30,18 +30,19 @@ class LateEmbedder:
         """Send one request; see `Embedder`."""
         if self._embedder is None:
             async with self._importing:
+                # Another request may have imported it in the meantime.
                 if self._embedder is None:
-                    provider = await asyncio.to_thread(_import, self.name)
+                    provider = await asyncio.to_thread(_import_provider, self.name)
                     self._embedder = provider(self._settings)
         return await self._embedder.embed(texts)
 
     async def aclose(self) -> None:
-        """Close the connections, if there are any."""
+        """Close the connections, if any were opened."""
         if self._embedder is not None:
             await self._embedder.aclose()
 
 
-def _import(name: str) -> Callable[[Settings], Embedder]:
+def _import_provider(name: str) -> Callable[[Settings], Embedder]:
     if name == "mistral":
         from walvec.embed.mistral import MistralEmbedder
 

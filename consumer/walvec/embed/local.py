@@ -45,7 +45,7 @@ _UNKNOWN: Final = 0
 
 
 class Model(NamedTuple):
-    """What one process reads once."""
+    """The model, which a process reads once."""
 
     tokenizer: "Tokenizer"
     vectors: "NDArray[float32]"  # a row a token
@@ -54,7 +54,7 @@ class Model(NamedTuple):
 class LocalEmbedder:
     """Embeds texts in a thread; the tokenizer releases the interpreter's lock.
 
-    Raises PreconditionFailed where the extra is not installed, or its files are not the known ones.
+    Raises PreconditionFailed if the extra is not installed, or if its files are not the known ones.
     """
 
     name = "local"
@@ -69,7 +69,7 @@ class LocalEmbedder:
         return await asyncio.to_thread(embed_locally, self._model, texts)
 
     async def aclose(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is no connection to close."""
 
 
 def has_local_model() -> bool:
@@ -115,7 +115,7 @@ def embed_locally(model: Model, texts: Sequence[str]) -> Answer:
     tokens = [
         encoding.ids for encoding in model.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
     ]
-    return Answer([_mean(model.vectors, each or [_UNKNOWN]) for each in tokens], sum(map(len, tokens)))
+    return Answer([_mean(model.vectors, ids or [_UNKNOWN]) for ids in tokens], sum(map(len, tokens)))
 
 
 def _mean(vectors: "NDArray[float32]", tokens: Sequence[int]) -> Vector:

@@ -1,4 +1,4 @@
-"""Mistral's embeddings API through its SDK, which is used for one request at a time and asked for no retries.
+"""Mistral's embeddings API through its SDK, with the SDK's retries off.
 
 https://docs.mistral.ai/api/endpoint/embeddings
 """
@@ -24,14 +24,17 @@ MISTRAL_SERVER = "https://api.mistral.ai"
 
 
 class _Silence:
-    """The SDK's debug logger writes bodies, and an environment variable turns it on."""
+    """A debug logger that writes nothing.
+
+    The SDK's own logger writes request bodies once an environment variable turns it on.
+    """
 
     def debug(self, msg: str, *args: object, **kwargs: object) -> None:
-        """Say nothing."""
+        """Write nothing."""
 
 
 class MistralEmbedder:
-    """Asks Mistral, or another server of the same API at `base_url`.
+    """Sends requests to Mistral, or to another server of the same API at `base_url`.
 
     Raises PreconditionFailed if the key's variable is not set.
     """
@@ -44,7 +47,7 @@ class MistralEmbedder:
         server = settings.base_url or MISTRAL_SERVER
         self._service = service_at(server)
         self._timeout = settings.timeout
-        # mistral-embed has 1,024 dimensions and knows no other number.
+        # mistral-embed always gives 1,024 dimensions and refuses the option.
         own = {} if self.model.startswith("mistral-embed") else {"output_dimension": self.dimensions}
         self._own_options = OwnOptions(own, self.dimensions)
         connections = httpx2.Limits(max_connections=None, max_keepalive_connections=settings.concurrency)
@@ -59,12 +62,12 @@ class MistralEmbedder:
 
     async def embed(self, texts: Sequence[str]) -> Answer:
         """Send one request; see `Embedder`."""
-        return await self._own_options.ask(texts, self._send)
+        return await self._own_options.ask(texts, self._send_request)
 
-    async def _send(self, texts: Sequence[str], options: Options) -> Answer:
+    async def _send_request(self, texts: Sequence[str], options: Options) -> Answer:
         size = options.get("output_dimension")
         try:
-            # The SDK's time-out is one for each read, which a server that trickles never meets.
+            # The SDK's time-out applies to each read, so a server that sends a byte at a time never meets it.
             async with asyncio.timeout(self._timeout):
                 response = await self._client.embeddings.create_async(
                     model=self.model,
@@ -76,10 +79,10 @@ class MistralEmbedder:
         except (httpx2.RequestError, NoResponseError) as error:
             raise unreachable(self._service, error) from None
         except MistralError as error:
-            raise error_from_answer(self._failed(error), time.time()) from None
-        return _read(response, len(texts))
+            raise error_from_answer(self._failed_answer(error), time.time()) from None
+        return _read_answer(response, len(texts))
 
-    def _failed(self, error: MistralError) -> HttpAnswer:
+    def _failed_answer(self, error: MistralError) -> HttpAnswer:
         wait = error.headers.get("retry-after")
         return HttpAnswer(self._service, error.status_code, wait, error.body.encode())
 
@@ -88,9 +91,9 @@ class MistralEmbedder:
         await self._http.aclose()
 
 
-def _read(response: EmbeddingResponse, texts: int) -> Answer:
+def _read_answer(response: EmbeddingResponse, texts: int) -> Answer:
     if any(item.embedding is None for item in response.data):
-        raise BadAnswer("an embedding is missing from the answer")
+        raise BadAnswer("An embedding is missing from the answer")
     vectors = [as_vector(item.embedding or ()) for item in response.data]
     positions = [item.index for item in response.data]
     return Answer(in_order(vectors, positions, texts), response.usage.total_tokens)

@@ -1,9 +1,9 @@
-"""What walvec adds to a request by itself (base64, dimensions), and what of it a service does not take.
+"""The options that walvec adds by itself, and which of them a service refuses.
 
-Services refuse an option in every form there is: a 400 that names it, a 422 that names it in a path only, a
-404, a crash, or a 200 with an empty list. So the proof is not in the words: an option is withdrawn once the
-same texts have their vectors without it, and none with it. Where the service names none, one short text is
-enough to find out, and it is tried with the first refusal, then ever more rarely.
+They are base64 and dimensions. Services refuse an option in many ways: a 400 that names it, a 422 that names
+it in a path only, a 404, a crash, or a 200 with an empty list. So the wording proves nothing: an option is
+withdrawn once the same texts get their vectors without it and none with it. If the service names no option,
+one short text is enough to find out. That is tried on the first refusal, then more and more rarely.
 """
 
 import asyncio
@@ -13,27 +13,33 @@ from collections.abc import Set as AbstractSet
 from walvec.embed.errors import BadAnswer, EmbeddingError, InputRefused, Misconfigured, ServiceUnavailable
 from walvec.embed.protocol import Answer
 
-SUSPECT_AFTER = 3  # refusals in a row, of a service that has taken the options before
-SUSPECT_LATEST = 64  # and after any number of trials that found nothing
+# Refusals in a row before a service that has accepted the options is suspected of refusing them: at first,
+# and at most, after any number of trials that found nothing.
+SUSPECT_AFTER = 3
+SUSPECT_LATEST = 64
 
 Options = Mapping[str, object]
 Send = Callable[[Sequence[str], Options], Awaitable[Answer]]
 
 
 class OwnOptions:
-    """The options of one embedder, as far as its service takes them."""
+    """The options of one embedder that its service accepts.
+
+    `options` are sent until they are refused; `dimensions` is the length that vectors must have.
+    """
 
     def __init__(self, options: Options, dimensions: int) -> None:
-        """Ask for `options` until they are refused; `dimensions` is the length that vectors must have."""
         self._options = options
         self._dimensions = dimensions
-        self._refusals = 0  # since the last answer, or the last trial
+        # Refusals since the last answer or the last trial.
+        self._refusals = 0
         self._suspect_after = 1
         self._trials = 0
-        self._trying = asyncio.Lock()  # one finds out for all whose requests were refused together
+        # One trial serves all requests that were refused together.
+        self._trying = asyncio.Lock()
 
     async def ask(self, texts: Sequence[str], send: Send) -> Answer:
-        """Send the texts with the options that the service takes. Raises EmbeddingError."""
+        """Send the texts with the options that the service accepts. Raises EmbeddingError."""
         options = self._options
         try:
             answer = await send(texts, options)
@@ -54,7 +60,7 @@ class OwnOptions:
         return answer
 
     async def _without_named(self, texts: Sequence[str], error: EmbeddingError, send: Send) -> Answer | None:
-        """Take a service at its word: leave out what its refusal names. None if that does not help."""
+        """Leave out the options that the refusal names; return None if that does not help."""
         fewer = _without(self._options, error.names)
         if fewer == self._options or not _is_refusal(error):
             return None
@@ -66,7 +72,7 @@ class OwnOptions:
         return answer
 
     def _is_suspect(self, error: EmbeddingError) -> bool:
-        """Whether it is time to see if a failure is about the options."""
+        """Whether it is time to check if a failure is about the options."""
         match error:
             case ServiceUnavailable(cause="crash") | BadAnswer() | InputRefused() | Misconfigured():
                 self._refusals += 1
@@ -74,7 +80,7 @@ class OwnOptions:
         return False
 
     async def _without_refused(self, texts: Sequence[str], error: EmbeddingError, send: Send) -> Options:
-        """Find the options that the service takes; the same as before if none of them is at fault."""
+        """Find the options that the service accepts; all of them if none is at fault."""
         options = self._options
         refused = _is_refusal(error)
         text = [min(texts, key=len)]
@@ -87,14 +93,15 @@ class OwnOptions:
             return len(vector)
 
         async def works(tried: Options) -> bool:
-            # A size that was not asked for is the settings' fault only where asking was refused.
+            # A length that was not requested is accepted only if the service refused the request for one:
+            # then the settings have to change.
             size = await size_with(tried)
             return size is not None and (refused or size == self._dimensions)
 
         self._refusals, self._suspect_after = 0, min(2 * self._suspect_after, SUSPECT_LATEST)
         if await size_with({}) is None:
             return options
-        # A service that crashes now and then fails with any options: it has to fail twice.
+        # A service that crashes now and then fails with any options, so it has to fail twice.
         for _ in range(1 if refused else 2):
             if await size_with(options) is not None:
                 return options

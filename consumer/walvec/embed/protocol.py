@@ -1,8 +1,8 @@
-"""Text -> vector: what every embedding provider looks like to the rest, and the way to one.
+"""Text -> vector: the Protocol of every embedding provider, and how to open one.
 
-A provider sends one request and answers it, or raises one of `errors`; it never waits and never tries
-again. `dispatch` drives it. A provider on another machine, or on many of them, has to fit this Protocol and
-nothing more.
+A provider sends one request and returns the answer, or raises one of `errors`; it never waits and never
+retries: `dispatch` does. A provider that runs on another machine, or on many, has to fit this Protocol and
+nothing else.
 """
 
 from array import array
@@ -11,22 +11,26 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from walvec_slots.errors import PreconditionFailed
 
-# Typecode "f": native float32, as many as the configured dimensions.
+# Typecode "f": native float32, as many as the configured dimensions. The class is generic at run time only
+# from Python 3.12 on.
 if TYPE_CHECKING:
     Vector = array[float]
 else:
-    Vector = array  # generic at run time from Python 3.12 on
+    Vector = array
 
 
 class Answer(NamedTuple):
-    """Vectors in the order of the texts, and the tokens that the service counted, if it says so."""
+    """Vectors in the order of the texts, and the tokens that the service counted.
+
+    `tokens` is None where the service does not count them.
+    """
 
     vectors: list[Vector]
     tokens: int | None
 
 
 class Embedder(Protocol):
-    """One embedding provider, ready to be asked; safe for concurrent requests."""
+    """One embedding provider, ready for requests, of which several may run at once."""
 
     @property
     def name(self) -> str:
@@ -43,15 +47,15 @@ class Embedder(Protocol):
     async def embed(self, texts: Sequence[str]) -> Answer:
         """Send the texts as one request.
 
-        Raises EmbeddingError. The answer is not checked yet: `dispatch` does that, for all providers alike.
+        Raises EmbeddingError. The answer is not checked yet: `service` does that for all providers.
         """
 
     async def aclose(self) -> None:
-        """Give back connections."""
+        """Close the connections."""
 
 
 class Settings(Protocol):
-    """The `[embedder]` section, as far as providers and `dispatch` read it."""
+    """The part of the `[embedder]` section that providers and `dispatch` read."""
 
     @property
     def provider(self) -> str:
@@ -67,7 +71,7 @@ class Settings(Protocol):
 
     @property
     def base_url(self) -> str | None:
-        """Another server of the same API; None: the provider's own."""
+        """Another server of the same API; None means the provider's own."""
 
     @property
     def api_key_env(self) -> str | None:
@@ -87,7 +91,7 @@ class Settings(Protocol):
 
     @property
     def requests_per_second(self) -> float:
-        """The most requests started in a second; 0: no limit."""
+        """The most requests started in a second; 0 means no limit."""
 
     @property
     def timeout(self) -> float:
@@ -97,9 +101,9 @@ class Settings(Protocol):
 def open_embedder(settings: Settings) -> Embedder:
     """Make the configured provider's embedder; nothing is sent yet.
 
-    Only that provider's module is imported, and one that comes with an HTTP client not before it is used.
-    Raises PreconditionFailed if the key's environment variable, the local model or the user's function isn't
-    there.
+    Only that provider's module is imported; a provider with an HTTP client is imported on its first request.
+    Raises PreconditionFailed if the key's environment variable, the local model or the user's function is
+    missing.
     """
     match settings.provider:
         case "mistral" | "openai":
@@ -120,6 +124,6 @@ def open_embedder(settings: Settings) -> Embedder:
             return PythonEmbedder(settings)
         case unknown:
             raise PreconditionFailed(
-                f"there is no embedding provider {unknown!r}",
+                f'Unknown embedding provider "{unknown}"',
                 hint="set [embedder] provider to mistral, openai, local, hashing or python",
             )

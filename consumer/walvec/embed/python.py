@@ -2,9 +2,9 @@
 
     def embed(texts: list[str]) -> list[list[float]]: ...          # or async def
 
-A plain function runs in a thread, several at once up to `concurrency`. It may raise an error of
-`walvec.embed.errors` to say what is to be done: InputRefused for a text that it will never take,
-RateLimited to be asked later. Whatever else it raises counts as a failing service.
+A plain function runs in a thread, in up to `concurrency` threads at once. It may raise an error of
+`walvec.embed.errors` to say what to do: InputRefused for a text that it will never accept, RateLimited to be
+called again later. Any other exception counts as a failing service.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ from walvec_slots.errors import PreconditionFailed
 class PythonEmbedder:
     """Calls the function that `model` names.
 
-    Raises PreconditionFailed if it can't be imported. A coroutine has `timeout` seconds; a thread can't be
-    stopped, so a plain function has all the time it takes.
+    Raises PreconditionFailed if it cannot be imported. A coroutine has `timeout` seconds; a thread cannot be
+    stopped, so a plain function may take any time.
     """
 
     name = "python"
@@ -46,10 +46,11 @@ class PythonEmbedder:
             raise
         except TimeoutError:
             raise timed_out(self.model, self._timeout) from None
-        except Exception as error:  # the user's own: of any type, and its words may be the text
+        except Exception as error:
+            # The user's function may raise anything, and the message may quote the text.
             raise ServiceUnavailable(f"{self.model} raised {type(error).__name__}", cause="crash") from None
         try:
-            return Answer([as_vector(each) for each in found], None)
+            return Answer([as_vector(numbers) for numbers in found], None)
         except TypeError:
             raise BadAnswer(f"{self.model} did not return a list of vectors") from None
 
@@ -60,24 +61,27 @@ class PythonEmbedder:
         return await asyncio.wait_for(coroutine, self._timeout)
 
     async def aclose(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is no connection to close."""
 
 
 def import_function(name: str) -> Callable[[list[str]], Any]:
-    """Import `module:function`; modules of the working directory are found too, after all others.
+    """Import `module:function`.
 
-    Raises PreconditionFailed.
+    Modules in the working directory are found too, after all others. Raises PreconditionFailed.
     """
     module, _, attribute = name.partition(":")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
     try:
         found = reduce(getattr, attribute.split("."), import_module(module))
-    except Exception as error:  # importing runs the user's module
+    except Exception as error:
+        # Importing runs the user's module, which may raise anything.
         raise PreconditionFailed(
             f"{name} cannot be imported ({type(error).__name__})",
             hint='set [embedder] model to "module:function", and put the module on PYTHONPATH or install it',
         ) from None
     if not callable(found):
-        raise PreconditionFailed(f"{name} is no function", hint='set [embedder] model to "module:function"')
+        raise PreconditionFailed(
+            f"{name} is not a function", hint='set [embedder] model to "module:function"'
+        )
     return found

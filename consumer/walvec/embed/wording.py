@@ -1,6 +1,6 @@
-"""What a service says in the body of a failure: JSON or not -> words, code, fields -> what they mean. Pure.
+"""The body of a failure -> its words, code and fields -> what they mean. Pure.
 
-Wording differs from service to service and changes. It is read here and goes no further, because it may
+Wording differs between services and changes over time. It is read here and goes no further, because it may
 quote the texts or the key. Sources: error answers of OpenAI, Mistral, Gemini, Voyage, Cohere, Jina,
 DashScope, Bedrock, OpenRouter, LiteLLM, vLLM, Hugging Face TEI, llama.cpp and Ollama, as reported by users.
 """
@@ -8,15 +8,17 @@ DashScope, Bedrock, OpenRouter, LiteLLM, vLLM, Hugging Face TEI, llama.cpp and O
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Literal
 
 import orjson
 
-# account: out of credit. key, model: not known. input: one text is too long. inputs, tokens: the request is.
-# moment: too much for now.
+# account: it is out of credit. moment: too much for now. key, model: unknown to the service. input: one text
+# is too long. inputs, tokens: the request holds too many.
 Meaning = Literal["account", "moment", "key", "model", "input", "inputs", "tokens"]
 
-MESSAGE_MAX = 10_000  # characters of an error's wording that are looked at
+# The most characters of an error's wording that are read.
+MESSAGE_MAX = 10_000
 
 _SPOKEN = frozenset(
     ("message", "msg", "error", "detail", "code", "type", "error_type", "status", "title", "raw")
@@ -24,7 +26,7 @@ _SPOKEN = frozenset(
 _NESTED = frozenset(("error", "errors", "detail", "metadata"))
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
-# A number that is not part of a name: not the 3 of text-embedding-3-small.
+# A number that is not part of a name, such as the 3 of text-embedding-3-small.
 _NUMBER = r"(?<![\w-])(\d{1,3}(?:,\d{3})+|\d+)(?![\w-])"
 _LIMIT = re.compile(rf"(?:max\w*|larger than|limit\w*|at most|exceed|less than)[^\d\n]{{0,60}}{_NUMBER}")
 _COUNTED = re.compile(rf"(?:got|requested|received|given|has|contains)[^\d\n]{{0,60}}{_NUMBER}")
@@ -50,7 +52,7 @@ _MODEL = re.compile(
     r"model_not_found|invalid_model|(unknown|no such|invalid) model\b"
     r"|\bmodel [^\n]{0,80}(does not exist|not found|is not (available|loaded|served)|not a valid model)"
 )
-# Lengths are of one input; a number of tokens or bytes may be, where the words name one.
+# A length is that of one input. A number of tokens or bytes may be too, if the words mention one input.
 _LENGTH = re.compile(
     r"context (length|window)|max_(model|seq|sequence)_len|must have less than \d+ tokens"
     r"|\b(input|text|sequence|prompt|string|document)s?[ _]length"
@@ -73,7 +75,7 @@ _TOO_MANY_TOKENS = re.compile(
     r"|length limit exceeded|(payload|request( body| entity)?) (is )?too large"
 )
 
-# What walvec asks for by itself, and the words by which a service names it.
+# The options that walvec adds by itself, and the words by which a service names them.
 _FIELDS = {
     "encoding_format": re.compile("encoding[_ ]format|base64"),
     "dimensions": re.compile(r"\bdimension|matryoshka"),
@@ -83,33 +85,40 @@ _FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a body says: `words` in lower case, never to be shown; `code` where it is fit to be."""
+    """What a body says.
+
+    `words` are in lower case and never shown; `code` is set if it may be shown. `fields` are those that
+    walvec adds to a request by itself. `failed`: the body calls itself an error, whatever the HTTP status
+    is; `status` is the one given in the body.
+    """
 
     words: str
     code: str | None = None
-    fields: frozenset[str] = frozenset()  # of those that walvec adds to a request by itself
-    failed: bool = False  # the body calls itself an error, whatever the status
-    status: int | None = None  # of the failure, where the body has one
+    fields: frozenset[str] = frozenset()
+    failed: bool = False
+    status: int | None = None
 
     def means(self, status: int, *, has_wait: bool) -> Meaning | None:
-        """What the words say of a failure of this status; None: nothing that is understood.
+        """Return what the words say about a failure of this status, if anything.
 
         `has_wait`: the service said when to come back, so it means the moment and not the account.
         """
         passes = has_wait or bool(_MOMENT.search(self.words))
         if _NO_CREDIT.search(self.words) or (_ACCOUNT.search(self.words) and not passes):
             return "account"
-        if status == 429:  # noqa: PLR2004 - all that it says of sizes is about a minute, except for one thing
+        # What a 429 says about sizes concerns a minute's total, unless the request could never pass.
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
             return "tokens" if self._asks_more_than_ever_passes() else "moment"
-        if status < 500:  # noqa: PLR2004 - a failing proxy may say either of what lies behind it
+        # A failing proxy may say either about the service behind it, so a 5xx proves neither.
+        if status < HTTPStatus.INTERNAL_SERVER_ERROR:
             if _KEY.search(self.words):
                 return "key"
             if _MODEL.search(self.words):
                 return "model"
-        return self._size()
+        return self._too_large_part()
 
-    def _size(self) -> Meaning | None:
-        """What is too large: one input, which says nothing of requests, or the request."""
+    def _too_large_part(self) -> Meaning | None:
+        """Return what is too large: one input, or the request's inputs or tokens."""
         if _LENGTH.search(self.words) or (_ONE.search(self.words) and _EXCESS.search(self.words)):
             return "input"
         if _TOO_MANY_INPUTS.search(self.words):
@@ -118,18 +127,18 @@ class Said:
 
     def _asks_more_than_ever_passes(self) -> bool:
         if numbers := _MORE_THAN_EVER.search(self.words):
-            return _integer(numbers[2]) > _integer(numbers[1])
+            return _read_integer(numbers[2]) > _read_integer(numbers[1])
         return "request too large" in self.words
 
     @property
     def limit(self) -> int | None:
         """The limit that the words name."""
-        return _first(_LIMIT, self.words)
+        return _first_number(_LIMIT, self.words)
 
     @property
     def counted(self) -> int | None:
-        """What the service says that it was sent."""
-        return _first(_COUNTED, self.words)
+        """The number that the service says it received."""
+        return _first_number(_COUNTED, self.words)
 
 
 def read_body(body: bytes) -> Said:
@@ -138,12 +147,12 @@ def read_body(body: bytes) -> Said:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
         return Said(body[:MESSAGE_MAX].decode(errors="replace").lower())
-    pairs = list(_words(document))
+    pairs = list(_spoken_words(document))
     words = "\n".join(value for _, value in pairs).lower()[:MESSAGE_MAX]
     said = dict(reversed(pairs))
     code = next((said[name] for name in ("code", "type", "error_type") if said.get(name)), "")
     status = int(code) if re.fullmatch("[45][0-9]{2}", code) else None
-    named = "\n".join(_places(document)).lower()
+    named = "\n".join(_faulty_fields(document)).lower()
     return Said(
         words,
         code if _CODE.fullmatch(code) else None,
@@ -153,24 +162,27 @@ def read_body(body: bytes) -> Said:
     )
 
 
-def _words(document: object) -> Iterator[tuple[str, str]]:
-    """What an error document says, by name. Validation errors quote their `input`: that stays out."""
+def _spoken_words(document: object) -> Iterator[tuple[str, str]]:
+    """Yield what an error document says, by name.
+
+    Validation errors quote their `input`, which is left out.
+    """
     match document:
         case dict():
             for name, value in document.items():
                 if isinstance(value, str | int) and name.lower() in _SPOKEN:
                     yield name.lower(), str(value)
                 elif name.lower() in _NESTED:
-                    yield from _words(value)
+                    yield from _spoken_words(value)
         case list():
             for member in document[:10]:
-                yield from _words(member)
+                yield from _spoken_words(member)
         case _:
             return
 
 
-def _places(document: object) -> Iterator[str]:
-    """Where an error document says that the fault lies: OpenAI's `param`, pydantic's `loc`."""
+def _faulty_fields(document: object) -> Iterator[str]:
+    """Yield the names of faulty fields: OpenAI's `param`, pydantic's `loc`."""
     match document:
         case dict():
             for name, value in document.items():
@@ -179,19 +191,19 @@ def _places(document: object) -> Iterator[str]:
                 elif name == "loc" and isinstance(value, list):
                     yield from (part for part in value if isinstance(part, str))
                 elif name in _NESTED:
-                    yield from _places(value)
+                    yield from _faulty_fields(value)
         case list():
             for member in document[:10]:
-                yield from _places(member)
+                yield from _faulty_fields(member)
         case _:
             return
 
 
-def _first(pattern: re.Pattern[str], words: str) -> int | None:
+def _first_number(pattern: re.Pattern[str], words: str) -> int | None:
     found = pattern.search(words)
-    return _integer(found[1]) if found else None
+    return _read_integer(found[1]) if found else None
 
 
-def _integer(digits: str) -> int:
-    """Read a number; one of more digits than any limit has is as good as none."""
+def _read_integer(digits: str) -> int:
+    """Read a number of at most 12 digits; no limit has more."""
     return int(digits.replace(",", "")[:12])

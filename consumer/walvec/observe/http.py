@@ -1,8 +1,8 @@
-"""The HTTP server behind `health`: aiohttp's, in bounds that a crowd of strangers cannot use up.
+"""The HTTP server behind `health`: aiohttp's, with limits against crowds.
 
-A connection is one request and one answer. It ends at its time limit whatever it does, and the oldest ends
-where one more comes than may be open: so a crowd that connects and says nothing makes room for those that
-ask. Imported late: a command that serves nothing does not pay for it.
+A connection carries one request and one answer. It ends at its time limit in any case, and the oldest one
+ends when one more opens than are allowed: so clients that connect and send nothing make room for those that
+ask. It is imported late, because a command that serves nothing should not pay for it.
 """
 
 import asyncio
@@ -14,15 +14,17 @@ from aiohttp.http_exceptions import LineTooLong
 
 from walvec.observe.health import HttpResponse, plain
 
-MAX_LINE = 4_096  # bytes of the request line, and of any header
+# Bytes of the request line, and of any header.
+MAX_LINE = 4_096
 MAX_HEADERS = 32
-LINGERING = 0.5  # seconds in which a body that nobody reads may come to its end
+# Seconds that a request's body, which is ignored, has to end.
+LINGERING = 0.5
 
 _HEADERS = {"Cache-Control": "no-store", "Connection": "close", "Server": "walvec"}
 
 
 class Conversation(web.RequestHandler):
-    """One connection; what is not a request is refused without a word of it in the log."""
+    """One connection; bytes that are not a request are refused and never logged."""
 
     def handle_error(
         self,
@@ -31,22 +33,23 @@ class Conversation(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002
     ) -> web.StreamResponse:
-        """Answer what the parser refuses."""
+        """Answer a request that the parser refuses."""
         if isinstance(exc, LineTooLong):
-            return _response(plain(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request is too long"))
-        return _response(_refusal(HTTPStatus(status)))
+            return _to_response(plain(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request is too long"))
+        return _to_response(_refusal_of(HTTPStatus(status)))
 
 
 class Crowd(web.Server):
-    """All connections, oldest first."""
+    """All connections, oldest first.
+
+    `answer` takes a request's method and target. At most `most` connections are open, for at most `seconds`.
+    """
 
     def __init__(self, answer: Callable[[str, str], HttpResponse], *, most: int, seconds: float) -> None:
-        """Answer by method and target; at most `most` connections are open, for `seconds` at most."""
-
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             if request.version not in (HttpVersion10, HttpVersion11):
-                return _response(_refusal(HTTPStatus.BAD_REQUEST))
-            return _response(answer(request.method, request.raw_path))
+                return _to_response(_refusal_of(HTTPStatus.BAD_REQUEST))
+            return _to_response(answer(request.method, request.raw_path))
 
         super().__init__(handle)
         self._most, self._seconds = most, seconds
@@ -54,11 +57,12 @@ class Crowd(web.Server):
         self._handlers: dict[web.RequestHandler, asyncio.Transport] = {}
 
     def __call__(self) -> web.RequestHandler:
-        """Return what talks to the next connection."""
+        """Return the handler of the next connection."""
         return Conversation(
             self,
             loop=asyncio.get_running_loop(),
-            access_log=None,  # type: ignore[arg-type]  # as its documentation has it
+            # aiohttp's documentation allows None here, its annotations do not.
+            access_log=None,  # type: ignore[arg-type]
             max_line_size=MAX_LINE,
             max_field_size=MAX_LINE,
             max_headers=MAX_HEADERS,
@@ -66,7 +70,7 @@ class Crowd(web.Server):
         )
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        """Take one more in, in the place of the oldest where that is one too many."""
+        """Accept a connection; end the oldest one if that is one too many."""
         super().connection_made(handler, transport)
         while len(self._ends) >= self._most:
             self._cut(next(iter(self._ends)))
@@ -74,7 +78,7 @@ class Crowd(web.Server):
         self._ends[transport] = asyncio.get_running_loop().call_later(self._seconds, self._cut, transport)
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
-        """Forget one that has ended."""
+        """Forget a connection that has ended."""
         super().connection_lost(handler, exc)
         if transport := self._handlers.pop(handler, None):
             self._forget(transport)
@@ -93,12 +97,12 @@ class Crowd(web.Server):
             end.cancel()
 
 
-def _refusal(status: HTTPStatus) -> HttpResponse:
-    return plain(status, "this is not a request of HTTP/1")
+def _refusal_of(status: HTTPStatus) -> HttpResponse:
+    return plain(status, "Not an HTTP/1 request")
 
 
-def _response(answer: HttpResponse) -> web.Response:
-    """Return an answer after which the connection ends."""
+def _to_response(answer: HttpResponse) -> web.Response:
+    """Return the answer as aiohttp has it; the connection ends after it."""
     headers = {"Content-Type": answer.content_type, **_HEADERS}
     if answer.status is HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = "GET"

@@ -1,26 +1,29 @@
-"""Text as a terminal may show it: what would drive it is made visible. Pure.
+"""Text made safe for a terminal: what would control it becomes visible. Pure.
 
 A key or a chunk with escape sequences could clear the screen, set the window's title, or write a line that
-looks like walvec's own; characters that turn the direction of writing could make a name look like another.
+looks like one of walvec's; characters that change the direction of writing could disguise a name.
 """
 
 from typing import Final
 from unicodedata import category
 
-# Zero-width characters that words of some languages, and emoji, are written with.
+# Zero-width characters that the words of some languages, and some emoji, contain.
 _HARMLESS: Final = frozenset("\u200c\u200d")
 _SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def visible(text: str) -> str:
-    """Return the text with control, format and line-breaking characters written as escapes."""
+    """Return the text with control, format and line-breaking characters escaped."""
     if text.isprintable():
         return text
-    return "".join(_escaped(character) if _drives(character) else character for character in text)
+    return "".join(_escaped(character) if _is_control(character) else character for character in text)
 
 
-def _drives(character: str) -> bool:
-    """Whether a character is a control (Cc), a format (Cf), a surrogate (Cs), or ends a line or paragraph."""
+def _is_control(character: str) -> bool:
+    """Whether a character may control a terminal.
+
+    Such are controls (Cc), formats (Cf), surrogates (Cs), and line and paragraph separators.
+    """
     return category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in _HARMLESS
 
 

@@ -1,8 +1,10 @@
-"""A row's text -> the chunks that are embedded, and the hash by which an unchanged one is known.
+"""A row's text in, its chunks out, each with a hash that tells it unchanged.
 
-Pure. Borders are sentences, lines and paragraphs where the size allows it, words and grapheme clusters
-where it does not (Unicode's segmentation rules, by semantic-text-splitter). The same text always gives the
-same chunks: the repeat after a crash and the update of another column are free only because of that.
+Chunks end at sentences, lines and paragraphs where the size allows it, at words and grapheme clusters where
+it does not (Unicode's segmentation rules, by semantic-text-splitter). The same text always gives the same
+chunks: only because of that, the repeat after a crash and the update of another column cost nothing.
+
+Pure: values in, values out.
 """
 
 import re
@@ -10,20 +12,22 @@ from hashlib import blake2b
 
 from semantic_text_splitter import TextSplitter
 
-# The splitter's time grows with the square of what it is given: seconds for 30,000 characters of Chinese
-# without punctuation, minutes for as much white space in blank lines. So it is given a few chunks' worth at
-# a time.
+# The splitter's time grows with the square of its input: seconds for 30,000 characters of Chinese without
+# punctuation, minutes for as much white space in blank lines. So it gets a few chunks' worth at a time.
 WINDOW_CHUNKS = 4
 WINDOW_MIN = 1_024  # characters
-_GAP = re.compile(r"\s{200,}")  # a border, whatever lies around it
+
+# A border, whatever lies around it.
+_GAP = re.compile(r"\s{200,}")
 
 HASH_BYTES = 16
 
 
 class Chunker:
-    """Cuts text into chunks of at most `size` characters; neighbours share up to `overlap` of them.
+    """Cuts text into chunks of at most `size` characters.
 
-    `size` None: a text is one chunk, as it is. Safe to share between threads; the splitter releases the GIL.
+    Neighbours share up to `overlap` characters. `size` None: a text is one chunk, as it is. A chunker may be
+    shared between threads; the splitter releases the GIL.
     """
 
     __slots__ = ("_size", "_splitter", "_window")
@@ -39,7 +43,10 @@ class Chunker:
         return self._size is not None and len(text) > self._size
 
     def split(self, text: str) -> list[str]:
-        """The chunks in order, without white space at their ends; [] for a blank text."""
+        """Return the chunks in order, without white space at their ends.
+
+        A blank text has none.
+        """
         stripped = text.strip()
         if not stripped:
             return []
@@ -51,10 +58,10 @@ class Chunker:
         return [chunk for section in sections for piece in self._pieces(section) if (chunk := piece.strip())]
 
     def _pieces(self, text: str) -> list[str]:
-        """Split window by window, so that the time is linear: 50 MB in one row must not take hours.
+        """Split window by window, so that the time is linear in the text.
 
-        A window's last chunk was cut by the window's end and not by a border, so the next window starts
-        where that chunk did, its overlap with the chunk before it included.
+        50 MB in one row must not take hours. A window's last chunk was cut by the window's end and not at a
+        border, so the next window starts where that chunk did, overlap included.
         """
         pieces: list[str] = []
         start = 0
@@ -63,7 +70,8 @@ class Chunker:
             if len(found) > 1:
                 pieces += [piece for _, piece in found[:-1]]
                 start += found[-1][0]
-            else:  # white space but for one chunk
+            else:
+                # The rest of the window is white space.
                 pieces += [piece for _, piece in found]
                 start += self._window
         return pieces + self._splitter.chunks(text[start:])
@@ -77,8 +85,8 @@ def split(text: str, size: int, overlap: int) -> list[str]:
 class InputHasher:
     """Hashes the whole input of an embedding: model, dimensions and text.
 
-    Equal hashes mean that the target's vector can stay. The model's length comes first, so that no two
-    different inputs run together into the same bytes.
+    Equal hashes mean that the target's vector can stay. The model's length comes first, so that no two inputs
+    give the same bytes.
     """
 
     __slots__ = ("_prefix",)
@@ -88,7 +96,7 @@ class InputHasher:
         self._prefix = blake2b(b"%d:%b:%d:" % (len(name), name, dimensions), digest_size=HASH_BYTES)
 
     def __call__(self, text: str) -> bytes:
-        """The 16 bytes of `input_hash` for a chunk."""
+        """Return the 16 bytes of `input_hash` for a chunk."""
         state = self._prefix.copy()
         state.update(text.encode())
         return state.digest()

@@ -1,59 +1,60 @@
-"""The end of an attachment in order: what is in flight is finished, but not at any price.
+"""The orderly end of an attachment: what is in flight is finished within limits.
 
 What is not finished stays with the slot, which sends it again. So nothing waits for a service that fails, and
-nothing keeps the server from shutting down, which waits until its walsenders' clients have gone.
+nothing keeps the server from shutting down, which waits until the clients of its walsenders have gone.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from time import monotonic
 
 import structlog
 
-from walvec.stages.commit import Committer
+from walvec.stages.confirm import Confirmation
+from walvec.stages.timing import Timing
 from walvec_slots.errors import WalvecError
 from walvec_slots.protocol import Keepalive
 from walvec_slots.stream import ReplicationStream
 
-DRAIN_LIMIT = 25.0  # seconds that what is in flight may take to finish
-FAILING_LIMIT = 1.0  # seconds of these for what waits for something that fails
-SHUTDOWN_REQUESTS = 3  # requests for a status meanwhile that mean that the server is shutting down
-LOOK_INTERVAL = 0.1  # seconds between two looks at that
+# Requests for a status, while nothing is read, from which the server must be shutting down.
+SHUTDOWN_REQUESTS = 3
 
 _log = structlog.get_logger(__name__)
 
 
 async def drain(
     tasks: asyncio.TaskGroup,
-    working: list[asyncio.Task[None]],
+    working: Collection[asyncio.Task[None]],
     stream: ReplicationStream,
-    committer: Committer,
+    confirmation: Confirmation,
     waits_for: Callable[[], str | None],
+    timing: Timing,
 ) -> None:
-    """Let `working` end by itself as long as that is of use, then tell the slot how far all is saved.
+    """Let `working` end by itself while that helps, then tell the slot what is saved.
 
     `waits_for` says what is known to keep it from ending, if anything is.
     """
-    listening = tasks.create_task(_until_shutdown(stream, committer), name="listen")
-    late, deadline = set(working), monotonic() + DRAIN_LIMIT
+    listening = tasks.create_task(_until_shutdown(stream, confirmation), name="listen")
+    late, deadline = set(working), monotonic() + timing.drain_limit
     failing = None
     while late and not listening.done() and monotonic() < deadline:
         failing = waits_for() and (failing or monotonic())
-        if failing and monotonic() - failing > FAILING_LIMIT:
+        if failing and monotonic() - failing > timing.failing_limit:
             break
-        _, late = await asyncio.wait(late, timeout=LOOK_INTERVAL)
+        _, late = await asyncio.wait(late, timeout=timing.look_interval)
     if late:
         why = "the server is shutting down" if listening.done() else waits_for()
-        _log.warning(
-            "stopped before everything in flight was finished; it comes again", lanes=len(late), why=why
-        )
+        _log.warning("run.stopped_early", lanes=len(late), why=why)
     with suppress(WalvecError):
-        await stream.send(committer.status())
+        await stream.send(confirmation.status())
 
 
-async def _until_shutdown(stream: ReplicationStream, committer: Committer) -> None:
-    """Pass over what the server sends, until it asks for a status over and over, or ends the stream."""
+async def _until_shutdown(stream: ReplicationStream, confirmation: Confirmation) -> None:
+    """Ignore what the server sends, until it shuts down or ends the stream.
+
+    A server that shuts down asks for a status over and over.
+    """
     requests = 0
     while requests < SHUTDOWN_REQUESTS:
         try:
@@ -63,4 +64,4 @@ async def _until_shutdown(stream: ReplicationStream, committer: Committer) -> No
         for frame in frames:
             if isinstance(frame, Keepalive) and frame.reply_requested:
                 requests += 1
-                committer.poke.set()
+                confirmation.poke.set()

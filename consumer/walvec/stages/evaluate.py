@@ -1,10 +1,10 @@
 """What a row's text is, by PostgreSQL: row images and keys in, texts out.
 
-The vectorizer's expressions are SQL and only PostgreSQL evaluates them, whether the row comes with the stream
-(an image), by its key (a refetch) or in key order (the backfill). Reads of rows obey the visibility rule;
-what an image says needs no rule, it is the change itself.
+The vectorizer's expressions are SQL, and only PostgreSQL evaluates them, whether the row comes with the
+stream (an image), by its key (a refetch) or in key order (the backfill). Reads of rows obey the visibility
+rule. An image needs no rule: it is the change itself.
 
-A read is limited by bytes, whatever it reads: it gives the first rows, and the caller reads on from there. So
+Every read of texts is limited by bytes: it gives the first rows, and the caller reads on from there. So
 memory is bounded, and no snapshot is held while the texts are worked on.
 """
 
@@ -21,13 +21,16 @@ import structlog
 from psycopg import sql
 from psycopg.types.string import TextLoader
 
-from walvec.database import keys as key_sql
-from walvec.database.keys import Key
+from walvec.database.keys import Key, array_parameters, key_names, key_parameters
 from walvec.database.snapshot import Snapshot
 from walvec.errors import EvaluationFailed
+from walvec.policy import is_row_failure
+from walvec.stages.timing import TIMING
 from walvec.stages.visibility import Unseen
-from walvec.vectorizer.bind import Binding, resolve_expressions, source_query
+from walvec.vectorizer.bind import resolve_expressions
+from walvec.vectorizer.binding import Binding
 from walvec.vectorizer.readable import noticing_rights
+from walvec.vectorizer.source_sql import source_query
 from walvec_slots.manage import open_writers
 from walvec_slots.queries import load_sql
 from walvec_slots.settle import Connection
@@ -37,20 +40,12 @@ _QUERIES = load_sql("source.sql")
 # Rows that libpq hands over together: one by one costs more than all the rest of reading them.
 _AT_A_TIME = 32 if psycopg.capabilities.has_stream_chunked() else 1
 _ANY_LENGTH = 2**31 - 1  # bytes
-_WITH_KEYS = {
-    "rows_from_start",
-    "rows_after",
-    "rows_by_key",
-}  # statements that give each row's key before its text
 
-_FIRST_WAIT, _LONGEST_WAIT = 0.002, 1.0  # seconds between looks at a snapshot that does not see enough yet
-_PATIENCE = (
-    5.0  # seconds after which waiting for visibility is worth a warning, and again after each such time
-)
+# Statements that give each row's key before its text.
+_WITH_KEYS = {"rows_from_start", "rows_after", "rows_by_key"}
 
-# SQLSTATE classes that one row's values can cause: data, constraint of a domain, limits, raised by a
-# function.
-_ROW_FAILURES = {"22", "23", "38", "39", "54", "P0"}
+# Seconds between looks at a snapshot that does not see enough yet.
+_FIRST_WAIT, _LONGEST_WAIT = 0.002, 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -80,99 +75,103 @@ class Rows:
 class SourceReader:
     """One session's reads of the source, under the visibility rule.
 
-    Statements of one session run one after the other: the backfill has a session of its own, so that the
+    Statements of one session run one after the other: the backfill has another session, so that the
     stream's images are evaluated beside it.
     """
 
-    def __init__(self, connection: Connection, unseen: Unseen) -> None:
-        """Read through `connection`; `unseen` holds what has been decoded and not been seen."""
+    def __init__(
+        self, connection: Connection, unseen: Unseen, *, warn_after: float = TIMING.warn_after
+    ) -> None:
+        """Read through `connection`; `unseen` holds what is decoded and not seen yet.
+
+        `warn_after`: seconds after which waiting is worth a warning, and again after each such time.
+        """
         self._connection = connection
         self._unseen = unseen
+        self._warn_after = warn_after
         self._lock = asyncio.Lock()
         self._resolves = False
         self._statements: dict[tuple[str, str], bytes] = {}
-        # Statements whose next rows are read one by one: the server would work out a thousand long texts
-        # ahead of the one that ends a read.
+        # Statements whose next rows are read one by one: the server would evaluate a thousand long texts
+        # before the one that ends a read.
         self._with_long_texts: set[bytes] = set()
-        # Every value as the text of its output function, which is what the stream carries too.
+        # Every value is the text of its output function, as it is in the stream.
         for info in connection.adapters.types:
             for oid in (info.oid, info.array_oid):
                 connection.adapters.register_loader(oid, TextLoader)
 
-    async def evaluate(
+    async def evaluate_images(
         self, binding: Binding, images: Sequence[Mapping[str, RowText]], *, size: int
     ) -> list[RowText]:
-        """Return the texts of the first images, None where one has no embedding, until they pass `size`
-        bytes.
+        """Return the texts of the first images, until they pass `size` bytes.
 
-        Raises EvaluationFailed where an expression fails on one of them.
+        A text is None where the row has no embedding. Raises EvaluationFailed where an expression fails on
+        one of them.
         """
         values = binding.image_parameters(images)
-        found, _ = await self._read(binding, "evaluate_images", values, size, self._alone)
+        found, _ = await self._read_texts(binding, "evaluate_images", values, size, self._without_rule)
         return [text for (text,) in found]
 
-    async def by_key(
+    async def rows_by_key(
         self, binding: Binding, keys: Sequence[Key], *, size: int
     ) -> list[tuple[Key | None, RowText]]:
-        """Return the rows with the first of these keys, until their texts pass `size` bytes.
+        """Return the rows of the first keys, until their texts pass `size` bytes.
 
-        Each comes with its own key, which may be spelled in another way than the one asked for; None where
-        there is no row. Its text is None where it has no embedding. Raises EvaluationFailed where an
-        expression fails on one of them, or a key is of another type than the table's.
+        Each comes with its own key, which may be spelled differently from the one asked for; None where there
+        is no row. Its text is None where it has no embedding. Raises EvaluationFailed where an expression
+        fails on one of them, or a key is of another type than the table's.
         """
-        values = key_sql.parameters(keys, binding.key)
-        found, _ = await self._read(binding, "rows_by_key", values, size, self._visible)
+        values = array_parameters(keys, binding.key)
+        found, _ = await self._read_texts(binding, "rows_by_key", values, size, self._under_rule)
         return [(None if None in parts else cast("Key", tuple(parts)), text) for *parts, text in found]
 
     async def can_be_key(self, binding: Binding, key: Key) -> bool:
         """Whether a key is of the types of the table's key, so that a row may have it."""
-        query = self._statement(binding, "keys_as_typed")
+        query = self._compose_statement(binding, "keys_as_typed")
         try:
             with _evaluating(binding):
                 async with self._lock:
-                    await self._connection.execute(query, key_sql.parameters([key], binding.key))
+                    await self._connection.execute(query, array_parameters([key], binding.key))
         except EvaluationFailed:
             return False
         return True
 
-    async def after(self, binding: Binding, key: Key | None, *, rows: int, size: int) -> Rows:
-        """Return the rows that follow `key` in key order: at most `rows`, until their texts pass `size`
-        bytes.
+    async def rows_after(self, binding: Binding, key: Key | None, *, rows: int, size: int) -> Rows:
+        """Return at most `rows` rows that follow `key` in key order.
 
-        Raises EvaluationFailed where an expression fails on one of them.
+        They end where their texts pass `size` bytes. Raises EvaluationFailed where an expression fails on one
+        of them.
         """
         name = "rows_from_start" if key is None else "rows_after"
-        values = {**key_sql.parameter(key or ()), "limit": rows}
-        found, all_of_them = await self._read(binding, name, values, size, self._visible)
+        values = {**key_parameters(key or ()), "limit": rows}
+        found, all_of_them = await self._read_texts(binding, name, values, size, self._under_rule)
         texts = {cast("Key", tuple(parts)): text for *parts, text in found}
         return Rows(texts, complete=all_of_them and len(texts) < rows)
 
-    async def gone(self, binding: Binding, keys: Sequence[Key]) -> list[Key]:
-        """Return those of the keys that no row has which is published and meant to be embedded.
+    async def keys_gone(self, binding: Binding, keys: Sequence[Key]) -> list[Key]:
+        """Return the keys that no row has which is published and meant to be embedded.
 
-        The rows' texts are not looked at. Raises EvaluationFailed where `where` fails on one of them.
+        The rows' texts are not evaluated. Raises EvaluationFailed where `where` fails on one of them.
         """
-        query = self._statement(binding, "keys_gone")
+        query = self._compose_statement(binding, "keys_gone")
 
         async def read() -> list[Key]:
-            cursor = await self._connection.execute(query, key_sql.parameters(keys, binding.key))
+            cursor = await self._connection.execute(query, array_parameters(keys, binding.key))
             return await cursor.fetchall()
 
         with _evaluating(binding):
-            return await self._visible(read)
+            return await self._under_rule(read)
 
     async def keys_after(self, binding: Binding, key: Key | None, *, rows: int) -> list[Key]:
-        """Return the keys that follow `key` in key order, without looking at their rows."""
+        """Return at most `rows` keys that follow `key`, without evaluating their rows."""
         name = "keys_from_start" if key is None else "keys_after"
-        query = self._statement(binding, name)
+        query = self._compose_statement(binding, name)
         with noticing_rights(binding.name):
             async with self._lock:
-                cursor = await self._connection.execute(
-                    query, {**key_sql.parameter(key or ()), "limit": rows}
-                )
+                cursor = await self._connection.execute(query, {**key_parameters(key or ()), "limit": rows})
                 return await cursor.fetchall()
 
-    async def estimate(self, binding: Binding) -> int:
+    async def estimate_rows(self, binding: Binding) -> int:
         """Return about how many rows the table has."""
         oids = [leaf.oid for leaf in binding.published.leaves]
         async with self._lock:
@@ -180,25 +179,25 @@ class SourceReader:
             ((rows,),) = await cursor.fetchall()
         return int(rows)
 
-    async def look(self) -> None:
-        """Take a snapshot, so that what has become visible is no longer remembered."""
+    async def observe_snapshot(self) -> None:
+        """Take a snapshot, so that what has become visible is not remembered any longer."""
         if self._unseen:
             async with self._lock:
-                self._unseen.observe(await self._snapshot())
+                self._unseen.observe(await self._take_snapshot())
 
-    async def until_ended(self, xid: int) -> None:
-        """Wait until every transaction of the source with an id before this one has ended."""
-        wait, warn_at = _FIRST_WAIT, monotonic() + _PATIENCE
+    async def wait_until_ended(self, xid: int) -> None:
+        """Wait until every transaction with an id before this one has ended."""
+        wait, warn_at = _FIRST_WAIT, monotonic() + self._warn_after
         while True:
             async with self._lock:
-                if (await self._snapshot()).oldest >= xid:
+                if (await self._take_snapshot()).oldest >= xid:
                     return
             if monotonic() > warn_at:
-                warn_at = monotonic() + _PATIENCE
+                warn_at = monotonic() + self._warn_after
                 async with self._lock:
                     in_the_way = await open_writers(self._connection)
                 _log.warning(
-                    "waiting for transactions that were open when the publication changed",
+                    "read.waiting_for_transactions",
                     transactions=in_the_way,
                     hint="the table's rows are read once they have ended: end those that are forgotten",
                 )
@@ -207,29 +206,29 @@ class SourceReader:
 
     # -- The one way to read texts
 
-    async def _read(
+    async def _read_texts(
         self, binding: Binding, name: str, values: Mapping[str, object], size: int, within: _Within
     ) -> tuple[list[list[RowText]], bool]:
-        """Return the first rows of a statement, one at least, until their texts pass `size` bytes; and
-        whether these are all.
+        """Return the first rows of a statement, and whether these are all.
 
-        Many at a time, up to a text that is too long for that; such ones are read one by one.
+        There is one at least, and they end where their texts pass `size` bytes. Many are read at a time, up
+        to a text that is too long for that; long texts are read one by one.
         """
-        query = self._statement(binding, name, limited=True)
+        query = self._compose_statement(binding, name, limited=True)
         with _evaluating(binding):
             if query not in self._with_long_texts:
-                found, complete = await within(lambda: self._stream(query, values, size, _AT_A_TIME))
+                found, complete = await within(lambda: self._stream_rows(query, values, size, _AT_A_TIME))
                 if found or complete:
                     return found, complete
-            found, complete = await within(lambda: self._stream(query, values, size, 1))
+            found, complete = await within(lambda: self._stream_rows(query, values, size, 1))
         if not any(text and len(text) > size // _AT_A_TIME for *_, text in found):
             self._with_long_texts.discard(query)
         return found, complete
 
-    async def _stream(
+    async def _stream_rows(
         self, query: bytes, values: Mapping[str, object], size: int, at_a_time: int
     ) -> tuple[list[list[RowText]], bool]:
-        """Read as `_read` says, so many rows together, up to the first text that is too long for that."""
+        """Read `at_a_time` rows together, up to the first text too long for that."""
         longest = size // at_a_time if at_a_time > 1 else _ANY_LENGTH
         found: list[list[RowText]] = []
         taken = 0
@@ -245,55 +244,54 @@ class SourceReader:
                     return found, False
         return found, True
 
-    async def _alone(self, read: Callable[[], Awaitable[_Result]]) -> _Result:
-        """Run a read that looks at no row of a table: no rule is needed."""
+    async def _without_rule(self, read: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Run a read that looks at no row of a table, and so needs no rule."""
         async with self._lock:
-            await self._resolve()
+            await self._resolve_names()
             return await read()
 
-    async def _visible(self, read: Callable[[], Awaitable[_Result]]) -> _Result:
-        """Run a read in a transaction whose snapshot sees all that was decoded before it; wait until one
-        does.
+    async def _under_rule(self, read: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Run a read in a transaction that sees all that was decoded before it.
+
+        Waits until there is one whose snapshot does.
         """
         needed = self._unseen.current()
-        wait, warn_at = _FIRST_WAIT, monotonic() + _PATIENCE
+        wait, warn_at = _FIRST_WAIT, monotonic() + self._warn_after
         while True:
             async with self._lock:
-                await self._resolve()
+                await self._resolve_names()
             async with self._lock, self._connection.transaction():
-                snapshot = await self._snapshot()
+                snapshot = await self._take_snapshot()
                 self._unseen.observe(snapshot)
                 if snapshot.sees_all(needed):
                     return await read()
             if monotonic() > warn_at:
-                warn_at = monotonic() + _PATIENCE
+                warn_at = monotonic() + self._warn_after
                 _log.warning(
-                    "waiting for decoded transactions to become visible",
+                    "read.waiting_for_visibility",
                     transactions=len(needed),
                     hint="is a server named in synchronous_standby_names away? commits wait for it",
                 )
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LONGEST_WAIT)
 
-    async def _resolve(self) -> None:
-        """Look names up as expressions have it, from the session's first one on."""
+    async def _resolve_names(self) -> None:
+        """Resolve names as the expressions do, once a session."""
         if not self._resolves:
             await resolve_expressions(self._connection, local=False)
             self._resolves = True
 
-    def _statement(self, binding: Binding, name: str, *, limited: bool = False) -> bytes:
-        """Compose a statement, once: what a binding's statements are made of stays while it is attached."""
+    def _compose_statement(self, binding: Binding, name: str, *, limited: bool = False) -> bytes:
+        """Compose a statement, once: a binding does not change while it is attached."""
         if (binding.name, name) not in self._statements:
             query = source_query(binding, name)
             if limited:
-                keys = (
-                    sql.SQL("{}, ").format(key_sql.names(binding.key)) if name in _WITH_KEYS else sql.SQL("")
-                )
+                keys = sql.SQL("{}, ").format(key_names(binding.key)) if name in _WITH_KEYS else sql.SQL("")
                 query = sql.SQL(_QUERIES["limited"]).format(rows=query, keys=keys)
             self._statements[binding.name, name] = query.as_bytes(self._connection)
         return self._statements[binding.name, name]
 
-    async def _snapshot(self) -> Snapshot:
+    async def _take_snapshot(self) -> Snapshot:
         cursor = await self._connection.execute(_QUERIES["current_snapshot"])
         ((text,),) = await cursor.fetchall()
         return Snapshot.parse(text)
@@ -301,15 +299,14 @@ class SourceReader:
 
 @contextmanager
 def _evaluating(binding: Binding) -> Iterator[None]:
-    """Turn an expression's failure into one that names the vectorizer, without the message: it may quote the
-    row.
+    """Turn an expression's failure into one that names the vectorizer.
+
+    PostgreSQL's message is left out: it may quote the row.
     """
     try:
         with noticing_rights(binding.name):
             yield
     except psycopg.DatabaseError as error:
-        # A right that is missing in a function depends on the row.
-        is_of_row = (error.sqlstate or "")[:2] in _ROW_FAILURES
-        if not is_of_row and not isinstance(error, psycopg.errors.InsufficientPrivilege):
+        if not is_row_failure(error):
             raise
         raise EvaluationFailed(binding.name, error.sqlstate or "", type(error).__name__) from None

@@ -1,4 +1,4 @@
-"""Which of many items a failure is about: all are tried at once, and where that fails, in halves.
+"""Which of many items a failure is about: all are tried at once, then halves.
 
 Pure but for what it is given to try.
 """
@@ -11,15 +11,15 @@ _Result = TypeVar("_Result")
 _Failure = TypeVar("_Failure", bound=Exception)
 
 
-async def isolate(
+async def isolate_failures(
     items: Sequence[_Item],
     attempt: Callable[[Sequence[_Item]], Awaitable[Sequence[_Result]]],
     failure: type[_Failure],
     concerns_items: Callable[[_Failure], bool] = lambda _: True,
 ) -> list[_Result | _Failure]:
-    """Return each item's result, or the failure of the item alone.
+    """Return each item's result, or the failure that it has by itself.
 
-    An attempt may fail with `failure`; one that concerns no item, and every other error, is raised.
+    An attempt may fail with `failure`. A failure that concerns no item is raised, as is any other error.
     """
     if not items:
         return []
@@ -32,6 +32,6 @@ async def isolate(
             return [error]
     middle = len(items) // 2
     return [
-        *await isolate(items[:middle], attempt, failure, concerns_items),
-        *await isolate(items[middle:], attempt, failure, concerns_items),
+        *await isolate_failures(items[:middle], attempt, failure, concerns_items),
+        *await isolate_failures(items[middle:], attempt, failure, concerns_items),
     ]

@@ -1,4 +1,4 @@
-"""How old the oldest commit is that has been received and is not yet embedded and committed.
+"""The age of the oldest commit that is received and not yet saved.
 
 A commit's time is kept as it came, in microseconds since 2000-01-01 UTC.
 """
@@ -10,18 +10,18 @@ from time import time
 from walvec_slots.lsn import Lsn
 from walvec_slots.protocol import POSTGRES_EPOCH_US
 
-_LIMIT = 1_024  # entries, from which two neighbours become one
+# Entries from which two neighbours become one.
+_LIMIT = 1_024
 
-
-# Transactions that follow each other: the newest one's commit end, and the oldest one's commit.
+# Transactions that follow each other: where the newest one's commit ends, and when the oldest was committed.
 _Entry = tuple[Lsn, int]
 
 
 class Awaited:
-    """The transactions that the checkpoint is still to cover, oldest first; of bounded size.
+    """The transactions that the checkpoint does not cover yet, oldest first.
 
-    Where there are more of them than entries, neighbours share one: what is said then is the age of a commit
-    up to that much older than the oldest, never of a newer one.
+    Its size is bounded: neighbours share an entry where there are many. The oldest one's age is then
+    overstated, never understated.
     """
 
     def __init__(self) -> None:
@@ -46,10 +46,10 @@ class Awaited:
             self._entries.popleft()
 
 
-def age(committed_at: int | None) -> float:
+def commit_age(committed_at: int | None) -> float:
     """Return how many seconds ago a commit was, by this machine's clock.
 
-    0.0 where that is ahead, or for None.
+    0.0 for a commit that lies ahead, and for None.
     """
     if committed_at is None:
         return 0.0

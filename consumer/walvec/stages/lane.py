@@ -1,117 +1,67 @@
 """One vectorizer's way from actions to committed vectors, in order.
 
 Actions arrive in WAL order and gather in segments. A segment is prepared (evaluated, chunked, embedded) while
-earlier ones still are, and committed after them. The rules that keep the order by key:
+earlier ones still are, and committed after them. These rules keep the order by key:
 
-- Within a segment the newest action on a key is the only one.
-- A segment is not begun while an earlier one that shares a key with it, or a truncate, is in flight.
-- What the backfill read enters at the lane's tail, less the keys that the stream touched since the read
-began.
+1. Within a segment the newest action on a key is the only one.
+2. A segment is not begun while an earlier one that shares a key with it, or a truncate, is in flight.
+3. What the backfill read is appended at the lane's tail, without the keys that the stream has touched since
+   the read began.
 
-Pushing is synchronous, so whoever holds the event loop sees one order.
+Pushing is synchronous, so everything on the event loop sees one order.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
-from sys import getsizeof
 from time import monotonic
 from typing import Protocol
 
 from walvec.database.keys import Key
 from walvec.errors import LaneBehind
-from walvec.stages.actions import Action, Found, Upsert
+from walvec.stages.actions import Action
+from walvec.stages.batch import PreparedBatch, Progress
 from walvec.stages.memory import ByteBudget, Workspace
-from walvec.stages.write import Batch, Progress
-from walvec.vectorizer.bind import Binding
-from walvec_slots.ack import Ledger, Span
-
-_ACTION_BYTES = 600  # what an action takes besides its texts: dict entries, key, objects
+from walvec.stages.segment import Segment, SegmentLimits
+from walvec.vectorizer.binding import Binding
+from walvec_slots.ack import Ledger
 
 
 class Batches(Protocol):
-    """A segment's batches, one or several, in the order in which they are to be written."""
+    """A segment's batches, one or several, in the order in which they are written."""
 
-    async def next(self) -> Batch:
+    async def next(self) -> PreparedBatch:
         """Prepare the next one."""
         ...
 
 
-Claim = Callable[[int], Awaitable[None]]  # counts bytes as in use once there is room; below 0: as given back
-Prepare = Callable[["Segment", Claim], Batches]
-CommitBatch = Callable[["Lane", Batch], Awaitable[None]]
+# Counts bytes as in use once there is room for them; a negative number gives bytes back.
+Claim = Callable[[int], Awaitable[None]]
+
+Prepare = Callable[[Segment, Claim], Batches]
+CommitBatch = Callable[["Lane", PreparedBatch], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentLimits:
-    """How a lane gathers its work."""
-
-    rows: int  # at most so many in a segment
-    size: int  # bytes after which a segment is full
-    delay: float  # seconds to wait for more, for each segment in flight
-    depth: int  # at most so many segments in flight
-    flight: int  # bytes in flight from which no further segment begins
-    work: int  # bytes that the segments in flight may take besides, for what their actions become
-
-
-class Segment:
-    """Actions that are worked off together, the newest one of each key.
-
-    It grows at the tail of its lane until it is sealed: it is full, has begun, or something else follows it.
-    """
-
-    __slots__ = (
-        "actions",
-        "began",
-        "committed",
-        "progress",
-        "sealed",
-        "size",
-        "span",
-        "sweep",
-        "truncate",
-        "waited",
-    )
-
-    def __init__(self, span: Span) -> None:
-        """Begin empty; `span` is its place in the ledger."""
-        self.span = span
-        self.began = monotonic()
-        self.actions: dict[Key, Action] = {}
-        self.truncate = False  # of all rows, before the actions
-        self.sweep = False  # keys may be gone that no action names
-        self.progress: Progress | None = None  # of the backfill that read the actions
-        self.size = 0  # bytes, roughly
-        self.sealed = False
-        self.waited = False  # for more, long enough
-        self.committed = asyncio.Event()
-
-    def add(self, key: Key, action: Action) -> int:
-        """Let an action supersede what was planned for its key; return the bytes it takes."""
-        size = _ACTION_BYTES
-        if isinstance(action, Upsert):
-            size += action.size
-        elif isinstance(action, Found):
-            size += getsizeof(action.text)
-        self.actions[key] = action
-        self.size += size
-        return size
-
-    def clear(self) -> None:
-        """Let a Truncate supersede all that was planned."""
-        self.actions.clear()
-        self.truncate = True
-
-
-@dataclass(slots=True, eq=False)
 class _Job:
-    """A segment in flight, and its next batch."""
+    """A segment in flight, and the task that prepares its next batch."""
 
-    segment: Segment
-    batches: Batches
-    batch: asyncio.Task[Batch]
+    def __init__(self, segment: Segment, batches: Batches, tasks: asyncio.TaskGroup, name: str) -> None:
+        self.segment = segment
+        self._batches = batches
+        self._tasks = tasks
+        self._name = name
+        self._batch = self._begin_next()
+
+    async def next(self) -> PreparedBatch:
+        """Return the next batch; the one after it is prepared while this one is written."""
+        prepared = await self._batch
+        if not prepared.batch.is_last:
+            self._batch = self._begin_next()
+        return prepared
+
+    def _begin_next(self) -> asyncio.Task[PreparedBatch]:
+        return self._tasks.create_task(self._batches.next(), name=self._name)
 
 
 class Lane:
@@ -121,75 +71,88 @@ class Lane:
         """Make an empty lane; `ledger` and `budget` are shared with the other lanes."""
         self.binding = binding
         self.name = binding.name
+        self.workspace = Workspace(limits.work)
+
+        # Whether it has let its changes go, so that those of the stream are of no use to it.
+        self.behind = False
+
+        # How often a sweep of the target's keys was requested since the lane was made.
+        self.sweeps = 0
+
         self._ledger = ledger
         self._budget = budget
         self._limits = limits
-        self.workspace = Workspace(limits.work)
         self._queue: deque[Segment] = deque()
         self._flight: deque[_Job] = deque()
-        self._owners: dict[Key, _Job] = {}  # the newest segment in flight that has an action on the key
+
+        # For each key in flight, the newest job that has an action on it.
+        self._owners: dict[Key, _Job] = {}
+
         self._changed = asyncio.Event()
+
+        # Keys that the stream has touched since a read began; None while there is no read.
         self._touched: set[Key] | None = None
+
+        # Whether the stream has truncated the table since that read began.
         self._truncated = False
+
         self._closing = False
-        self._began = 0.0  # when the batch to be committed next became that
-        self.behind = False  # it has let its changes go, and the stream's are of no use to it
-        self.sweeps = 0  # how often the target's keys were to be looked up since the lane was made
+
+        # When the batch that is committed next became the next one.
+        self._next_since = 0.0
 
     # -- In: from the stream and the backfill, synchronously
 
     def push(self, key: Key, action: Action) -> None:
-        """Let an action of the stream join the tail."""
+        """Append an action of the stream."""
         if self.behind:
             return
         if self._touched is not None:
             self._touched.add(key)
-        segment = self._tail()
+        segment = self._open_tail()
         self._budget.take(segment.add(key, action))
-        if len(segment.actions) >= self._limits.rows or segment.size >= self._limits.size:
-            segment.sealed = True
+        segment.seal_if_full(self._limits)
 
     def truncate(self) -> None:
-        """Let a Truncate supersede what is at the tail."""
+        """Let a truncate supersede what is at the tail."""
         self._truncated = True
         if not self.behind:
-            self._tail().clear()
+            self._open_tail().clear()
 
-    def sweep(self) -> None:
-        """Let the target's keys be looked up in the source, from this point of the stream on."""
+    def request_sweep(self) -> None:
+        """Have the target's keys looked up, from this point of the stream on."""
         if not self.behind:
-            self._tail().sweep = True
+            self._open_tail().ask_for_sweep()
             self.sweeps += 1
             self._changed.set()
 
-    def watch(self) -> None:
+    def begin_read(self) -> None:
         """Note from here on which keys the stream touches: a read of the source begins."""
         self._touched = set()
         self._truncated = False
 
-    def place(self, actions: dict[Key, Action], progress: Progress) -> Segment | None:
-        """Let what was read since `watch` join the tail, less what the stream has touched since.
+    def append_read(self, actions: dict[Key, Action], progress: Progress) -> Segment | None:
+        """Append what was read since `begin_read`, as a segment, which is returned.
 
-        Returns its segment; None, with nothing placed, if a truncate came between: the read is to be taken
-        again.
+        Keys that the stream has touched since are left out. Where a truncate came between, nothing is
+        appended and None returned: the read has to be repeated.
         """
         touched, self._touched = self._touched or set(), None
         if self._truncated or self.behind:
             return None
         if self._queue:
-            self._queue[-1].sealed = True
-        segment = self._tail()
-        segment.progress = progress
-        segment.sealed = True
+            self._queue[-1].seal()
+        segment = self._open_segment(progress)
+        segment.seal()
         for key, action in actions.items():
             if key not in touched:
                 self._budget.take(segment.add(key, action))
         return segment
 
-    def let_go(self) -> None:
-        """Give up what is not begun, for the others' sake: the slot keeps it, and sends it again.
+    def shed_queue(self) -> None:
+        """Drop what has not begun, so that the others get room; the slot sends it again.
 
-        The lane's place in the ledger stays here. Once what is in flight is committed, `run` raises
+        The lane's place in the ledger stays where it is. Once what is in flight is committed, `run` raises
         LaneBehind.
         """
         if not self._queue:
@@ -200,116 +163,126 @@ class Lane:
         self._queue.clear()
         self._changed.set()
 
-    def stuck(self, seconds: float) -> bool:
+    # -- How it is doing
+
+    def is_stuck(self, seconds: float) -> bool:
         """Whether nothing was committed for that long, though something is in flight."""
-        return bool(self._flight) and monotonic() - self._began > seconds
+        return bool(self._flight) and monotonic() - self._next_since > seconds
 
     @property
     def in_flight(self) -> int:
-        """How many segments are begun and not committed."""
+        """How many segments have begun and are not committed."""
         return len(self._flight)
 
     @property
     def queued(self) -> int:
-        """How many segments wait to be begun."""
+        """How many segments have not begun."""
         return len(self._queue)
 
     @property
     def backfilling(self) -> int:
-        """How many rows of a backfill are on their way, and not yet committed."""
+        """How many rows of a backfill are on their way and not committed yet."""
         segments = [*self._queue, *(job.segment for job in self._flight)]
         return sum(segment.progress.rows for segment in segments if segment.progress)
 
-    def _tail(self) -> Segment:
-        """Return the segment that still grows, a new one where there is none."""
-        if not self._queue or self._queue[-1].sealed:
-            self._queue.append(Segment(self._ledger.open_span(self.name)))
-            self._changed.set()
-        return self._queue[-1]
+    async def wait_for_room(self) -> None:
+        """Wait until at most one segment of the backfill has not begun.
 
-    # -- Out: prepared side by side, committed in order
-
-    async def run(self, tasks: asyncio.TaskGroup, prepare: Prepare, commit: CommitBatch) -> None:
-        """Work off what arrives, for ever; or until nothing is in flight, once `close` was called.
-
-        A failure of either callable ends the lane.
-        """
-        feed = tasks.create_task(self._feed(tasks, prepare), name=f"{self.name}: feed")
-        try:
-            while not (self._closing and not self._flight):
-                if self._flight:
-                    await self._finish(tasks, self._flight[0], commit)
-                else:
-                    await self._change()
-        finally:
-            feed.cancel()
-
-    def close(self) -> None:
-        """Begin nothing more. What is not begun stays with the slot."""
-        self._closing = True
-        self._changed.set()
-
-    async def room(self) -> None:
-        """Wait until at most one segment of the backfill's waits to be begun, so that it does not run ahead.
-
-        The stream's are not counted: where it always has some waiting, the backfill would never get on.
+        So the backfill does not run ahead. The stream's segments are not counted: where some are always
+        waiting, the backfill would never get on.
         """
         while self.behind or sum(segment.progress is not None for segment in self._queue) > 1:
-            await self._change()
+            await self._wait_for_change()
 
-    async def sweep_after(self, sweeps: int) -> None:
-        """Wait until the target's keys are to be looked up for more than the given number of times."""
-        while self.sweeps <= sweeps:
-            await self._change()
+    async def wait_for_sweep(self, known: int) -> None:
+        """Wait until more sweeps were requested than the `known` ones."""
+        while self.sweeps <= known:
+            await self._wait_for_change()
 
-    async def settled(self) -> None:
+    async def wait_until_settled(self) -> None:
         """Wait until all that is in the lane now is committed."""
         newest = self._queue[-1] if self._queue else self._flight[-1].segment if self._flight else None
         if newest:
             await newest.committed.wait()
 
-    async def _change(self) -> None:
-        """Wait until something arrives, is committed or ends. To be asked in a loop, by any number."""
+    # -- Out: prepared side by side, committed in order
+
+    async def run(self, tasks: asyncio.TaskGroup, prepare: Prepare, commit: CommitBatch) -> None:
+        """Work off what arrives, and end once `close` was called and nothing is in flight.
+
+        A failure of either callable ends the lane.
+        """
+        feed = tasks.create_task(self._feed_flight(tasks, prepare), name=f"{self.name}: feed")
+        try:
+            while not (self._closing and not self._flight):
+                if self._flight:
+                    await self._finish_oldest(self._flight[0], commit)
+                else:
+                    await self._wait_for_change()
+        finally:
+            feed.cancel()
+
+    def close(self) -> None:
+        """Begin nothing more. What has not begun stays with the slot."""
+        self._closing = True
+        self._changed.set()
+
+    def _open_tail(self) -> Segment:
+        """Return the segment that still grows, a new one where there is none."""
+        return self._open_segment() if not self._queue or self._queue[-1].sealed else self._queue[-1]
+
+    def _open_segment(self, progress: Progress | None = None) -> Segment:
+        """Append an empty segment and return it."""
+        self._queue.append(Segment(self._ledger.open_span(self.name), progress))
+        self._changed.set()
+        return self._queue[-1]
+
+    async def _wait_for_change(self) -> None:
+        """Wait until something arrives, is committed or ends.
+
+        Any number of tasks may wait; each looks in a loop whether it was its own change.
+        """
         self._changed.clear()
         await self._changed.wait()
 
-    async def _feed(self, tasks: asyncio.TaskGroup, prepare: Prepare) -> None:
+    async def _feed_flight(self, tasks: asyncio.TaskGroup, prepare: Prepare) -> None:
+        """Begin one segment after the other, each as soon as the rules allow."""
         while True:
-            segment = await self._next()
+            segment = await self._next_segment()
             if self._closing:
                 return
             self._queue.popleft()
-            segment.sealed = True
+            segment.seal()
             batches = prepare(segment, partial(self._claim, segment))
-            job = _Job(segment, batches, self._begin(tasks, batches))
+            job = _Job(segment, batches, tasks, f"{self.name}: prepare")
             self._flight.append(job)
             if len(self._flight) == 1:
-                self._began = monotonic()
+                self._next_since = monotonic()
             self._owners.update(dict.fromkeys(segment.actions, job))
             self._changed.set()
 
-    async def _next(self) -> Segment:
-        """Return the oldest segment once it may begin."""
+    async def _next_segment(self) -> Segment:
+        """Return the oldest segment that has not begun, once it may."""
         while True:
             while not self._queue or self._flight_is_full():
-                await self._change()
+                await self._wait_for_change()
             segment = self._queue[0]
-            if blocker := self._blocker(segment):
+            if blocker := self._find_blocker(segment):
                 await blocker.segment.committed.wait()
             elif segment.sealed or not self._flight or segment.waited:
                 return segment
             else:
-                segment.waited = True
+                segment.stop_waiting()
                 # The more there is in flight, the longer: a small batch costs nearly what a large one does.
                 await asyncio.sleep(self._limits.delay * len(self._flight))
 
     def _flight_is_full(self) -> bool:
-        """Whether to begin nothing: a lane that is stuck must leave room for what the others need."""
+        """Whether to begin nothing: a lane that is stuck must leave room for the others."""
         size = sum(job.segment.size for job in self._flight)
         return len(self._flight) >= self._limits.depth or (size >= self._limits.flight and size > 0)
 
-    def _blocker(self, segment: Segment) -> _Job | None:
-        """Find the newest job in flight that has to be committed before the segment may begin."""
+    def _find_blocker(self, segment: Segment) -> _Job | None:
+        """Find the newest job that has to be committed before the segment may begin."""
         if not self._flight:
             return None
         if segment.truncate or not self.binding.relation.key_is_canonical:
@@ -320,26 +293,21 @@ class Lane:
         owners = self._owners.keys() & segment.actions.keys()
         return max((self._owners[key] for key in owners), key=self._flight.index, default=None)
 
-    def _begin(self, tasks: asyncio.TaskGroup, batches: Batches) -> asyncio.Task[Batch]:
-        return tasks.create_task(batches.next(), name=f"{self.name}: prepare")
-
     async def _claim(self, segment: Segment, size: int) -> None:
         if size > 0:
             await self.workspace.take(size, is_oldest=lambda: self._flight[0].segment is segment)
         else:
             self.workspace.give(-size)
 
-    async def _finish(self, tasks: asyncio.TaskGroup, job: _Job, commit: CommitBatch) -> None:
+    async def _finish_oldest(self, job: _Job, commit: CommitBatch) -> None:
         """Commit the oldest job, batch by batch, and make room."""
         is_last = False
         while not is_last:
-            batch = await job.batch
-            is_last = batch.is_last
-            if not is_last:
-                job.batch = self._begin(tasks, job.batches)
-            await commit(self, batch)
-            self.workspace.give(batch.weight)
-            self._began = monotonic()
+            prepared = await job.next()
+            await commit(self, prepared)
+            self.workspace.give(prepared.batch.weight)
+            self._next_since = monotonic()
+            is_last = prepared.batch.is_last
         self._flight.popleft()
         self.workspace.look_again()
         for key in job.segment.actions:

@@ -1,7 +1,7 @@
-"""How many bytes may be in memory: as changes that arrive, and apart from these as what they become.
+"""How many bytes may be in memory, as changes that arrive and as what they become.
 
-The two are apart because one waits for the other: a change leaves memory only once it has been worked on, so
-there must be room to work when there is none for more changes.
+The two are counted apart because one waits for the other: a change leaves memory only once it has been worked
+on, so there must be room to work when there is no room for more changes.
 """
 
 import asyncio
@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 
 class ByteBudget:
-    """Bytes taken and given back. Taking never fails or waits; whoever brings more waits for room first.
+    """Bytes taken and given back, for changes that arrive.
 
-    So it is overrun by what one read brings, at most, and a row larger than all of it still passes.
+    Taking never fails or waits: a task waits for room before it brings more. So the budget is overrun by what
+    one read brings, at most, and a row larger than all of it still passes.
     """
 
     def __init__(self, limit: int) -> None:
@@ -38,7 +39,7 @@ class ByteBudget:
         """Whether there is room for more."""
         return self._room.is_set()
 
-    async def room(self) -> None:
+    async def wait_for_room(self) -> None:
         """Wait until there is room for more."""
         await self._room.wait()
 
@@ -46,19 +47,20 @@ class ByteBudget:
 class Workspace:
     """Bytes that a lane's segments in flight may take while they are worked on.
 
-    The oldest segment never waits, because the younger ones give nothing back before it is committed. So they
-    leave it room for two slices: one that is being written, and one that is being prepared.
+    The oldest segment never waits, because the younger ones give nothing back before it is committed. So the
+    younger ones leave it room for two slices: one being written, and one being prepared.
     """
 
     def __init__(self, limit: int) -> None:
         """Allow `limit` bytes."""
-        self.slice = max(limit // 5, 1)  # bytes that one slice should not pass
+        # Bytes that one slice should not pass.
+        self.slice = max(limit // 5, 1)
         self._for_the_younger = limit - 2 * self.slice
         self._changed = asyncio.Event()
         self.used = 0
 
     async def take(self, size: int, *, is_oldest: Callable[[], bool]) -> None:
-        """Count `size` bytes as in use, once there is room for them or `is_oldest` holds."""
+        """Count `size` bytes as in use, once there is room or `is_oldest` holds."""
         while self.used and self.used + size > self._for_the_younger and not is_oldest():
             self._changed.clear()
             await self._changed.wait()
@@ -70,5 +72,5 @@ class Workspace:
         self.look_again()
 
     def look_again(self) -> None:
-        """Let those who wait see whether they are the oldest now."""
+        """Let the segments that wait see whether they are the oldest now."""
         self._changed.set()

@@ -1,8 +1,8 @@
-"""Rows that cannot be embedded: when one is tried again, and when there are too many of them.
+"""Rows that cannot be embedded: when they are tried again, and when they are many.
 
-`prepare` finds such rows, `write` parks them and takes them out again, `watch` puts back into work those
-that `walvec dead-letter retry` asked for, and those whose cause may have passed: a minute after they were
-parked, then after twice as long each time, up to a day.
+`prepare` finds such rows, and `write` parks them and removes their dead letters again. `watch` has them tried
+again: those that `walvec dead-letter retry` asked for, and those whose cause may have passed, a minute after
+they were parked, then after twice as long each time, up to a day.
 
 Pure: no clock, no database.
 """
@@ -12,22 +12,23 @@ from dataclasses import dataclass
 
 from walvec.database.dead_letters import DeadLetter
 
-SHARE_WINDOW = 1_000  # rows, of which more than half parked are too many
+# Rows, of which more than half parked are too many.
+SHARE_WINDOW = 1_000
 
 
 class Retries:
-    """What was asked to be tried again, or is due, so that nothing is put into work twice.
+    """The dead letters that are asked for or due, so that none is tried twice at once.
 
-    A row stays asked for until its attempt has ended. It is told from one that was asked for again, after it
-    failed again, by its attempts.
+    A dead letter stays asked for until its attempt has ended. The number of its attempts tells it from one
+    that was asked for again after it failed again.
     """
 
     def __init__(self) -> None:
         """Begin with nothing asked for."""
         self._asked: frozenset[DeadLetter] = frozenset()
 
-    def fresh(self, asked: Collection[DeadLetter]) -> list[DeadLetter]:
-        """Return what was not asked for at the last look."""
+    def newly_asked(self, asked: Collection[DeadLetter]) -> list[DeadLetter]:
+        """Return those that were not asked for at the last look."""
         before, self._asked = self._asked, frozenset(asked)
         return [letter for letter in asked if letter not in before]
 
@@ -41,15 +42,18 @@ class Retries:
 class Share:
     """How many of a vectorizer's last rows were parked.
 
-    A systematic error, a wrong expression or another kind of data, parks row after row: somebody has to look
-    before the table of dead letters is full of them.
+    A systematic error, a wrong expression or another kind of data, parks row after row. It has to be looked
+    at before the table of dead letters is full.
     """
 
-    window: int  # rows to look at, or a few more: batches count whole
-    batches: tuple[tuple[int, int], ...] = ()  # rows, and how many of them were parked; the oldest first
+    # Rows to look at, or a few more: batches count whole.
+    window: int
 
-    def after(self, rows: int, parked: int) -> "Share":
-        """Return the share once a batch is counted too."""
+    # For each batch, its rows and how many of them were parked; the oldest first.
+    batches: tuple[tuple[int, int], ...] = ()
+
+    def with_batch(self, rows: int, parked: int) -> "Share":
+        """Return the share with a batch counted too."""
         if rows == 0:
             return self
         batches = (*self.batches, (rows, parked))

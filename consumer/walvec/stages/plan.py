@@ -1,8 +1,8 @@
 """What a change asks of one vectorizer: changes in, actions by key out.
 
-The stage between the stream and PostgreSQL's evaluation of the expressions. It looks at columns only to tell
-which row a change is about and whether the stream carries all that the expressions need; where it does not,
-the row is read again.
+This stage lies between the stream and PostgreSQL's evaluation of the expressions. It looks at columns only to
+tell which row a change is about, and whether the stream carries all that the expressions need. Where it does
+not, the row is read again.
 
 Pure: values in, values out.
 """
@@ -20,13 +20,16 @@ LARGE_IMAGE = 1 << 20  # bytes
 
 
 class Unidentified(Exception):
-    """A change does not carry the key columns: the replica identity was another one when it was written."""
+    """A change does not carry the key columns.
+
+    The replica identity was another one when it was written.
+    """
 
 
-def plan(change: Change, shape: RowShape) -> list[tuple[Key, Action]]:
-    """Return the actions of one change, in order. A change of key is a Delete and an Upsert.
+def plan_change(change: Change, shape: RowShape) -> list[tuple[Key, Action]]:
+    """Return the actions of one change, in order.
 
-    Raises Unidentified where the change does not carry the key.
+    A change of key is a Delete and an Upsert. Raises Unidentified where the change does not carry the key.
     """
     if change.kind not in shape.published:
         return []
@@ -36,10 +39,10 @@ def plan(change: Change, shape: RowShape) -> list[tuple[Key, Action]]:
 
 
 def plan_refetch(change: Change, shape: RowShape) -> list[tuple[Key, Action]]:
-    """Return a Refetch of every row that a change may be about, by its old key and by its new one.
+    """Return a Refetch of every row that a change may be about, by old and new key.
 
-    For a change that is older than the epoch: it may be of another table of that name, or of another shape.
-    Raises Unidentified where the change does not carry the key.
+    This is for a change that is older than the epoch: it may be of another table of that name, or of another
+    shape. Raises Unidentified where the change does not carry the key.
     """
     if change.kind not in shape.published:
         return []
@@ -58,7 +61,7 @@ def _actions(change: Change, shape: RowShape) -> list[tuple[Key, Action]]:
 
 
 def _key(shape: RowShape, first: Mapping[str, Text], second: Mapping[str, Text]) -> Key:
-    """Return the key's text; a column that `first` lacks, an unchanged one, is taken from `second`."""
+    """Return the key's text; a column that `first` lacks is unchanged in `second`."""
     return tuple([_key_text(first[name] if name in first else second.get(name)) for name in shape.key])
 
 
@@ -69,9 +72,10 @@ def _key_text(value: Text) -> str:
 
 
 def _possible_keys(change: Change, shape: RowShape) -> Iterator[Key]:
-    """Yield every key, old and new, that a change may be about, whatever its unclear columns stand for.
+    """Yield every key that a change may be about, old and new.
 
-    Raises Unidentified where a part of the key is missing altogether.
+    Its unclear columns may stand for several values. Raises Unidentified where a part of the key is
+    missing.
     """
     for first, second in ((change.identity, change.columns), (change.columns, change.identity)):
         yield from product(*(_possible_texts(name, first, second, change) for name in shape.key))
@@ -85,7 +89,7 @@ def _possible_texts(
 
 
 def _upsert(change: Change, shape: RowShape) -> Action:
-    """Return the row image, or Refetch where the stream has no whole one, or it would be of no use."""
+    """Return the row image; Refetch where the stream has no whole one or it is no use."""
     if not shape.by_image:
         return REFETCH
     columns, identity = change.columns, change.identity
@@ -95,11 +99,11 @@ def _upsert(change: Change, shape: RowShape) -> Action:
         if name in columns:
             value = columns[name]
         elif name in identity:
-            # An unchanged value stored out of line: the old one, where the replica identity carries it.
+            # This is an unchanged value, stored out of line, that the replica identity carries.
             value = identity[name]
         else:
             return REFETCH
         image[name] = value
         size += getsizeof(value) if value else 0
-    # An image so large is not worth holding and copying: the row is read by its key.
+    # A larger image is not worth holding and copying: the row is read by its key.
     return Upsert(image, size) if size <= LARGE_IMAGE else REFETCH

@@ -1,38 +1,45 @@
-"""From a segment's actions to the batch that its transaction writes.
+"""From a segment's actions to the batches that its transactions write.
 
-Evaluate, chunk, hash, compare with what the target holds, and embed only what is new. Segments of one lane
-are prepared side by side; none of them shares a key with another, so what the target holds for a key does not
+Evaluate, cut, compare with what the target holds, and embed only what is new. Segments of one lane are
+prepared side by side; none of them shares a key with another, so what the target holds for a key does not
 change meanwhile.
 
-A segment too heavy for memory becomes several batches, a slice of its rows each, written one after the other
-in its place. That keeps every promise: a key is in one slice only, so its order is the segment's; a truncate
-comes with the first, before any row; the stream's position, a backfill's progress and the request of a sweep
-come with the last, so that after a crash the whole segment is worked off again, and what is written already
-is found by its hashes.
+A segment too heavy for memory becomes several batches, each a slice of its rows, which are written one after
+the other in its place. That keeps every promise:
+
+- A key is in one slice only, so its order is that of the segment.
+- A truncate comes with the first slice, before any row.
+- The stream's position, a backfill's progress and the request of a sweep come with the last one. After a
+  crash the whole segment is worked off again, and what is written already is found by its hashes.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import psycopg
 
 from walvec.database.keys import Key
 from walvec.embed.dispatch import Dispatcher, Refused
 from walvec.embed.protocol import Vector
+from walvec.errors import EvaluationFailed
 from walvec.failpoint import failpoint
-from walvec.policy import in_place, is_refusal
+from walvec.policy import is_refusal, retry_in_place
+from walvec.stages.batch import Batch, Parked, PlacedChunk, PreparedBatch
 from walvec.stages.chunk import Chunker, InputHasher
+from walvec.stages.compare import Difference, compare
 from walvec.stages.evaluate import RowText, SourceReader
-from walvec.stages.isolate import isolate
-from walvec.stages.lane import Claim, Segment
+from walvec.stages.isolate import isolate_failures
+from walvec.stages.lane import Claim
+from walvec.stages.segment import Segment
+from walvec.stages.stopwatch import StageTimes
 from walvec.stages.texts import Slice, Texts, Weigher
-from walvec.stages.timing import Stages
-from walvec.stages.write import Batch, Parked
-from walvec.vectorizer.bind import Binding
+from walvec.vectorizer.binding import Binding
 from walvec.vectorizer.target import Chunk, TargetTable
 from walvec_slots.settle import Connection
 
-_IN_A_THREAD = 65_536  # characters in a segment's long texts, from which cutting them holds up the event loop
+# Characters in a slice's long texts, from which cutting them would hold up the event loop.
+_IN_A_THREAD = 65_536
 
 
 class Preparer:
@@ -51,10 +58,10 @@ class Preparer:
         lanes: int = 1,
         keep_parked: bool = False,
     ) -> None:
-        """Read the source through `source` and the target through `lookups`; embed through `dispatcher`.
+        """Read the source through `source`, the target through `lookups`.
 
+        `dispatcher` embeds, for as many lanes as `lanes` says.
         `limit`: bytes of memory from which a segment is prepared in slices.
-        `lanes`: how many share the dispatcher.
         `keep_parked`: a row that is parked keeps the vectors of its last good text.
         """
         self._binding = binding
@@ -66,142 +73,157 @@ class Preparer:
         self._share = dispatcher.share(lanes)
         self._limit = limit
         self._weigh = Weigher(binding, dispatcher.embedder.dimensions)
-        self.keep_parked = keep_parked
+        self._keep_parked = keep_parked
         chunk = binding.vectorizer.chunk
         self._chunker = Chunker() if chunk == "none" else Chunker(chunk.size, chunk.overlap)
 
-    def __call__(self, segment: Segment, claim: Claim) -> "Preparation":
+    def begin(self, segment: Segment, claim: Claim) -> "Preparation":
         """Begin to prepare a segment, whose slices claim what they weigh in memory."""
         failpoint("after-plan")
         texts = Texts(self._source, self._binding, segment.actions, self._weigh, self._limit)
         return Preparation(self, segment, texts, claim)
 
-    async def fill(self, batch: Batch, part: Slice) -> None:
-        """Let a batch say what to write for a slice; the slice's texts are let go on the way."""
-        for key, failure in part.failures.items():
-            batch.parked.append(Parked(key, "evaluate", f"{failure.kind} ({failure.sqlstate})", failure.what))
-        keys = [*part.texts, *part.failures]
-        rows = await self._chunk(part.texts)
-        part.texts.clear()  # they may be large
-        batch.stages.done("chunk")
-        await self._compare_with_target(batch, rows)
-        batch.stages.done("lookup")
-        await self._embed(batch)
-        batch.stages.done("embed")
-        parked = {row.key for row in batch.parked}
-        batch.surplus = [row for row in batch.surplus if row[0] not in parked]
-        if not self.keep_parked:
-            batch.gone.extend(parked)
-        batch.settled = [key for key in keys if key not in parked]
+    async def __call__(
+        self, segment: Segment, texts: Texts, claim: Claim, *, is_first: bool
+    ) -> PreparedBatch:
+        """Prepare the next slice of a segment: evaluate, cut, compare, embed.
 
-    async def _compare_with_target(self, batch: Batch, rows: Mapping[Key, Sequence[Chunk]]) -> None:
-        """Add what differs from what the target holds; after a truncate, in this batch, that is nothing."""
-        batch.gone.extend(key for key, chunks in rows.items() if not chunks)
-        rows = {key: chunks for key, chunks in rows.items() if chunks}
-        held: dict[Key, dict[int, bytes]] = {}
-        if not batch.truncate:
-            equals = [] if self._binding.relation.key_is_canonical else batch.gone
-            held = await self._look_up(list(rows), equals)
-        for key, chunks in rows.items():
-            batch.texts += len(chunks)
-            if key in held:
-                _compare(key, chunks, held[key], batch)
-            else:
-                batch.chunks += [(key, chunk_seq, chunk, NEW) for chunk_seq, chunk in enumerate(chunks)]
+        After a truncate in the same batch, the target holds nothing to compare with.
+        """
+        times = StageTimes(segment.began if is_first else None)
+        truncate = segment.truncate and is_first
 
-    async def _look_up(self, keys: Sequence[Key], equals: Sequence[Key]) -> dict[Key, dict[int, bytes]]:
-        """Return what the target holds for each key; nothing for one that its types cannot express."""
+        part = await self._evaluate(texts, claim, times)
+        keys = part.keys()
 
-        async def look_up(some: Sequence[Key]) -> list[dict[int, bytes]]:
-            found = await in_place(self._table.existing, self._lookups, some, equals)
-            return [found.get(key, {}) for key in some]
+        rows = await self._cut(part.take_texts())
+        times.done("chunk")
 
-        answers = await isolate(keys, look_up, psycopg.Error, is_refusal)
-        return {key: held for key, held in zip(keys, answers, strict=True) if isinstance(held, dict) and held}
+        held = {} if truncate else await self._look_up(rows)
+        times.done("lookup")
+        difference = compare(rows, held)
 
-    # -- Chunk and hash
+        answers = await self._embed(difference.new_texts())
+        times.done("embed")
 
-    async def _chunk(self, texts: Mapping[Key, RowText]) -> dict[Key, list[Chunk]]:
+        batch = Batch(
+            is_last=texts.done,
+            truncate=truncate,
+            progress=segment.progress if texts.done else None,
+            sweep=segment.sweep and texts.done,
+            weight=part.weight,
+            keep_parked=self._keep_parked,
+        )
+        failpoint("after-embed")
+        return PreparedBatch(fill_batch(batch, keys, difference, answers, part.failures), times)
+
+    async def _evaluate(self, texts: Texts, claim: Claim, times: StageTimes) -> Slice:
+        """Read the next texts, once there is room for what they may weigh."""
+        estimate = texts.estimate_slice()
+        await claim(estimate)
+        times.done("queue")
+        part = await texts.next_slice()
+        times.done("evaluate")
+        await claim(part.weight - estimate)
+        return part
+
+    async def _cut(self, texts: Mapping[Key, RowText]) -> dict[Key, list[Chunk]]:
+        """Cut texts into chunks and hash them, in a thread where that takes long."""
         is_long = self._chunker.is_long
         if sum(len(text) for text in texts.values() if text and is_long(text)) > _IN_A_THREAD:
-            return await asyncio.to_thread(self._chunk_all, texts)
-        return self._chunk_all(texts)
+            return await asyncio.to_thread(self._cut_all, texts)
+        return self._cut_all(texts)
 
-    def _chunk_all(self, texts: Mapping[Key, RowText]) -> dict[Key, list[Chunk]]:
+    def _cut_all(self, texts: Mapping[Key, RowText]) -> dict[Key, list[Chunk]]:
         split, hash_input = self._chunker.split, self._hasher
         return {
             key: [Chunk(piece, hash_input(piece)) for piece in split(text)] if text else []
             for key, text in texts.items()
         }
 
-    # -- Embed
+    async def _look_up(self, rows: Mapping[Key, Sequence[Chunk]]) -> dict[Key, dict[int, bytes]]:
+        """Return the hashes that the target holds for each row, by `chunk_seq`.
 
-    async def _embed(self, batch: Batch) -> None:
-        """Give every new chunk its vector; park the rows whose text the service refuses."""
-        new = {chunk.input_hash: chunk.text for _, _, chunk, vector in batch.chunks if vector is NEW}
-        if not new:
-            return
+        There is no entry for a row that it does not hold, and for a key that its types cannot express.
+        """
+        gone = [key for key, chunks in rows.items() if not chunks]
+        equals = [] if self._binding.relation.key_is_canonical else gone
+
+        async def look_up(keys: Sequence[Key]) -> list[dict[int, bytes]]:
+            found = await retry_in_place(self._table.held_hashes, self._lookups, keys, equals)
+            return [found.get(key, {}) for key in keys]
+
+        keys = [key for key, chunks in rows.items() if chunks]
+        answers = await isolate_failures(keys, look_up, psycopg.Error, is_refusal)
+        return {key: held for key, held in zip(keys, answers, strict=True) if isinstance(held, dict) and held}
+
+    async def _embed(self, texts: Mapping[bytes, str]) -> dict[bytes, Vector | Refused]:
+        """Return each text's vector, or the service's refusal, by the text's hash."""
+        if not texts:
+            return {}
         failpoint("before-embed")
-        answers = dict(zip(new, await self._dispatcher.embed(list(new.values()), self._share), strict=True))
-        placed: list[tuple[Key, int, Chunk, Vector | None]] = []
-        refused: dict[Key, Refused] = {}
-        for key, chunk_seq, chunk, vector in batch.chunks:
-            answer = answers[chunk.input_hash] if vector is NEW else vector
-            if isinstance(answer, Refused):
-                refused[key] = answer
-            else:
-                placed.append((key, chunk_seq, chunk, answer))
-        batch.embedded = len(new)
-        batch.refused = sum(isinstance(answer, Refused) for answer in answers.values())
-        batch.chunks = [row for row in placed if row[0] not in refused]
-        for key, refusal in refused.items():
-            batch.parked.append(Parked(key, "embed", refusal.error_class, refusal.message, refusal.passes))
-
-
-NEW: Vector = Vector("f")  # in place of a vector that is still to be made
-
-
-def _compare(key: Key, chunks: Sequence[Chunk], held: Mapping[int, bytes], batch: Batch) -> None:
-    """Add what differs between a row's chunks and those that the target holds to the batch."""
-    hashes = set(held.values())
-    for chunk_seq, chunk in enumerate(chunks):
-        if held.get(chunk_seq) != chunk.input_hash:
-            batch.chunks.append((key, chunk_seq, chunk, None if chunk.input_hash in hashes else NEW))
-    if held and max(held) >= len(chunks):
-        batch.surplus.append((key, len(chunks)))
+        answers = await self._dispatcher.embed(list(texts.values()), self._share)
+        return dict(zip(texts, answers, strict=True))
 
 
 class Preparation:
     """One segment on its way, batch by batch."""
 
-    def __init__(self, preparer: Preparer, segment: Segment, texts: Texts, claim: Claim) -> None:
+    def __init__(self, prepare: Preparer, segment: Segment, texts: Texts, claim: Claim) -> None:
         """Prepare what `texts` gives, and `claim` what it weighs."""
-        self._preparer = preparer
+        self._prepare = prepare
         self._segment = segment
         self._texts = texts
         self._claim = claim
         self._is_first = True
 
-    async def next(self) -> Batch:
-        """Return the next batch to write, the last one marked as such."""
-        segment, is_first, self._is_first = self._segment, self._is_first, False
-        stages = Stages(segment.began if is_first else None)
-        estimate = self._texts.estimate()
-        await self._claim(estimate)
-        stages.done("queue")
-        part = await self._texts.next()
-        stages.done("evaluate")
-        await self._claim(part.weight - estimate)
-        is_last = self._texts.done
-        batch = Batch(
-            is_last=is_last,
-            truncate=segment.truncate and is_first,
-            progress=segment.progress if is_last else None,
-            sweep=segment.sweep and is_last,
-            weight=part.weight,
-            stages=stages,
-            keep_parked=self._preparer.keep_parked,
-        )
-        await self._preparer.fill(batch, part)
-        failpoint("after-embed")
-        return batch
+    async def next(self) -> PreparedBatch:
+        """Return the next batch to write; the last one says that it is."""
+        is_first, self._is_first = self._is_first, False
+        return await self._prepare(self._segment, self._texts, self._claim, is_first=is_first)
+
+
+def fill_batch(
+    batch: Batch,
+    keys: Iterable[Key],
+    difference: Difference,
+    answers: Mapping[bytes, Vector | Refused],
+    failures: Mapping[Key, EvaluationFailed],
+) -> Batch:
+    """Return `batch` with what it writes of the rows `keys`. Pure.
+
+    A row with a chunk that the service refuses is parked as a whole, as is one whose expressions fail: half a
+    row would be found by a search, and nothing would say that the rest is missing.
+    """
+    refusals = {
+        row.key: answer
+        for row in difference.chunks
+        if row.is_new and isinstance(answer := answers[row.chunk.input_hash], Refused)
+    }
+    parked = [
+        *(
+            Parked(key, "evaluate", f"{failure.kind} ({failure.sqlstate})", failure.what)
+            for key, failure in failures.items()
+        ),
+        *(
+            Parked(key, "embed", refusal.error_class, refusal.message, refusal.passes)
+            for key, refusal in refusals.items()
+        ),
+    ]
+    parked_keys = {row.key for row in parked}
+    placed: list[PlacedChunk] = []
+    for key, chunk_seq, chunk, is_new in difference.chunks:
+        vector = answers[chunk.input_hash] if is_new else None
+        if key not in parked_keys and not isinstance(vector, Refused):
+            placed.append((key, chunk_seq, chunk, vector))
+    return replace(
+        batch,
+        gone=[*difference.gone, *(() if batch.keep_parked else parked_keys)],
+        surplus=[row for row in difference.surplus if row[0] not in parked_keys],
+        chunks=placed,
+        parked=parked,
+        settled=[key for key in keys if key not in parked_keys],
+        texts=difference.texts,
+        embedded=len(answers),
+        refused=sum(isinstance(answer, Refused) for answer in answers.values()),
+    )

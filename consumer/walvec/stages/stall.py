@@ -1,52 +1,71 @@
-"""Since when the checkpoint waits for work in flight, and why, for `walvec status` to show. Pure.
+"""How long the checkpoint has waited for work in flight, and why.
 
-Work that takes its time has no reason. One is given where something is known to fail, or where nothing at all
-gets done.
+Work that takes its time has no reason. A reason is given where something is known to fail, or where nothing
+at all gets done. `walvec status` shows it.
+
+Pure: times are handed in, as seconds of one clock.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-STALL_AFTER = 5.0  # seconds that the checkpoint waits for work in flight, from which `status` is told
-BATCH_SILENT_AFTER = 30.0  # seconds without a finished batch, from which that alone is a reason
+from walvec.stages.timing import TIMING, Timing
 
 WaitsFor = Callable[[float], str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What the target is to say: the seconds that the checkpoint has waited, and why. None: not."""
+    """What the target is to say of the checkpoint's waiting."""
 
+    # Seconds that it has waited; None: it does not wait.
     seconds: float | None
+
     waits_for: str | None
 
 
-class Stall:
-    """Watches how the work goes. Times are seconds of one clock."""
+_NO_STALL = Mark(None, None)
 
-    def __init__(self, waits_for: WaitsFor) -> None:
-        """Begin without work; `waits_for` says what has kept it from getting done for at least so long."""
+
+class Stall:
+    """Watches how the work goes."""
+
+    def __init__(self, waits_for: WaitsFor, timing: Timing = TIMING) -> None:
+        """Begin without work.
+
+        `waits_for` says what has kept work from getting done for at least as many seconds as it is given.
+        """
         self._waits_for = waits_for
-        self._since: float | None = None  # the checkpoint has waited for work in flight
-        self._finished = 0.0  # a batch, or there was none in flight
+        self._timing = timing
+
+        # Since when the checkpoint has waited for work in flight.
+        self._since: float | None = None
+
+        # When a batch was finished last, or nothing was in flight.
+        self._finished = 0.0
+
+        # Whether the target says that there is a stall, and why.
         self._saved: tuple[bool, str | None] = (False, None)
 
-    def moved(self) -> None:
+    def checkpoint_moved(self) -> None:
         """Note that a checkpoint was committed, which takes back what was saved."""
         self._since, self._saved = None, (False, None)
 
-    def finished(self, now: float) -> None:
+    def batch_finished(self, now: float) -> None:
         """Note that a batch was committed."""
         self._finished = now
 
-    def look(self, now: float, *, idle: bool) -> Mark | None:
-        """Return what to save, None where the target says so already; `idle`: nothing is in flight."""
+    def next_mark(self, now: float, *, idle: bool) -> Mark | None:
+        """Return what to save; None where the target says so already.
+
+        `idle`: nothing is in flight.
+        """
         if idle:
             self._since, self._finished = None, now
         elif self._since is None:
             self._since, self._finished = now, max(self._finished, now)
         waited = now - self._since if self._since is not None else 0.0
-        mark = Mark(waited, self._reason(now)) if waited > STALL_AFTER else Mark(None, None)
+        mark = Mark(waited, self._reason(now)) if waited > self._timing.stall_after else _NO_STALL
         wanted = (mark.seconds is not None, mark.waits_for)
         if wanted == self._saved:
             return None
@@ -54,7 +73,7 @@ class Stall:
         return mark
 
     def _reason(self, now: float) -> str | None:
-        reason = self._waits_for(STALL_AFTER)
-        if reason is None and now - self._finished > BATCH_SILENT_AFTER:
-            return f"nothing has been finished for over {BATCH_SILENT_AFTER:.0f} s"
+        reason, silent_after = self._waits_for(self._timing.stall_after), self._timing.silent_after
+        if reason is None and now - self._finished > silent_after:
+            return f"nothing has been finished for over {silent_after:.0f} s"
         return reason

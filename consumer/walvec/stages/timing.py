@@ -1,48 +1,61 @@
-"""What a batch's time goes into, stage by stage: the one record that log line, metrics and spans are made of.
+"""How long everything waits: one value, handed to every part that waits.
 
-A clock is read once a stage and batch, never for a row. The stages follow each other without a gap, so their
-times add up to the batch's.
+A test hands in another one, and so waits for nothing that an idle process puts off.
 """
 
-from collections.abc import Iterator
-from time import monotonic
-from typing import Final, Literal, get_args
+from dataclasses import dataclass, field
+from typing import Final
 
-Stage = Literal["queue", "evaluate", "chunk", "lookup", "embed", "turn", "write"]
-
-# In order. queue: gathering, until the segment begins; chunk: cutting and hashing; lookup: what the target
-# holds; turn: until earlier segments are committed and the session that writes is free, with failed tries.
-STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
+from walvec.database.silence import Patience
 
 
-class Stages:
-    """When each stage of a batch ended, by time.monotonic(); it began where the one before ended."""
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The intervals and limits of a process, in seconds unless it says otherwise."""
 
-    __slots__ = ("_ends", "began")
+    # Between two looks at what nobody reports: whether the end is reached, a checkpoint due, a lane stuck.
+    look_interval: float = 0.1
 
-    def __init__(self, began: float | None = None) -> None:
-        """Begin the first stage, at `began` if that is given."""
-        self.began = monotonic() if began is None else began
-        self._ends: dict[Stage, float] = {}
+    # Between two checkpoints that no action came with, at least.
+    idle_interval: float = 10.0
 
-    def done(self, stage: Stage) -> None:
-        """Note that a stage ends now; one that is gone through again goes on, in its place."""
-        self._ends[stage] = monotonic()
+    # Between two looks at the catalogs, the epochs and the slot; more where looking takes long.
+    watch_interval: float = 2.0
+    longest_watch_interval: float = 60.0
 
-    @property
-    def ended(self) -> float:
-        """When the newest stage ended."""
-        return max(self._ends.values(), default=self.began)
+    # Parked rows that are tried again at a time.
+    retry_rows: int = 1_000
 
-    def spans(self) -> Iterator[tuple[Stage, float, float]]:
-        """Yield each stage that has ended, with its beginning and its end."""
-        began = self.began
-        for stage, ended in self._ends.items():
-            yield stage, began, ended
-            began = ended
+    # Waiting for a transaction to become visible is worth a warning after this, and again each time.
+    warn_after: float = 5.0
 
-    def milliseconds(self) -> dict[str, float]:
-        """Return the time of each stage and the total, under the names that the log has for them."""
-        taken = {f"{stage}_ms": ended - began for stage, began, ended in self.spans()}
-        taken["total_ms"] = self.ended - self.began
-        return {name: round(seconds * 1_000, 1) for name, seconds in taken.items()}
+    # A session's server has gone silent after this.
+    patience: Patience = field(default_factory=Patience)
+
+    # A lane without a commit for this long is no longer waited for, if others move.
+    stuck_after: float = 30.0
+
+    # The target is to say that the checkpoint waits for work in flight after this.
+    stall_after: float = 5.0
+
+    # That no batch was finished for this long is a reason by itself.
+    silent_after: float = 30.0
+
+    # A checkpoint that is being saved by itself may take this long when the process stops.
+    save_limit: float = 1.0
+
+    # What is in flight when the process stops may take this long to finish.
+    drain_limit: float = 25.0
+
+    # Of which what waits for a failing service or target may take this long.
+    failing_limit: float = 1.0
+
+    # Between two attempts to attach: the first wait, and the longest.
+    first_wait: float = 0.2
+    longest_wait: float = 30.0
+
+    # After this long at work, the next wait is the first one again.
+    healthy_after: float = 60.0
+
+
+TIMING: Final = Timing()

@@ -1,10 +1,10 @@
 """The visibility rule: a read on behalf of a change must see that change.
 
 A transaction can be decoded before other sessions see it: it leaves the proc array only after its WAL is
-flushed and, with a synchronous standby, replicated; minutes later when that standby is away. A row read in
-between is the old row, and writing it would put old text over new for good. So every read of a source row
-takes `pg_current_snapshot()` too and is taken again until that snapshot sees every transaction decoded before
-the read.
+flushed and, with a synchronous standby, replicated. Where that standby is away, that may be minutes later. A
+row read in between is the old row, and writing it would put old text over new for good. So every read of a
+source row takes `pg_current_snapshot()` too, and is repeated until that snapshot sees every transaction that
+was decoded before the read.
 
 Pure: values in, values out.
 """
@@ -12,6 +12,9 @@ Pure: values in, values out.
 from collections.abc import Collection, Iterable
 
 from walvec.database.snapshot import Snapshot
+
+# Transactions from which a snapshot is taken, so that their number stays small.
+_MANY = 65
 
 
 class Unseen:
@@ -24,18 +27,23 @@ class Unseen:
         """Start with the ids (32 bits) that the checkpoint remembers."""
         self._xids = set(xids)
 
-    def decoded(self, xid: int) -> None:
+    def note_decoded(self, xid: int) -> None:
         """Note a transaction as decoded."""
         self._xids.add(xid)
 
     def observe(self, snapshot: Snapshot) -> None:
-        """Forget what a snapshot taken just now contains: every later one contains it too."""
+        """Forget what a snapshot contains: every later one contains it too."""
         self._xids = {xid for xid in self._xids if not snapshot.sees(xid)}
 
     def current(self) -> Collection[int]:
-        """Return the ids a read that begins now has to see."""
+        """Return the ids that a read which begins now has to see."""
         return frozenset(self._xids)
 
-    def __len__(self) -> int:
-        """Return how many ids are waiting to be seen."""
-        return len(self._xids)
+    def __bool__(self) -> bool:
+        """Whether any transaction is waiting to be seen."""
+        return bool(self._xids)
+
+    @property
+    def are_many(self) -> bool:
+        """Whether there are so many that a snapshot should be taken."""
+        return len(self._xids) >= _MANY

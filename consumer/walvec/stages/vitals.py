@@ -1,4 +1,4 @@
-"""How far an attachment is, as values for whoever shows it."""
+"""How far an attachment is, as values for displays, probes and metrics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,44 +14,71 @@ class BackfillStanding:
 
     phase: Phase
     rows: int
-    estimated: int | None  # rows of the table, by its statistics
+
+    # Rows of the table, by its statistics.
+    estimated: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """How far an attachment is."""
 
-    backfills: dict[str, BackfillStanding]  # by vectorizer
-    behind: int  # bytes of WAL up to the end that is waited for; 0 without one
+    # By vectorizer.
+    backfills: dict[str, BackfillStanding]
+
+    # Bytes of WAL up to the end that is waited for; 0 without one.
+    behind: int
 
     @property
     def finished(self) -> bool:
         """Whether there is nothing left to show."""
-        return self.behind <= 0 and all(each.phase == "done" for each in self.backfills.values())
+        return self.behind <= 0 and all(backfill.phase == "done" for backfill in self.backfills.values())
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class LastLook:
-    """What the watch saw of the databases when it looked last; None: it has not looked yet."""
+    """What the watch saw of the databases last; None: it has not looked yet."""
 
     slot: Slot | None = None
-    dead_letters: dict[str, int] | None = None  # parked rows, by vectorizer
+
+    # Parked rows, by vectorizer.
+    dead_letters: dict[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """How an attachment does at this moment, for probes and metrics."""
+    """How an attachment is doing, for probes and metrics."""
 
-    received: Lsn  # how far the source has sent
-    saved: Lsn  # the checkpoint
-    confirmed: Lsn  # what the slot was told
-    lag_seconds: float | None  # age of the oldest commit not covered by it; None: the source gave no time
-    stalled_for: float  # seconds that the checkpoint has waited for work in flight; 0: it waits for none
-    write_failure: str | None  # the kind of error that the last try to write ended with
-    buffered: int  # bytes of changes in memory, about
-    in_flight: dict[str, int]  # segments, by vectorizer
-    queued: dict[str, int]  # segments, by vectorizer
+    # How far the source has sent.
+    received: Lsn
+
+    # The checkpoint.
+    saved: Lsn
+
+    # What the slot was told.
+    confirmed: Lsn
+
+    # The age of the oldest commit that is not saved; None: the source gave no time.
+    lag_seconds: float | None
+
+    # Seconds that the checkpoint has waited for work in flight; 0: it waits for none.
+    stalled_for: float
+
+    # The kind of error that the last attempt to write ended with.
+    write_failure: str | None
+
+    # Bytes of changes in memory, about.
+    buffered: int
+
+    # Segments, by vectorizer.
+    in_flight: dict[str, int]
+    queued: dict[str, int]
+
     backfills: dict[str, BackfillStanding]
-    paused: Sequence[str]  # vectorizers that cannot follow their tables
-    slot: Slot | None  # at the last look
-    dead_letters: dict[str, int] | None  # at the last look
+
+    # Vectorizers that cannot follow their tables.
+    paused: Sequence[str]
+
+    # As the watch saw them last.
+    slot: Slot | None
+    dead_letters: dict[str, int] | None

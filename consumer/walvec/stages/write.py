@@ -1,14 +1,14 @@
 """Vectors into the target, together with the checkpoint that they allow.
 
-One session writes, and that session holds the advisory lock that fences a second process: whoever has lost
-the lock has lost the connection that could have written. All that a batch changes (chunks, dead letters,
-backfill progress, how far the stream is applied) is one transaction, and so is the proof that the epoch it
-was prepared in is still the present one.
+One session writes, and it holds the advisory lock that fences a second process: a process that has lost the
+lock has lost the connection that could have written. All that a batch changes (chunks, dead letters, backfill
+progress, how far the stream is applied) is one transaction, and so is the proof that the epoch it was
+prepared in is still the current one.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any, cast
 from uuid import UUID
@@ -18,15 +18,14 @@ from psycopg.types.json import Jsonb
 
 from walvec.database.checkpoint import Landmark
 from walvec.database.keys import Key
-from walvec.database.registry import Phase, VectorizerState
-from walvec.embed.protocol import Vector
+from walvec.database.registry import VectorizerState
 from walvec.errors import CatalogChanged, EpochEnded, TooManyDeadLetters
-from walvec.policy import is_of_another_type, is_refusal, refusal_of
-from walvec.stages.isolate import isolate
+from walvec.policy import is_refusal
+from walvec.stages.batch import Batch, Position, Progress
+from walvec.stages.isolate import isolate_failures
 from walvec.stages.parking import SHARE_WINDOW, Share
 from walvec.stages.stall import Mark
-from walvec.stages.timing import Stages
-from walvec.vectorizer.target import Chunk, TargetTable
+from walvec.vectorizer.target import TargetTable
 from walvec_slots.lsn import Lsn
 from walvec_slots.queries import load_sql
 from walvec_slots.settle import Connection
@@ -36,97 +35,8 @@ Cursor = psycopg.AsyncCursor[Any]
 _QUERIES = load_sql("metadata.sql")
 
 
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """A row that cannot be embedded, for the dead letters. Says nothing of the row's content.
-
-    `passes`: its cause may pass, so it is tried again by itself.
-    """
-
-    key: Key
-    stage: str
-    error_class: str
-    error_message: str
-    passes: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a backfill is, once the rows it comes with are written."""
-
-    phase: Phase
-    last_key: Key | None
-    rows: int  # read since the last progress
-
-
-@dataclass(slots=True)
-class Batch:
-    """All that one transaction changes for one vectorizer: a segment, or a slice of one."""
-
-    is_last: bool = True  # of its segment: the segment is done with it
-    truncate: bool = False
-    gone: list[Key] = field(default_factory=list)  # rows without an embedding
-    surplus: list[tuple[Key, int]] = field(
-        default_factory=list
-    )  # rows of fewer chunks than before, and how many now
-    chunks: list[tuple[Key, int, Chunk, Vector | None]] = field(
-        default_factory=list
-    )  # as TargetTable.upsert takes
-    parked: list[Parked] = field(default_factory=list)
-    settled: list[Key] = field(default_factory=list)  # rows whose dead letters are superseded
-    progress: Progress | None = None
-    embedded: int = 0  # texts that were sent to be embedded
-    refused: int = 0  # of these
-    texts: int = 0  # chunks of all its rows, those that the target holds already included
-    sweep: bool = False  # look the target's keys up in the source from now on
-    weight: int = 0  # bytes of memory that its chunks and vectors are counted as
-    stages: Stages = field(default_factory=Stages)  # what its time goes into
-    keep_parked: bool = False  # a row that is parked keeps the vectors of its last good text
-
-    def keys(self) -> list[Key]:
-        """Return the rows that it changes in the target."""
-        chunks = (row[0] for row in self.chunks)
-        return list(dict.fromkeys([*self.gone, *(key for key, _ in self.surplus), *chunks]))
-
-    def part(self, keys: Collection[Key]) -> "Batch":
-        """Return what it changes of these rows alone."""
-        wanted = set(keys)
-        return Batch(
-            gone=[key for key in self.gone if key in wanted],
-            surplus=[row for row in self.surplus if row[0] in wanted],
-            chunks=[row for row in self.chunks if row[0] in wanted],
-        )
-
-    def refuse(self, errors: Mapping[Key, psycopg.Error]) -> None:
-        """Take the rows that the target refuses out of what is written, and park them instead.
-
-        Not one that is to be deleted and that the target's types cannot even express: it is not there.
-        """
-        deletions, before = set(self.gone), {row.key for row in self.parked}
-        absent = {key for key, error in errors.items() if key in deletions and is_of_another_type(error)}
-        self.chunks = [row for row in self.chunks if row[0] not in errors]
-        self.surplus = [row for row in self.surplus if row[0] not in errors]
-        self.gone = [key for key in self.gone if key not in errors]
-        out = errors.keys() - absent - before
-        self.settled = [key for key in self.settled if key not in out]
-        if not self.keep_parked:
-            self.gone += out - deletions
-        self.parked += [Parked(key, "write", *refusal_of(errors[key])) for key in errors if key in out]
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """How far the stream is applied once a batch is committed."""
-
-    applied: Lsn  # by this vectorizer
-    checkpoint: Lsn  # by all of them
-    unseen_xids: Collection[int]
-    landmark: Landmark | None = None  # the last commit that the checkpoint covers
-    transactions: int = 0  # that asked for something, and are complete with the batch
-
-
 class Writer:
-    """The session that writes. Its caller makes sure that only one transaction is open at a time."""
+    """The session that writes; a caller holds its `turn` while it calls."""
 
     def __init__(
         self,
@@ -143,9 +53,11 @@ class Writer:
 
         `holder` and `generations`, by vectorizer, are what the target must still say when a batch is written.
         `with_letters`: the vectorizers that have dead letters.
-        `max_dead_letters`: of one vectorizer, above which a batch is refused that parks most rows; 0: any
-        number.
+        `max_dead_letters`: of one vectorizer; above it, a batch is refused that parks most rows. 0: any.
         """
+        # Held for one transaction at a time.
+        self.turn = asyncio.Lock()
+
         self._connection = connection
         self._slot = slot
         self._checkpoint = checkpoint
@@ -153,7 +65,9 @@ class Writer:
         self._generations = generations
         self._max_dead_letters = max_dead_letters
         self._with_letters = set(with_letters)
-        self._shares: dict[str, Share] = {}  # of parked rows, by vectorizer
+
+        # Of parked rows, by vectorizer.
+        self._shares: dict[str, Share] = {}
 
     async def write(self, name: str, table: TargetTable, batch: Batch, position: Position) -> None:
         """Commit a batch of the vectorizer `name`, with its position.
@@ -163,8 +77,9 @@ class Writer:
         """
         async with self._connection.transaction():
             if batch.chunks:
-                await table.stage(self._connection, batch.chunks)
-            async with self._connection.pipeline():  # one wait for all of them
+                await table.stage_chunks(self._connection, batch.chunks)
+            # One wait for all of these statements.
+            async with self._connection.pipeline():
                 epoch = await self._hold_epoch(name)
                 await self._write_chunks(table, batch)
                 await self._write_dead_letters(name, batch, position)
@@ -180,23 +95,23 @@ class Writer:
         self._shares[name] = share
         self._checkpoint = max(self._checkpoint, position.checkpoint)
 
-    async def refused(self, table: TargetTable, batch: Batch) -> dict[Key, psycopg.Error]:
-        """Find the rows of a batch that the target refuses, by writing parts of it and taking them back."""
+    async def find_refused(self, table: TargetTable, batch: Batch) -> dict[Key, psycopg.Error]:
+        """Find the rows that the target refuses, by writing parts and rolling back."""
 
         async def attempt(keys: Sequence[Key]) -> Sequence[None]:
-            part = batch.part(keys)
+            part = batch.restricted_to(keys)
             async with self._connection.transaction(force_rollback=True):
                 if part.chunks:
-                    await table.stage(self._connection, part.chunks)
+                    await table.stage_chunks(self._connection, part.chunks)
                 await self._write_chunks(table, part)
             return [None] * len(keys)
 
         keys = batch.keys()
-        answers = await isolate(keys, attempt, psycopg.Error, is_refusal)
+        answers = await isolate_failures(keys, attempt, psycopg.Error, is_refusal)
         return {key: error for key, error in zip(keys, answers, strict=True) if error is not None}
 
     async def begin_backfill(self, state: VectorizerState, rows: int, *, sweeps: bool) -> None:
-        """Commit what a backfill is about to read in full: about so many rows."""
+        """Commit what a backfill is about to read in full: about `rows` rows."""
         values = {
             "name": state.name,
             "generation": state.generation,
@@ -205,16 +120,21 @@ class Writer:
         }
         await self._connection.execute(_QUERIES["begin_backfill"], values)
 
-    async def save(self, checkpoint: Lsn, unseen_xids: Collection[int], landmark: Landmark | None) -> int:
-        """Commit a checkpoint by itself, for progress without actions; return the transaction's id."""
-        row = await (await self._save_checkpoint(checkpoint, unseen_xids, landmark)).fetchone()
+    async def save_checkpoint(
+        self, checkpoint: Lsn, unseen_xids: Collection[int], landmark: Landmark | None
+    ) -> int:
+        """Commit a checkpoint by itself, for progress without actions.
+
+        Returns the id of the transaction.
+        """
+        row = await (await self._move_checkpoint(checkpoint, unseen_xids, landmark)).fetchone()
         if row is None:
             raise self._checkpoint_gone()
         self._checkpoint = max(self._checkpoint, checkpoint)
         return cast("int", row[0])
 
     async def mark_stalled(self, mark: Mark) -> None:
-        """Commit for how long the checkpoint has been waiting for work in flight, and why."""
+        """Commit how long the checkpoint has waited for work in flight, and why."""
         values = {
             "slot": self._slot,
             "holder": self._holder,
@@ -224,7 +144,7 @@ class Writer:
         await self._connection.execute(_QUERIES["mark_stalled"], values)
 
     async def _hold_epoch(self, name: str) -> Cursor:
-        """Keep the epoch as it is until the transaction ends; no row, where it is no longer ours."""
+        """Lock the epoch until the transaction ends; no row where it is no longer ours."""
         values = {
             "name": name,
             "generation": self._generations[name],
@@ -234,19 +154,20 @@ class Writer:
         return await self._connection.execute(_QUERIES["hold_epoch"], values)
 
     async def _write_chunks(self, table: TargetTable, batch: Batch) -> None:
-        """Delete rows first: a key and its like (1.0 and 1.00) may go and come in one batch.
+        """Delete, write, and delete the surplus.
 
-        The surplus goes last: its vectors may have moved.
+        Rows go first, because equal keys (1.0 and 1.00) may go and come in one batch. The surplus goes last,
+        because its vectors may have moved.
         """
         if batch.truncate:
             await table.delete_all(self._connection)
         if batch.gone:
-            await table.delete(self._connection, batch.gone, list(repeat(0, len(batch.gone))))
+            await table.delete_chunks(self._connection, batch.gone, list(repeat(0, len(batch.gone))))
         if batch.chunks:
-            await table.upsert(self._connection)
+            await table.upsert_staged(self._connection)
         if batch.surplus:
             keys, counts = zip(*batch.surplus, strict=True)
-            await table.delete(self._connection, keys, counts)
+            await table.delete_chunks(self._connection, keys, counts)
 
     async def _write_dead_letters(self, name: str, batch: Batch, position: Position) -> None:
         if name in self._with_letters and (batch.settled or batch.truncate):
@@ -271,15 +192,15 @@ class Writer:
     async def _share_of_dead_letters(self, name: str, batch: Batch) -> Share:
         """Return the vectorizer's share of parked rows, this batch included.
 
-        A row that was parked already and failed again does not count as a systematic error. Raises
-        TooManyDeadLetters where there are more than allowed, and the share says that it is one.
+        A row that was parked before and failed again does not count. Raises TooManyDeadLetters where there
+        are more than allowed and the share says that the error is systematic.
         """
         parked = fresh = 0
         if batch.parked:
             cursor = await self._connection.execute(_QUERIES["count_parked_of"], {"name": name})
             ((parked, fresh),) = await cursor.fetchall()
         window = max(1, min(self._max_dead_letters, SHARE_WINDOW))
-        share = (self._shares.get(name) or Share(window)).after(len(batch.settled) + fresh, fresh)
+        share = (self._shares.get(name) or Share(window)).with_batch(len(batch.settled) + fresh, fresh)
         if fresh and share.over_half and 0 < self._max_dead_letters < parked:
             [(error_class, _)] = Counter(row.error_class for row in batch.parked).most_common(1)
             raise TooManyDeadLetters(name, parked, error_class)
@@ -302,16 +223,19 @@ class Writer:
             await self._connection.execute(_QUERIES["forget_parked"], {"name": name})
 
     async def _save_position(self, name: str, position: Position) -> Cursor | None:
-        """Move what is applied, and the checkpoint where it moves; no row, where that is no longer ours."""
+        """Save how far the vectorizer is, and the checkpoint where it moves.
+
+        The cursor of the checkpoint's statement has no row where the checkpoint is no longer ours.
+        """
         if position.applied > position.checkpoint:
             await self._connection.execute(
                 _QUERIES["save_applied"], {"name": name, "lsn": str(position.applied)}
             )
         if position.checkpoint <= self._checkpoint:
             return None
-        return await self._save_checkpoint(position.checkpoint, position.unseen_xids, position.landmark)
+        return await self._move_checkpoint(position.checkpoint, position.unseen_xids, position.landmark)
 
-    async def _save_checkpoint(
+    async def _move_checkpoint(
         self, lsn: Lsn, unseen_xids: Collection[int], landmark: Landmark | None
     ) -> Cursor:
         values = {

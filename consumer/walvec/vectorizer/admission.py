@@ -1,23 +1,31 @@
 """Which vectorizers may follow their tables, and in which epoch.
 
 An epoch is one row of `walvec.vectorizer` (docs/architecture.md, "Epochs"). Each time a process attaches,
-what it finds is held against that row: settings of another fingerprint are refused; a table, a publication or
-a function that is not what the epoch rests on begins a new one, in which every row is compared. Nothing is
-ever passed over.
+what it finds is compared with that row. Settings of another fingerprint are refused. A table, a publication
+or a function that is not the one of the epoch begins a new epoch, in which every row is compared. No
+difference is ever passed over.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
-from walvec.config.load import Config, Vectorizer, fingerprint
+from walvec.config.load import Config, Vectorizer
 from walvec.database.continuity import read_horizon, read_next_xid
 from walvec.database.dead_letters import count_parked
-from walvec.database.ownership import load_ledger, require_own_table, require_vectorizer
-from walvec.database.registry import VectorizerState, begin_epoch, load_vectorizers, pause, remove_vectorizer
+from walvec.database.ownership import load_ledger, require_own_table
+from walvec.database.registry import (
+    VectorizerState,
+    begin_epoch,
+    load_vectorizers,
+    pause_vectorizer,
+    remove_vectorizer,
+)
 from walvec.errors import ConfigInvalid, Unreadable
-from walvec.vectorizer.bind import Binding, bind
+from walvec.vectorizer.bind import bind
+from walvec.vectorizer.binding import Binding
+from walvec.vectorizer.fingerprint import fingerprint_of, require_fingerprint
 from walvec.vectorizer.target import TargetTable
 from walvec_slots.errors import PreconditionFailed
 from walvec_slots.plugin import Plugin
@@ -27,25 +35,28 @@ from walvec_slots.settle import Connection
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Vectorizers:
-    """The configured vectorizers: those that can follow changes, and those that cannot."""
+    """The configured vectorizers: those that can follow changes, and the others.
 
-    bindings: dict[str, Binding] = field(default_factory=dict)
-    tables: dict[str, TargetTable] = field(default_factory=dict)
-    states: dict[str, VectorizerState] = field(default_factory=dict)
-    paused: list[str] = field(default_factory=list)
-    with_letters: set[str] = field(default_factory=set)  # those that have rows parked
+    `paused` names the latter. `with_letters` names those that have rows parked.
+    """
+
+    bindings: Mapping[str, Binding]
+    tables: Mapping[str, TargetTable]
+    states: Mapping[str, VectorizerState]
+    paused: list[str]
+    with_letters: set[str]
 
 
 async def admit_vectorizers(
     config: Config, plugin: Plugin, writer: Connection, catalog: Connection, *, starting: bool
 ) -> Vectorizers:
-    """Bind the configured vectorizers, and begin a new epoch for each whose table is not as it was.
+    """Bind the configured vectorizers; begin a new epoch where a table has changed.
 
-    One that cannot follow its table is refused when the process starts, and paused, with the reason, when
-    that comes about later: its vectors stay as they are, and the others go on. One whose rows cannot be read
-    for want of a right is always paused: their owner decides that, and may at any time.
+    A vectorizer that cannot follow its table is refused when the process starts. Later it is paused, with the
+    reason: its vectors stay as they are, and the others go on. One whose rows this role may not read is
+    always paused: that is for the table's owner to decide, at any time.
 
     Raises PreconditionFailed, ConfigInvalid.
     """
@@ -53,9 +64,11 @@ async def admit_vectorizers(
     await _forget_removed(config, writer)
     known = await load_vectorizers(writer)
     ledger = await load_ledger(writer)
-    admitted = Vectorizers()
+    bindings: dict[str, Binding] = {}
+    tables: dict[str, TargetTable] = {}
+    paused: list[str] = []
     for vectorizer in config.vectorizers:
-        name, wanted = vectorizer.name, fingerprint(vectorizer, config.embedder)
+        name, wanted = vectorizer.name, fingerprint_of(vectorizer, config.embedder)
         state = require_fingerprint(known.get(name), name, slot, wanted)
         try:
             await require_own_table(writer, ledger, vectorizer.target)
@@ -63,10 +76,10 @@ async def admit_vectorizers(
         except (PreconditionFailed, ConfigInvalid) as error:
             if starting and not state.paused and not isinstance(error, Unreadable):
                 raise
-            await pause(writer, name, str(error))
-            admitted.paused.append(name)
+            await pause_vectorizer(writer, name, str(error))
+            paused.append(name)
             _log.error(
-                "vectorizer is paused; its vectors stay as they are",
+                "vectorizer.paused",
                 vectorizer=name,
                 what=error.what,
                 hint=error.hint,
@@ -74,11 +87,10 @@ async def admit_vectorizers(
             continue
         if state.paused or state.identity != binding.identity():
             await _begin_epoch(state, binding, wanted, plugin, writer, catalog)
-        admitted.bindings[name], admitted.tables[name] = binding, table
+        bindings[name], tables[name] = binding, table
     known = await load_vectorizers(writer)
-    admitted.with_letters = set(await count_parked(writer))
-    admitted.states = {name: known[name] for name in admitted.bindings}
-    return admitted
+    states = {name: known[name] for name in bindings}
+    return Vectorizers(bindings, tables, states, paused, set(await count_parked(writer)))
 
 
 async def bind_vectorizer(
@@ -86,13 +98,13 @@ async def bind_vectorizer(
 ) -> tuple[Binding, TargetTable]:
     """Bind a vectorizer to its table and describe its target.
 
-    Raises PreconditionFailed or ConfigInvalid where one of them does not allow it to follow changes.
+    Raises PreconditionFailed or ConfigInvalid where it cannot follow the table's changes.
     """
     binding = await bind(catalog, vectorizer, config.source.publication)
     if plugin.applies_publication:
         require_leaves(binding.published, config.source.publication)
     table = TargetTable(vectorizer, binding.key, config.embedder.dimensions)
-    await table.require(target)
+    await table.require_shape(target)
     return binding, table
 
 
@@ -104,13 +116,14 @@ async def _begin_epoch(
     writer: Connection,
     catalog: Connection,
 ) -> None:
-    """Begin a new epoch. The horizon is read after the binding: what that was read from ends before it."""
+    """Begin a new epoch.
+
+    Its horizon is read after the table was bound, so whatever the binding was read from ends before it.
+    """
     horizon = await read_horizon(catalog)
-    waits_for_xid = await _waits_for_xid(state, binding, catalog) if plugin.applies_publication else None
+    waits_for_xid = await _find_awaited_xid(state, binding, catalog) if plugin.applies_publication else None
     if state.identity or state.paused:
-        _log.warning(
-            "all rows are compared again: the table or its publication has changed", vectorizer=state.name
-        )
+        _log.warning("backfill.restarted", vectorizer=state.name)
     await begin_epoch(
         writer,
         state.name,
@@ -122,8 +135,8 @@ async def _begin_epoch(
     )
 
 
-async def _waits_for_xid(state: VectorizerState, binding: Binding, catalog: Connection) -> int | None:
-    """Return which transactions have to end before the rows are read.
+async def _find_awaited_xid(state: VectorizerState, binding: Binding, catalog: Connection) -> int | None:
+    """Return the id before which every transaction must end ahead of a read.
 
     A transaction that is open while a table joins a publication may have rows that are not sent. A read that
     begins once it has ended finds them.
@@ -134,34 +147,17 @@ async def _waits_for_xid(state: VectorizerState, binding: Binding, catalog: Conn
     return await read_next_xid(catalog)
 
 
-def require_fingerprint(
-    state: VectorizerState | None, name: str, slot: str, wanted: Mapping[str, str]
-) -> VectorizerState:
-    """Return the vectorizer's state if its vectors were made as the settings say.
-
-    Raises PreconditionFailed where it is not set up, is another slot's, or was made otherwise.
-    """
-    state = require_vectorizer(state, name, slot)
-    changed = [key for key, value in wanted.items() if state.fingerprint.get(key) != value]
-    if changed:
-        raise PreconditionFailed(
-            f'vectorizer "{name}": {" and ".join(changed)} changed since {state.target_table} was embedded',
-            hint=f"set it back, or run: walvec backfill {name}, which says what that costs and asks first",
-        )
-    return state
-
-
 async def _forget_removed(config: Config, writer: Connection) -> None:
     """Forget the slot's vectorizers that are no longer configured.
 
-    So that one that is added again later has all of its rows compared.
+    One that is added again later then has all of its rows compared.
     """
     for name, state in (await load_vectorizers(writer)).items():
         if state.slot == config.source.slot and config.vectorizer(name) is None:
             await remove_vectorizer(writer, name)
             _log.warning(
-                "vectorizer is no longer configured; its target is kept as it is and follows no changes",
+                "vectorizer.unconfigured",
                 vectorizer=name,
                 target=state.target_table,
-                hint=f"DROP TABLE {state.target_table} when it is of no more use",
+                hint=f"once it is not needed: DROP TABLE {state.target_table}",
             )

@@ -1,8 +1,13 @@
-"""Who may plant something in the schemas in which the user's expressions are looked up."""
+"""Who may create objects in the schemas where expressions look up names.
+
+Such a role could plant a function or an operator that an expression then calls as walvec's role.
+"""
+
+import json
 
 from psycopg import sql
 
-from walvec.config.search_path import schemas
+from walvec.config.search_path import schemas, spell_path
 from walvec_slots.probe import Finding
 from walvec_slots.queries import load_sql
 from walvec_slots.settle import Connection
@@ -11,18 +16,24 @@ _QUERIES = load_sql("check.sql")
 
 
 async def look_for_creators(connection: Connection, path: str) -> list[Finding]:
-    """Warn of each schema of `[source] search_path` that is missing, or where others may create."""
-    cursor = await connection.execute(_QUERIES["creators"], {"schemas": schemas(path)})
+    """Warn of schemas in the search path that are missing, or that others may fill."""
+    named = schemas(path)
+    cursor = await connection.execute(_QUERIES["creators"], {"schemas": named})
     return [
-        _missing(schema) if not exists else _open_to(schema, creators)
+        _open_to(schema, creators) if exists else _missing(schema, named)
         for schema, exists, creators in await cursor.fetchall()
         if not exists or creators
     ]
 
 
-def _missing(schema: str) -> Finding:
-    remedy = "take it out of [source] search_path"
-    return Finding(f"search path: {schema}", "warning", "There is no such schema on the source", remedy)
+def _missing(schema: str, named: list[str]) -> Finding:
+    rest = spell_path(name for name in named if name not in (schema, "pg_catalog"))
+    return Finding(
+        f"search path: {schema}",
+        "warning",
+        "there is no such schema on the source",
+        f"[source] search_path = {json.dumps(rest, ensure_ascii=False)}",
+    )
 
 
 def _open_to(schema: str, creators: list[str]) -> Finding:
@@ -33,7 +44,7 @@ def _open_to(schema: str, creators: list[str]) -> Finding:
     return Finding(
         f"search path: {schema}",
         "warning",
-        f"{', '.join(creators)} may create there, and what they call like a function or an operator of an "
-        "expression runs as walvec's role",
+        f"{', '.join(creators)} may create objects there, such as a function with the name of one that an "
+        "expression calls, which would then run as walvec's role",
         remedy.as_string(),
     )

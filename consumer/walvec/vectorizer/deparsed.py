@@ -1,8 +1,8 @@
-"""An expression as EXPLAIN (VERBOSE) prints it -> the functions, operators, types and columns in it. Pure.
+"""What stands in an expression, read from how EXPLAIN (VERBOSE) prints it. Pure.
 
-PostgreSQL prints every function by its name and a parenthesis at once, in lower case or in double quotes,
-with its schema where the name alone would not find it; what it writes in capitals is syntax. So a few
-patterns tell all of it apart, which no pattern could do to what a user writes.
+PostgreSQL prints a function as its name directly followed by a parenthesis, in lower case or in double
+quotes, with its schema where the name alone would not find it. What it prints in capitals is syntax. So a few
+patterns find the functions, operators, types and columns, which no pattern could do in what a user writes.
 """
 
 import re
@@ -37,7 +37,10 @@ _STRING = re.compile(r"""(?P<name>"(?:[^"]|"")+")|'(?:[^']|'')*'""")
 
 @dataclass(frozen=True, order=True, slots=True)
 class Call:
-    """A function by the name it is printed with, "" for no schema, and how many arguments it is given."""
+    """A function by its printed name, with the number of its arguments.
+
+    `schema` is "" where none is printed.
+    """
 
     schema: str
     name: str
@@ -46,21 +49,26 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What stands in some printed expressions."""
+    """What stands in some printed expressions.
+
+    `syntax` is every word in capitals: CURRENT_DATE, but CASE too. `types` are those that something is cast
+    to. An operator is its schema, "" for none, and its symbol. `reads_dates_late`: a text such as 'today' is
+    cast to a date when a row is evaluated.
+    """
 
     calls: frozenset[Call]
-    syntax: frozenset[str]  # what is written in capitals: CURRENT_DATE, but CASE too
-    types: frozenset[str]  # that something is cast to
-    operators: frozenset[tuple[str, str]]  # schema, "" for none, and symbol
+    syntax: frozenset[str]
+    types: frozenset[str]
+    operators: frozenset[tuple[str, str]]
     reads_dates_late: bool
 
 
 def read_printed(expressions: Iterable[str]) -> Reading:
-    """Tell what stands in printed expressions."""
+    """Read what stands in printed expressions."""
     texts = list(expressions)
     tokens = [token for text in texts for token in _TOKEN.finditer(text)]
     return Reading(
-        calls=frozenset(call for text in texts for call in _calls(text)),
+        calls=frozenset(call for text in texts for call in _read_calls(text)),
         syntax=frozenset(token["syntax"] for token in tokens if token["syntax"]),
         types=frozenset(token["type"] for token in tokens if token["type"]),
         operators=frozenset(
@@ -81,9 +89,10 @@ class PrintedColumn:
 
 
 def joined_columns(expression: str, alias: str) -> list[PrintedColumn]:
-    """List the columns that are operands of `||` as they are, in their order: a NULL of one takes all.
+    """List the columns that are bare operands of `||`, in their order.
 
-    Raw operands only: one within coalesce or a function of its own is somebody's decision already.
+    A NULL in one of them makes the whole text NULL. An operand inside coalesce or another function is left
+    out: its author has already decided what becomes of NULL.
     """
     quoted = '"' + alias.replace('"', '""') + '"'
     column = rf"(?P<column>(?:{re.escape(quoted)}|{re.escape(alias)})\.(?P<name>{_NAME}))"
@@ -101,8 +110,8 @@ def joined_columns(expression: str, alias: str) -> list[PrintedColumn]:
     )
 
 
-def _calls(text: str) -> Iterator[Call]:
-    """Yield each call; arguments are counted by the commas at its own depth."""
+def _read_calls(text: str) -> Iterator[Call]:
+    """Yield each call, its arguments counted by the commas at its depth."""
     open_calls: list[tuple[re.Match[str] | None, int]] = []
     pending: re.Match[str] | None = None
     empty = False
@@ -115,7 +124,7 @@ def _calls(text: str) -> Iterator[Call]:
             case ")" | "]" if open_calls:
                 call, commas = open_calls.pop()
                 if call:
-                    yield _call(call["call"], 0 if empty else commas + 1)
+                    yield _read_call(call["call"], 0 if empty else commas + 1)
             case "," if open_calls:
                 call, commas = open_calls.pop()
                 open_calls.append((call, commas + 1))
@@ -124,7 +133,7 @@ def _calls(text: str) -> Iterator[Call]:
         empty = False
 
 
-def _call(printed: str, arguments: int) -> Call:
+def _read_call(printed: str, arguments: int) -> Call:
     *schema, name = (_unquoted(part) for part in re.findall(_NAME, printed))
     return Call("".join(schema), name, arguments)
 

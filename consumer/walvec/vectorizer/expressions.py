@@ -1,7 +1,7 @@
 """What `text` and `where` call, and whether they are functions of the row alone.
 
-What decides a row's text must be a function of that row: no event comes when the clock, a session or another
-table changes it. PostgreSQL is asked, which knows what a name means; nothing is created for it.
+What decides a row's text must be a function of that row: no event reports a change by the clock, a session or
+another table. PostgreSQL itself is asked, since it knows what a name means. Nothing is created for that.
 """
 
 import re
@@ -16,14 +16,16 @@ from psycopg.rows import class_row
 from walvec.config.load import Vectorizer
 from walvec.errors import ConfigInvalid
 from walvec.vectorizer.deparsed import Reading, joined_columns, read_printed
-from walvec.vectorizer.fitness import CatalogEntry, sight_of, sight_of_check, unfitness
-from walvec.vectorizer.literals import literals, pointed, without_clock
+from walvec.vectorizer.fitness import CatalogEntry, find_unfitness, sight_of, sight_of_check
+from walvec.vectorizer.literals import find_literals, point_out, without_clock
+from walvec.vectorizer.readable import write_grants
 from walvec.vectorizer.unfit import Unfit, aggregates, clock_literal, nullable_join, several_rows
 from walvec_slots.errors import PreconditionFailed, WalvecError
 from walvec_slots.queries import load_sql
 from walvec_slots.settle import Connection
 
-_FENCE = "walvec_order"  # a column that the statements add, by which an aggregate shows
+# A column that the statements add: an aggregate would have to group by it.
+_FENCE = "walvec_order"
 
 _QUERIES = load_sql("expressions.sql")
 
@@ -32,10 +34,10 @@ _GIVES_ROWS = ("set-returning function", "must not return a set")
 
 
 async def called_functions(connection: Connection, vectorizer: Vectorizer) -> tuple[tuple[int, int], ...]:
-    """Return oid and version of every function, not PostgreSQL's, that text and where may reach.
+    """Return oid and version of every function that text and where may reach.
 
-    Too many rather than too few, in the order of their oids. One that is replaced, dropped or added makes
-    another list.
+    Those that came with PostgreSQL are left out. The list is in the order of oids, and may hold too many
+    rather than too few. It differs once a function is replaced, dropped or added.
     """
     text = f"{vectorizer.text}\n{vectorizer.where or ''}"
     cursor = await connection.execute(_QUERIES["called_functions"], {"text": text})
@@ -45,21 +47,24 @@ async def called_functions(connection: Connection, vectorizer: Vectorizer) -> tu
 async def require_fit(connection: Connection, vectorizer: Vectorizer) -> None:
     """Prove that text and where are valid, and functions of the row.
 
-    Raises ConfigInvalid where they are not, which names the key and points into what the user wrote;
+    Raises ConfigInvalid where they are not; it names the key and points into what the user wrote. Raises
     PreconditionFailed where walvec's role may not use what they name.
     """
-    for expression in _expressions(vectorizer):
+    for expression in _expressions_of(vectorizer):
         await _examine(connection, expression)
 
 
-async def doubts(connection: Connection, vectorizer: Vectorizer) -> list[Unfit]:
-    """List what text and where may do and yet could surprise. Raises as `require_fit` does."""
+async def find_doubts(connection: Connection, vectorizer: Vectorizer) -> list[Unfit]:
+    """List what text and where are allowed to do and that could still surprise.
+
+    Raises as `require_fit` does.
+    """
     found: list[Unfit] = []
     values: dict[str, str] = {}
-    for expression in _expressions(vectorizer):
+    for expression in _expressions_of(vectorizer):
         value, bearable = await _examine(connection, expression)
         values[expression.key] = value
-        found += [Unfit(f"{expression.spot}: {each.what}", each.hint, bearable=True) for each in bearable]
+        found += [Unfit(f"{expression.spot}: {doubt.what}", doubt.hint, bearable=True) for doubt in bearable]
     cursor = await connection.execute(_QUERIES["nullable_columns"], vectorizer.table._asdict())
     nullable = {name for (name,) in await cursor.fetchall()}
     columns = [
@@ -74,7 +79,7 @@ async def doubts(connection: Connection, vectorizer: Vectorizer) -> list[Unfit]:
 
 @dataclass(frozen=True, slots=True)
 class _Expression:
-    """One of the two, and where it was written."""
+    """Text or where, and where it was written."""
 
     vectorizer: Vectorizer
     key: Literal["text", "where"]
@@ -86,7 +91,7 @@ class _Expression:
         return self.vectorizer.spot(self.key)
 
     def statement(self) -> tuple[str, int]:
-        """Compose the statement that has it planned, and say where in that it begins."""
+        """Compose the statement that has it planned, and tell where in that it begins."""
         table = self.vectorizer.table
         template = _QUERIES[f"plan_of_{self.key}"]
         composed = sql.SQL(template).format(
@@ -97,36 +102,44 @@ class _Expression:
         return composed.as_string(), len(template.partition("{expression}")[0])
 
 
-def _expressions(vectorizer: Vectorizer) -> Iterator[_Expression]:
-    # The condition first: what the text says of rows that it keeps out is of no interest.
+def _expressions_of(vectorizer: Vectorizer) -> Iterator[_Expression]:
+    # The condition comes first: it keeps out rows for which the text need not make sense.
     if vectorizer.where is not None:
         yield _Expression(vectorizer, "where", vectorizer.where)
     yield _Expression(vectorizer, "text", vectorizer.text)
 
 
 async def _examine(connection: Connection, expression: _Expression) -> tuple[str, list[Unfit]]:
-    """Return the expression as PostgreSQL prints it, and what in it is for its author to judge."""
+    """Return the expression as PostgreSQL prints it, and what its author should judge.
+
+    Raises ConfigInvalid for the first finding that is not bearable.
+    """
     table = str(expression.vectorizer.table)
-    sight = sight_of(await _plan(connection, expression))
+    sight = sight_of(await _plan_expression(connection, expression))
     called = await _look_up(connection, sight.reading)
-    findings = list(unfitness(sight, called, table, expression.written))
-    findings += [each async for each in _checks(connection, called, table)]
-    findings += [each async for each in _literals(connection, expression)]
-    for each in findings:
-        if not each.bearable:
-            raise ConfigInvalid(f"{expression.spot}: {each.what}", hint=each.hint)
+    findings = list(find_unfitness(sight, called, table, expression.written))
+    findings += [finding async for finding in _judge_checks(connection, called, table)]
+    findings += [finding async for finding in _find_clock_literals(connection, expression)]
+    for finding in findings:
+        if not finding.bearable:
+            raise ConfigInvalid(f"{expression.spot}: {finding.what}", hint=finding.hint)
     return sight.value, findings
 
 
-async def _plan(connection: Connection, expression: _Expression) -> Mapping[str, Any]:
+async def _plan_expression(connection: Connection, expression: _Expression) -> Mapping[str, Any]:
     """Have an expression parsed and planned."""
     statement, start = expression.statement()
     try:
-        cursor = await connection.execute(statement)
+        async with connection.transaction():
+            cursor = await connection.execute(statement)
     except psycopg.OperationalError:
         raise
+    except psycopg.errors.InsufficientPrivilege as error:
+        message = error.diag.message_primary or "is refused"
+        hint = await write_grants(connection, message)
+        raise PreconditionFailed(f"{expression.spot}: {message}", hint=hint) from error
     except psycopg.Error as error:
-        raise _refusal(error, expression, start) from error
+        raise _explain_refusal(error, expression, start) from error
     ((plans,),) = await cursor.fetchall()
     plan: Mapping[str, Any] = plans[0]["Plan"]
     if _FENCE not in plan["Output"][1]:
@@ -136,26 +149,24 @@ async def _plan(connection: Connection, expression: _Expression) -> Mapping[str,
     return plan
 
 
-def _refusal(error: psycopg.Error, expression: _Expression, start: int) -> WalvecError:
-    """Say in terms of the settings what PostgreSQL says of a statement that holds the expression."""
+def _explain_refusal(error: psycopg.Error, expression: _Expression, start: int) -> WalvecError:
+    """Say in terms of the settings what PostgreSQL says of the whole statement.
+
+    The expression begins at the character `start` of it, from 0.
+    """
     said = error.diag
     vectorizer, message = expression.vectorizer, said.message_primary or "is refused"
     message = message.removeprefix("argument of CASE/WHEN ")
     position = int(said.statement_position or 0) - 1 - start
     table = str(vectorizer.table)
-    if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        return PreconditionFailed(
-            f"{expression.spot}: {message}",
-            hint=f"GRANT USAGE on its schema and EXECUTE on functions to walvec's role; SELECT ON {table}",
-        )
     if isinstance(error, psycopg.errors.GroupingError) and _FENCE in message:
         return ConfigInvalid(f"{expression.spot}: {(found := aggregates(table)).what}", hint=found.hint)
     if any(words in message for words in _GIVES_ROWS):
         return ConfigInvalid(f"{expression.spot}: {(found := several_rows(table)).what}", hint=found.hint)
     if not isinstance(error, psycopg.errors.SyntaxError) and position > len(expression.written):
-        return PreconditionFailed(f'vectorizer "{vectorizer.name}": {message}')
+        return PreconditionFailed(f'Vectorizer "{vectorizer.name}": {message}')
     return ConfigInvalid(
-        f"{expression.spot}: {pointed(message, expression.written, position)}",
+        f"{expression.spot}: {point_out(message, expression.written, position)}",
         hint=_way_out(error, message) or f"{expression.key} is SQL over a row of {table}.",
     )
 
@@ -163,7 +174,7 @@ def _refusal(error: psycopg.Error, expression: _Expression, start: int) -> Walve
 def _way_out(error: psycopg.Error, message: str) -> str | None:
     """Say what to write instead, where that is known."""
     if system := _SYSTEM_COLUMN.match(message):
-        return f"A row's values are what counts: leave the system column {system[1]} out."
+        return f"Leave out the system column {system[1]}: only the row's values are followed."
     if isinstance(error, psycopg.errors.UndefinedFunction | psycopg.errors.UndefinedObject):
         return 'Name the schema, as in public.f(…), or add it: [source] search_path = "pg_catalog, public"'
     return error.diag.message_hint
@@ -185,28 +196,30 @@ async def _look_up(connection: Connection, reading: Reading) -> list[CatalogEntr
         return await cursor.fetchall()
 
 
-async def _checks(connection: Connection, called: Sequence[CatalogEntry], table: str) -> AsyncIterator[Unfit]:
-    """Judge the checks of the domains that something is cast to, and of the domains within these."""
+async def _judge_checks(
+    connection: Connection, called: Sequence[CatalogEntry], table: str
+) -> AsyncIterator[Unfit]:
+    """Judge the checks of domains that something is cast to, nested ones included."""
     seen: set[str] = set()
     waiting = list(called)
     while waiting:
-        each = waiting.pop()
-        if each.kind != "check" or each.name in seen:
+        check = waiting.pop()
+        if check.kind != "check" or check.name in seen:
             continue
-        seen.add(each.name)
-        reading = read_printed([each.name])
+        seen.add(check.name)
+        reading = read_printed([check.name])
         within = await _look_up(connection, reading)
-        for finding in unfitness(sight_of_check(reading), within, table, each.name):
+        for finding in find_unfitness(sight_of_check(reading), within, table, check.name):
             yield finding
         waiting += within
 
 
-async def _literals(connection: Connection, expression: _Expression) -> AsyncIterator[Unfit]:
+async def _find_clock_literals(connection: Connection, expression: _Expression) -> AsyncIterator[Unfit]:
     """Find constants such as 'now' and 'today' that are read as dates.
 
-    What a constant is read as shows when another word stands in its place, which no date has.
+    What a constant is read as shows once a word takes its place that no date has.
     """
-    spans = list(literals(expression.written))
+    spans = list(find_literals(expression.written))
     if not spans:
         return
     constants = [sql.SQL(expression.written[slice(*span)]) for span in spans]
@@ -215,7 +228,8 @@ async def _literals(connection: Connection, expression: _Expression) -> AsyncIte
         async with connection.transaction():
             cursor = await connection.execute(statement.as_string())
     except psycopg.ProgrammingError:
-        return  # what looked like a constant is none
+        # What looked like a constant is something else.
+        return
     ((values,),) = await cursor.fetchall()
     for (begin, end), value in zip(spans, values, strict=True):
         if (harmless := without_clock(value)) is None:
@@ -230,4 +244,5 @@ async def _literals(connection: Connection, expression: _Expression) -> AsyncIte
         except (psycopg.errors.InvalidDatetimeFormat, psycopg.errors.DatetimeFieldOverflow):
             yield clock_literal(value, str(expression.vectorizer.table))
         except psycopg.DataError:
-            pass  # read as something else: an enum's value, say
+            # It is read as something else: a value of an enum, for example.
+            pass

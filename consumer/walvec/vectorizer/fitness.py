@@ -1,7 +1,7 @@
-"""What PostgreSQL says of an expression -> why it is not a function of the row, and what to do. Pure.
+"""Whether PostgreSQL's plan shows an expression to be a function of the row. Pure.
 
-Allowed is what depends on the row's values and on settings that walvec pins in every session of its own. So
-a function of PostgreSQL's has to be immutable, or stable and in the list below: others may read anything.
+It may depend on the row's values, and on settings that walvec pins in all of its sessions. So a function that
+came with PostgreSQL must be immutable, or stable and in the list below: others may read anything.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from walvec.vectorizer.deparsed import Reading, read_printed
-from walvec.vectorizer.unfit import Reason, Unfit, own_function, unfit
+from walvec.vectorizer.unfit import Reason, Unfit, judge_own_function, word_reason
 
-# Settings that alter what stable functions and output functions print, and what constants mean. Every session
-# that evaluates an expression must have the same ones.
+# Settings that alter what stable functions and output functions print, and what constants mean. They must be
+# the same in every session that evaluates an expression.
 SETTINGS_THAT_SHAPE_TEXT: Final = (
     "array_nulls",
     "DateStyle",
@@ -32,6 +32,7 @@ SETTINGS_THAT_SHAPE_TEXT: Final = (
     "xmloption",
 )
 
+# Stable functions of PostgreSQL that depend on no more than these.
 _SHAPED_BY_SETTINGS = frozenset(
     {
         "age", "anytextcat", "array_to_json", "array_to_string", "concat", "concat_ws", "convert",
@@ -51,6 +52,7 @@ _SHAPED_BY_SETTINGS = frozenset(
 _CLOCK = frozenset(
     {"now", "age", "transaction_timestamp", "statement_timestamp", "clock_timestamp", "timeofday"}
 )
+# What the names of functions begin with that depend on the session.
 _SESSION = (
     "current",
     "session_",
@@ -92,19 +94,23 @@ _CATALOG_TYPES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """A plan as far as it shows what the expression does."""
+    """A plan as far as it shows what the expression does.
 
-    value: str  # the expression as it is printed
+    `value` is the expression as it is printed. `volatile` does not cover sub-selects, for which the planner
+    does not tell. `tables` are those that sub-selects read; `nodes` are those outside of sub-selects.
+    """
+
+    value: str
     reading: Reading
-    volatile: bool  # not in a sub-select, where the planner does not say
+    volatile: bool
     sub_selects: bool
-    tables: tuple[str, ...]  # that a sub-select reads
-    nodes: frozenset[str]  # outside sub-selects
+    tables: tuple[str, ...]
+    nodes: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """What the catalog says of one name: a function's, an operator's, a cast's, or a domain's check."""
+    """What the catalog says of one function, operator, cast or check of a domain."""
 
     kind: str
     name: str
@@ -117,7 +123,7 @@ class CatalogEntry:
     gives_rows: bool
 
 
-# The planner finds something volatile, and no name says what: an input or output function.
+# The planner finds something volatile that has no name: an input or output function.
 _BEHIND_A_TYPE = CatalogEntry(
     kind="type",
     name="the conversion of a type",
@@ -132,11 +138,11 @@ _BEHIND_A_TYPE = CatalogEntry(
 
 
 def sight_of(plan: Mapping[str, Any]) -> Sight:
-    """Read what EXPLAIN gave for one of the statements over no rows."""
-    nodes = list(_nodes(plan, within=False))
+    """Read the plan that EXPLAIN gave for one of the statements over no rows."""
+    nodes = list(_walk_plan(plan, within=False))
     return Sight(
         value=plan["Output"][0],
-        reading=read_printed([text for node, _ in nodes for text in _texts(node)]),
+        reading=read_printed([text for node, _ in nodes for text in _expressions_of(node)]),
         volatile=plan["Node Type"] == "Result",
         sub_selects=any(within for _, within in nodes),
         tables=tuple(
@@ -149,18 +155,19 @@ def sight_of(plan: Mapping[str, Any]) -> Sight:
 
 
 def sight_of_check(reading: Reading) -> Sight:
-    """Take a domain's check for what stands in a sub-select: the planner does not say if it is volatile."""
+    """Treat a domain's check as a sub-select: neither's volatility is known."""
     return Sight("", reading, volatile=False, sub_selects=True, tables=(), nodes=frozenset())
 
 
-def _nodes(plan: Mapping[str, Any], *, within: bool) -> Iterator[tuple[Mapping[str, Any], bool]]:
+def _walk_plan(plan: Mapping[str, Any], *, within: bool) -> Iterator[tuple[Mapping[str, Any], bool]]:
     """Yield every node, and whether it is within a sub-select."""
     within = within or plan.get("Parent Relationship") in {"InitPlan", "SubPlan"}
     yield plan, within
     for child in plan.get("Plans", ()):
-        yield from _nodes(child, within=within)
+        yield from _walk_plan(child, within=within)
 
 
+# What of a node is a plain name and no expression.
 _NAMES = {
     "Alias",
     "Schema",
@@ -173,17 +180,17 @@ _NAMES = {
 }
 
 
-def _texts(node: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the expressions of a node: all of its texts but plain names."""
+def _expressions_of(node: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the expressions of a node: all of its texts except plain names."""
     for label, value in node.items():
         if label not in _NAMES:
             yield from ([value] if isinstance(value, str) else value if isinstance(value, list) else ())
 
 
-def unfitness(sight: Sight, called: Sequence[CatalogEntry], table: str, written: str) -> Iterator[Unfit]:
+def find_unfitness(sight: Sight, called: Sequence[CatalogEntry], table: str, written: str) -> Iterator[Unfit]:
     """Yield what keeps an expression from being a function of a row of `table`.
 
-    `written` is how its author put it: what is not found there came with a function that it calls.
+    `written` is the author's own text: a name that is absent from it stands in a function that it calls.
     """
 
     def named(name: str, parentheses: str = "") -> str:
@@ -191,46 +198,49 @@ def unfitness(sight: Sight, called: Sequence[CatalogEntry], table: str, written:
         return f"{name}{parentheses}{inside}"
 
     for name in sight.tables:
-        yield unfit("table", name, table)
+        yield word_reason("table", name, table)
     if "WindowAgg" in sight.nodes:
-        yield unfit("window", "", table)
+        yield word_reason("window", "", table)
     if "ProjectSet" in sight.nodes:
-        names = [f"{each.name}()" for each in called if each.gives_rows and f"{each.name}(" in sight.value]
-        yield unfit("rows", ", ".join(dict.fromkeys(names)) or "a function", table)
+        names = [
+            f"{entry.name}()" for entry in called if entry.gives_rows and f"{entry.name}(" in sight.value
+        ]
+        yield word_reason("rows", ", ".join(dict.fromkeys(names)) or "a function", table)
     for word in sorted(sight.reading.syntax & _SYNTAX.keys()):
-        yield unfit(_SYNTAX[word], named(word), table)
+        yield word_reason(_SYNTAX[word], named(word), table)
     if sight.reading.reads_dates_late:
-        yield unfit("clock", "a date written as now, today, tomorrow or yesterday", table)
-    for each in _suspects(sight, called):
-        name = each.name if each.kind == "type" else named(each.name, "()")
+        yield word_reason("clock", "a date written as now, today, tomorrow or yesterday", table)
+    for suspect in _find_suspects(sight, called):
+        name = suspect.name if suspect.kind == "type" else named(suspect.name, "()")
         yield (
-            own_function(each.signature, volatile=_is_volatile(each))
-            if each.own
-            else unfit(_reason(each), name, table)
+            judge_own_function(suspect.signature, volatile=_is_volatile(suspect))
+            if suspect.own
+            else word_reason(_reason_against(suspect), name, table)
         )
     for name in sorted(sight.reading.types & _CATALOG_TYPES):
-        yield unfit("catalog", f"the text of a {name}", table)
+        yield word_reason("catalog", f"the text of a {name}", table)
 
 
-def _suspects(sight: Sight, called: Sequence[CatalogEntry]) -> Iterator[CatalogEntry]:
+def _find_suspects(sight: Sight, called: Sequence[CatalogEntry]) -> Iterator[CatalogEntry]:
     """Yield the functions whose results may differ while the row stays the same."""
-    suspects = [each for each in called if each.kind != "cast" and _is_volatile(each)]
+    suspects = [entry for entry in called if entry.kind != "cast" and _is_volatile(entry)]
     if sight.volatile and not suspects:
         # A cast is printed by its type alone.
         suspects = [
-            each for each in called if each.kind == "cast" and each.name.split()[0] in sight.reading.types
+            entry for entry in called if entry.kind == "cast" and entry.name.split()[0] in sight.reading.types
         ]
-    if sight.volatile or sight.sub_selects:  # else another function of the name is meant
+    # Where nothing is volatile, the name means another function.
+    if sight.volatile or sight.sub_selects:
         yield from suspects
     if sight.volatile and not suspects:
         yield _BEHIND_A_TYPE
-    for each in called:
+    for entry in called:
         if (
-            each.volatility == "s"
-            and each.sort not in "aw"
-            and (each.own or not _is_shaped_by_settings(each))
+            entry.volatility == "s"
+            and entry.sort not in "aw"
+            and (entry.own or not _is_shaped_by_settings(entry))
         ):
-            yield each
+            yield entry
 
 
 def _is_volatile(called: CatalogEntry) -> bool:
@@ -242,7 +252,7 @@ def _is_shaped_by_settings(called: CatalogEntry) -> bool:
     return called.in_catalog and called.name in _SHAPED_BY_SETTINGS and not lonely_age
 
 
-def _reason(called: CatalogEntry) -> Reason:
+def _reason_against(called: CatalogEntry) -> Reason:
     if called.name in _CLOCK:
         return "clock"
     if called.name.startswith(_SESSION):

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-# Comments and quoted names are matched to be passed over: what looks like a constant in them is none.
+# Comments and quoted names are matched to be skipped: what looks like a constant inside them is not one.
 _TOKEN = re.compile(
     r"""
     --[^\n]*
@@ -25,7 +25,7 @@ _KINDS = ("dollar", "escapes", "unicode", "plain")
 _CLOCK = re.compile(r"(?<![^\W\d_])(now|today|tomorrow|yesterday)(?![^\W\d_])", re.IGNORECASE)
 
 
-def literals(expression: str) -> Iterator[tuple[int, int]]:
+def find_literals(expression: str) -> Iterator[tuple[int, int]]:
     """Yield where each string constant begins and ends."""
     for token in _TOKEN.finditer(expression):
         if any(token[kind] for kind in _KINDS):
@@ -33,15 +33,19 @@ def literals(expression: str) -> Iterator[tuple[int, int]]:
 
 
 def without_clock(value: str) -> str | None:
-    """Put a word that no date has in the place of `now`, `today` and the like; None where there is none."""
+    """Replace `now`, `today` and the like by a word that no date has.
+
+    Returns None where there is no such word.
+    """
     changed = _CLOCK.sub("walvec", value)
     return None if changed == value else changed
 
 
-def pointed(message: str, written: str, position: int) -> str:
-    """Put the line at fault under a message, with a mark under the place; without one where none is known.
+def point_out(message: str, written: str, position: int) -> str:
+    """Add the line at fault to a message, with a mark under the place.
 
-    The position may lie past the end, in the statement around it: then something is left open.
+    A negative position is not known, and adds nothing. One past the end is in the statement around the
+    expression: then a quote or a parenthesis is not closed.
     """
     if position < 0:
         return message

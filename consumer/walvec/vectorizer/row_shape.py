@@ -1,13 +1,17 @@
-"""What planning needs to know about a table; the rest of its binding is `bind`'s."""
+"""What planning needs to know about a table, apart from the rest of its binding."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class RowShape:
-    """What planning needs to know about a vectorizer's table."""
+    """What planning needs to know about a vectorizer's table.
+
+    `used` names the columns that the expressions read; `published` holds those of insert, update, delete and
+    truncate that the publication lets through. `by_image`: the expressions can be evaluated on a row image.
+    """
 
     key: tuple[str, ...]
-    used: tuple[str, ...]  # the columns that the expressions use
-    published: frozenset[str]  # of insert, update, delete, truncate
-    by_image: bool  # whether the expressions can be evaluated on a row image
+    used: tuple[str, ...]
+    published: frozenset[str]
+    by_image: bool

@@ -1,7 +1,7 @@
-"""The target table of a vectorizer: its shape, and the statements that read and write it.
+"""A vectorizer's target table: its shape, and what reads and writes it.
 
 Key columns keep the source's names, order and types; everything else is the same for every vectorizer. Every
-method takes the session to work in: the writer's for what belongs to a transaction, another one for look-ups.
+method takes the session to work in: the writer's for what belongs to its transaction, another for look-ups.
 """
 
 import hashlib
@@ -14,8 +14,20 @@ from psycopg.abc import Buffer
 
 from walvec.config.load import Vectorizer
 from walvec.config.table_name import TableName
-from walvec.database import keys as key_sql
-from walvec.database.keys import Key
+from walvec.database.keys import (
+    Key,
+    array_parameters,
+    cast_keys,
+    identifier,
+    key_arrays,
+    key_equals,
+    key_follows,
+    key_names,
+    key_order,
+    key_parameters,
+    literal_sql,
+    read_keys,
+)
 from walvec.database.pgvector import vector_schema
 from walvec.embed.protocol import Vector
 from walvec.embed.vectors import MAX_VECTOR_DIMENSIONS
@@ -28,11 +40,15 @@ _QUERIES = load_sql("target.sql")
 
 _BLOCK_BYTES = 1 << 18
 
+# Of each metric: the operator, and the name of its operator class behind the type's.
 _OPERATORS = {"cosine": ("<=>", "cosine_ops"), "l2": ("<->", "l2_ops"), "ip": ("<#>", "ip_ops")}
 
 
 class Chunk(NamedTuple):
-    """One piece of a row's text, as it is embedded; `input_hash` covers model, dimensions and text."""
+    """One piece of a row's text, as it is embedded.
+
+    `input_hash` covers model, dimensions and text.
+    """
 
     text: str
     input_hash: bytes
@@ -42,7 +58,7 @@ class TargetTable:
     """One vectorizer's target table."""
 
     def __init__(self, vectorizer: Vectorizer, key: Sequence[Column], dimensions: int) -> None:
-        """Describe the table for a vectorizer, the key of its rows, and a model of so many dimensions."""
+        """Describe a vectorizer's table, for its rows' key and the model's dimensions."""
         self.name: TableName = vectorizer.target
         self.key = key
         self._kind = "vector" if dimensions <= MAX_VECTOR_DIMENSIONS else "halfvec"
@@ -54,9 +70,9 @@ class TargetTable:
         self._composed: dict[tuple[str, str], bytes] = {}
 
     def compose(self, name: str, connection: Connection) -> bytes:
-        """Return one of the named statements over the target, to be executed with parameters.
+        """Return one of the named statements over the target.
 
-        Raises PreconditionFailed where the connection's database lacks pgvector.
+        It is to be executed with parameters. Raises PreconditionFailed where the database lacks pgvector.
         """
         schema = vector_schema(connection)
         if (schema, name) not in self._composed:
@@ -65,49 +81,49 @@ class TargetTable:
 
     def _compose(self, name: str, schema: str, foreign: frozenset[str] = frozenset()) -> sql.Composed:
         return sql.SQL(_QUERIES[name]).format(
-            target=key_sql.identifier(*self.name),
-            operator_class=_sql(f"{schema}.{self.operator_class}"),
-            operator=_sql(f"OPERATOR({schema}.{self.operator})"),
-            vector=_sql(f"{schema}.{self.vector_type}"),
-            pgvector=_sql(schema),
+            target=identifier(*self.name),
+            operator_class=literal_sql(f"{schema}.{self.operator_class}"),
+            operator=literal_sql(f"OPERATOR({schema}.{self.operator})"),
+            vector=literal_sql(f"{schema}.{self.vector_type}"),
+            pgvector=literal_sql(schema),
             staging=self._staging,
             staged_columns=self._columns((f"k{i}", "text") for i in range(len(self.key))),
             key_columns=self._columns(
                 (column.name, column.base_type_name if column.type_name in foreign else column.type_name)
                 for column in self.key
             ),
-            key=_comma(key_sql.identifier(column.name) for column in self.key),
-            cast_key=key_sql.casts(self.key, "s"),
-            held_key=key_sql.equal(self.key, "o", "s"),
-            gone_key=key_sql.equal(self.key, "t", "gone"),
-            wanted_key=key_sql.equal(self.key, "t", "wanted"),
-            follows=key_sql.follows(self.key, "t"),
-            key_order=key_sql.order(self.key, "t"),
-            arrays=key_sql.arrays(self.key),
-            gone_arrays=key_sql.arrays(self.key, "g"),
-            names=key_sql.names(self.key),
+            key=_comma(identifier(column.name) for column in self.key),
+            cast_key=cast_keys(self.key, "s"),
+            held_key=key_equals(self.key, "o", "s"),
+            gone_key=key_equals(self.key, "t", "gone"),
+            wanted_key=key_equals(self.key, "t", "wanted"),
+            follows=key_follows(self.key, "t"),
+            key_order=key_order(self.key, "t"),
+            arrays=key_arrays(self.key),
+            gone_arrays=key_arrays(self.key, "g"),
+            names=key_names(self.key),
         )
 
     @staticmethod
     def _columns(pairs: Iterable[tuple[str, str]]) -> sql.Composed:
         return _comma(
-            sql.SQL("{} {} NOT NULL").format(key_sql.identifier(name), key_sql.literal_sql(kind))
-            for name, kind in pairs
+            sql.SQL("{} {} NOT NULL").format(identifier(name), literal_sql(kind)) for name, kind in pairs
         )
 
     # -- Reading
 
-    async def existing(
+    async def held_hashes(
         self, connection: Connection, keys: Sequence[Key], gone: Sequence[Key] = ()
     ) -> dict[Key, dict[int, bytes]]:
-        """Return, for each key that has any, its chunks' input hashes by `chunk_seq`.
+        """Return the input hashes that the target holds of each key, by `chunk_seq`.
 
-        What equals a key in `gone` is about to be deleted and counts as not there: 1.0 goes when 1.00 comes.
+        Keys without chunks are absent. A key equal to one in `gone` is about to be deleted, and counts as
+        absent too: 1.0 goes when 1.00 comes.
         """
         found: dict[Key, dict[int, bytes]] = {}
         if keys:
             cursor = connection.cursor(binary=True)
-            parameters = key_sql.parameters(keys, self.key) | key_sql.parameters(gone, self.key, "g")
+            parameters = array_parameters(keys, self.key) | array_parameters(gone, self.key, "g")
             await cursor.execute(self.compose("existing_chunks", connection), parameters)
             for position, chunk_seq, input_hash in await cursor.fetchall():
                 found.setdefault(keys[position - 1], {})[chunk_seq] = input_hash
@@ -122,18 +138,18 @@ class TargetTable:
         """Return the keys that follow `key`, in the target's order."""
         name = "target_keys_from_start" if key is None else "target_keys_after"
         cursor = await connection.execute(
-            self.compose(name, connection), {**key_sql.parameter(key or ()), "limit": rows}
+            self.compose(name, connection), {**key_parameters(key or ()), "limit": rows}
         )
-        return key_sql.read_keys(cursor)
+        return read_keys(cursor)
 
-    async def columns(self, connection: Connection) -> list[tuple[str, str]]:
-        """Return the table's columns and types as they are; none if there is no such table."""
+    async def read_columns(self, connection: Connection) -> list[tuple[str, str]]:
+        """Return the table's columns and types as they are; none where there is no table."""
         name = sql.Identifier(*self.name).as_string(connection)
         cursor = await connection.execute(_QUERIES["target_columns"], {"target": name})
         return await cursor.fetchall()
 
     def expected_columns(self, connection: Connection) -> list[tuple[str, tuple[str, ...]]]:
-        """Return the columns the table must have, and the types each may be of, the preferred one first."""
+        """Return the columns the table must have, each with its types, the best one first."""
         return [
             *((column.name, (column.type_name, column.base_type_name)) for column in self.key),
             ("chunk_seq", ("integer",)),
@@ -146,73 +162,81 @@ class TargetTable:
     # -- Writing
 
     async def create(self, connection: Connection) -> None:
-        """Create the table unless it is there.
+        """Create the table unless it exists.
 
         Raises PreconditionFailed where another table has its name, or the database lacks a type of the key.
         """
         try:
-            query = self._compose("create_target", vector_schema(connection), await self._foreign(connection))
+            query = self._compose(
+                "create_target", vector_schema(connection), await self._foreign_domains(connection)
+            )
             await connection.execute(query, {})
         except psycopg.errors.UndefinedObject as error:
             raise PreconditionFailed(
-                f"{self.name} needs in the target database what it lacks: {error.diag.message_primary}",
+                f"The target database lacks what {self.name} needs: {error.diag.message_primary}",
                 hint="create it there as it is in the source",
             ) from error
-        await self.require(connection)
+        await self.require_shape(connection)
 
-    async def _foreign(self, connection: Connection) -> frozenset[str]:
-        """Return those of the key's types that are domains of an owner who is neither trusted nor ourselves.
+    async def _foreign_domains(self, connection: Connection) -> frozenset[str]:
+        """Return those of the key's types that are domains of a role that is not trusted.
 
-        A domain's CHECK runs whenever a row is written, as walvec's role.
+        Superusers and walvec's own role are trusted. A domain's CHECK runs whenever a row is written, as
+        walvec's role.
         """
         types = [column.type_name for column in self.key]
         cursor = await connection.execute(_QUERIES["foreign_domains"], {"types": types})
         return frozenset(name for (name,) in await cursor.fetchall())
 
-    async def require(self, connection: Connection) -> None:
-        """Raise PreconditionFailed unless the table is there and has the expected columns."""
-        found = dict(await self.columns(connection))
+    async def require_shape(self, connection: Connection) -> None:
+        """Raise PreconditionFailed unless the table exists and has the expected columns."""
+        found = dict(await self.read_columns(connection))
         if not found:
-            raise PreconditionFailed(f"the target table {self.name} does not exist", hint="run: walvec setup")
+            raise PreconditionFailed(f"The target table {self.name} does not exist", hint="run: walvec setup")
         for name, kinds in self.expected_columns(connection):
             if found.get(name) not in kinds:
                 raise PreconditionFailed(
-                    f"{self.name} should have a column {name} {kinds[0]} and has {found.get(name, 'none')}",
-                    hint="name another target, or drop the table and run: walvec setup",
+                    f"The target table {self.name} should have a column {name} {kinds[0]}, "
+                    f"and has {found.get(name, 'none')}",
+                    hint=f"name another target; or DROP TABLE {self.name}, then run: walvec setup",
                 )
 
     async def create_staging(self, connection: Connection) -> None:
-        """Make the session's staging table."""
+        """Create the session's staging table."""
         await connection.execute(self.compose("create_staging", connection), {})
 
     async def delete_all(self, connection: Connection) -> None:
         """Delete every row's chunks."""
         await connection.execute(self.compose("delete_all_chunks", connection), {})
 
-    async def delete(self, connection: Connection, keys: Sequence[Key], first: Sequence[int]) -> None:
+    async def delete_chunks(self, connection: Connection, keys: Sequence[Key], first: Sequence[int]) -> None:
         """Delete each key's chunks from the given `chunk_seq` on."""
-        parameters = key_sql.parameters(keys, self.key) | {"first": list(first)}
+        parameters = array_parameters(keys, self.key) | {"first": list(first)}
         await connection.execute(self.compose("delete_chunks", connection), parameters)
 
-    async def stage(
+    async def stage_chunks(
         self, connection: Connection, chunks: Iterable[tuple[Key, int, Chunk, Vector | None]]
     ) -> None:
-        """Copy chunks to where `upsert` takes them from, in the same transaction."""
+        """Copy chunks into the staging table, where `upsert_staged` finds them.
+
+        Both belong to one transaction.
+        """
         async with connection.cursor().copy(self.compose("fill_staging", connection)) as copy:
             copy.set_types([*["text"] * len(self.key), "int4", "text", "vector", "bytea"])
-            for block in _blocks(copy.formatter.write_row, chunks):
+            for block in _copy_blocks(copy.formatter.write_row, chunks):
                 await copy.write(block)
 
-    async def upsert(self, connection: Connection) -> None:
-        """Put what is staged in its place; what has no vector keeps or moves the target's own for its hash.
+    async def upsert_staged(self, connection: Connection) -> None:
+        """Put the staged chunks in their place.
 
-        Raises psycopg's NotNullViolation where the target no longer holds that vector.
+        A chunk without a vector takes the one that the target holds for its hash. Raises psycopg's
+        NotNullViolation where the target no longer holds it.
         """
         await connection.execute(self.compose("upsert_chunks", connection), {})
 
 
 async def find_target(connection: Connection, vectorizer: Vectorizer, dimensions: int) -> TargetTable:
-    """Describe a vectorizer's target as it stands in the target database, without a look at the source.
+    """Describe a vectorizer's target from the target database alone.
 
     Raises PreconditionFailed where it is missing or of another shape.
     """
@@ -220,25 +244,23 @@ async def find_target(connection: Connection, vectorizer: Vectorizer, dimensions
         relation = await describe(connection, *vectorizer.target)
     except PreconditionFailed as error:
         raise PreconditionFailed(
-            f"the target table {vectorizer.target} does not exist", hint="run: walvec setup"
+            f"The target table {vectorizer.target} does not exist", hint="run: walvec setup"
         ) from error
     columns = {column.name: column for column in relation.columns}
     table = TargetTable(
         vectorizer, [columns[name] for name in relation.key if name != "chunk_seq"], dimensions
     )
-    await table.require(connection)
+    await table.require_shape(connection)
     return table
 
 
-def _sql(text: str) -> sql.SQL:
-    """Take words of our own, or of the catalog, as SQL."""
-    return sql.SQL(text.replace("%", "%%"))
-
-
-def _blocks(
+def _copy_blocks(
     write_row: Callable[[Sequence[object]], Buffer], chunks: Iterable[tuple[Key, int, Chunk, Vector | None]]
 ) -> Iterator[bytes]:
-    """Format rows for COPY, in blocks that are worth a call of the driver's; it keeps the last one itself."""
+    """Format rows for COPY, in blocks that are worth a call of the driver.
+
+    `write_row` keeps the last rows in its own buffer; the end of COPY sends them.
+    """
     block = bytearray()
     for key, chunk_seq, chunk, vector in chunks:
         block += write_row((*key, chunk_seq, chunk.text, vector, chunk.input_hash))

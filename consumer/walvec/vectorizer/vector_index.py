@@ -1,7 +1,7 @@
-"""The vector index: built once the first backfill is through, without holding up a write.
+"""The vector index: built after the first backfill, without holding up a write.
 
-An index of the user's own is used if it serves the search, and never dropped. What walvec built is recorded
-in `walvec.made`, before it is built: one that a crash left half done is known by its name.
+An index that the user made is used if it serves the search, and never dropped. What walvec builds is recorded
+in `walvec.made` first, so that one that a crash left half built is known by its name.
 """
 
 import hashlib
@@ -22,62 +22,72 @@ from walvec_slots.settle import Connection
 
 _QUERIES, _SESSION = load_sql("target.sql"), load_sql("session.sql")
 
-_NAMES = 100  # to choose from, where something else bears the first
+# How many names to choose from, where the first is taken.
+_NAMES = 100
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Index:
-    """An index of the target. `maker`: the slot for which walvec built it; None where the user did."""
+    """An index of the target.
+
+    `maker` is the slot that walvec built it for, None where the user made it. `serves`: the search can use
+    it.
+    """
 
     name: TableName
     maker: str | None
     serves: bool
 
 
-async def stands(table: TargetTable, connection: Connection) -> bool:
-    """Whether the target has a valid hnsw index of the metric's operator class, whoever built it."""
-    return any(index.serves for index in await _indexes(table, connection))
+async def index_is_valid(table: TargetTable, connection: Connection) -> bool:
+    """Whether the target has a valid hnsw index of the metric's operator class.
+
+    Who built it does not matter.
+    """
+    return any(index.serves for index in await _read_indexes(table, connection))
 
 
 async def build_index(table: TargetTable, connection: Connection, kind: Index) -> None:
-    """Make sure that the target has its vector index; replace one of walvec's that is half built or another
-    metric's.
+    """Make sure that the target has its vector index.
 
-    CREATE INDEX CONCURRENTLY waits for transactions that are older than itself, and holds up none.
+    An index of walvec's that is half built or of another metric is replaced. CREATE INDEX CONCURRENTLY waits
+    for transactions that are older than itself, and holds up none.
     """
     if kind == "none":
         return
     await drop_own_indexes(table, connection, useless=True)
-    if await stands(table, connection):
+    if await index_is_valid(table, connection):
         return
     name = await _free_name(table.name, connection)
     cursor = await connection.execute(_QUERIES["slot_of_target"], {"target": str(table.name)})
     ((slot,),) = await cursor.fetchall()
     await announce(connection, slot, "index", str(name))
-    _log.info("vector index is being built", target=str(table.name), index=name.name)
-    # It waits for every older transaction; given up on the way it would leave an invalid index behind.
+    _log.info("index.building", target=str(table.name), index=name.name)
+    # The statement waits for every older transaction; one that gave up would leave an invalid index behind.
     await connection.execute(_SESSION["limit_locks"], {"limit": "0"})
     try:
-        await connection.execute(_compose("create_index", table, sql.Identifier(name.name), connection))
+        await connection.execute(_compose_sql("create_index", table, sql.Identifier(name.name), connection))
     finally:
         await connection.execute(_SESSION["limit_locks"], {"limit": LOCK_TIMEOUT})
     cursor = await connection.execute(_QUERIES["index_oid"], {"index": sql.Identifier(*name).as_string()})
     ((oid,),) = await cursor.fetchall()
     await record(connection, Made(slot, "index", str(name), oid))
-    _log.info("vector index is built", target=str(table.name), index=name.name)
+    _log.info("index.built", target=str(table.name), index=name.name)
 
 
 async def drop_own_indexes(table: TargetTable, connection: Connection, *, useless: bool = False) -> None:
-    """Drop the indexes that walvec built; `useless`: only those that do not serve the search."""
-    for index in await _indexes(table, connection):
+    """Drop the indexes that walvec built; `useless`: those that serve no search."""
+    for index in await _read_indexes(table, connection):
         if index.maker and not (useless and index.serves):
-            await connection.execute(_compose("drop_index", table, sql.Identifier(*index.name), connection))
+            await connection.execute(
+                _compose_sql("drop_index", table, sql.Identifier(*index.name), connection)
+            )
             await forget(connection, index.maker, "index", str(index.name))
 
 
-async def _indexes(table: TargetTable, connection: Connection) -> list[_Index]:
+async def _read_indexes(table: TargetTable, connection: Connection) -> list[_Index]:
     ledger = await load_ledger(connection)
     values = {
         "target": sql.Identifier(*table.name).as_string(connection),
@@ -93,7 +103,7 @@ async def _indexes(table: TargetTable, connection: Connection) -> list[_Index]:
     return found
 
 
-def _compose(
+def _compose_sql(
     statement: str, table: TargetTable, index: sql.Identifier, connection: Connection
 ) -> sql.Composed:
     operator_class = f"{vector_schema(connection)}.{table.operator_class}"
@@ -103,14 +113,14 @@ def _compose(
 
 
 async def _free_name(table: TableName, connection: Connection) -> TableName:
-    """Choose a name as PostgreSQL does, that nothing else in the schema bears."""
-    names = [_name(table.name, number) for number in range(_NAMES)]
+    """Choose a name as PostgreSQL does, one that is free in the schema."""
+    names = [_index_name(table.name, number) for number in range(_NAMES)]
     cursor = await connection.execute(_QUERIES["taken_names"], {"schema": table.schema, "names": names})
     taken = {name for (name,) in await cursor.fetchall()}
     return TableName(table.schema, next(name for name in names if name not in taken))
 
 
-def _name(table: str, number: int) -> str:
+def _index_name(table: str, number: int) -> str:
     """Return a name for a table's vector index, within PostgreSQL's 63 bytes."""
     suffix = f"_embedding_idx{number or ''}"
     if len(table.encode()) + len(suffix) > MAX_NAME_BYTES:

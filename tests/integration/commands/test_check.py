@@ -177,7 +177,7 @@ class TestAfterSetup:
     def test_all_is_well(self, walvec: Walvec) -> None:
         """Nothing is left to do; a target of the right shape is known as such."""
         findings = checked(walvec)
-        assert findings["target of blog"]["detail"] == "public.blog_embedding has the shape it needs"
+        assert findings["target of blog"]["detail"] == "public.blog_embedding has the right shape"
         assert findings["vectors of blog"]["level"] == "ok"
         assert {each["remedy"] for each in findings.values()} & {"walvec setup"} == set()
 

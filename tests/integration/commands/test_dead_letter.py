@@ -2,12 +2,14 @@
 
 import json
 import time
+from dataclasses import replace
 from typing import Any, Protocol
 
 import pytest
 
 from tests.fix_embedding_service import Fault, Spoiled, Status
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 from tests.integration.commands.conftest import Walvec
 from walvec.errors import TooManyDeadLetters
 
@@ -235,11 +237,9 @@ class TestRetry:
         blog.once()
         assert parked(blog) == []
 
-    def test_more_than_are_taken_up_at_a_time(
-        self, blog: Sidecar, dead_letter: DeadLetter, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_more_than_are_taken_up_at_a_time(self, blog: Sidecar, dead_letter: DeadLetter) -> None:
         """`run --once` ends after the last of them."""
-        monkeypatch.setattr("walvec.watch.RETRY_ROWS", 4)
+        blog.timing = replace(blog.timing, retry_rows=4)
         blog.source.execute("INSERT INTO blog SELECT i, 'POISON' FROM generate_series(10, 19) AS i")
         blog.once()
         blog.service.refuse = None

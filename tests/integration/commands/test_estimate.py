@@ -7,7 +7,7 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 from tests.integration.commands.conftest import Walvec
 from walvec.commands.estimate import sampling
 

@@ -14,10 +14,10 @@ from psycopg.types.json import Jsonb
 
 from tests.fix_embedding_service import EmbeddingService
 from tests.fix_postgres import CHECKOUT
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 from walvec.commands import dead_letter, resync, teardown
-from walvec.config.load import fingerprint
 from walvec.errors import UsageInvalid
+from walvec.vectorizer.fingerprint import fingerprint_of
 from walvec.vectorizer.preconditions import examine
 from walvec_slots.errors import PreconditionFailed, SlotActive, SlotBlocked, SlotLost
 from walvec_slots.queries import load_sql
@@ -436,7 +436,7 @@ class TestEarlierVersion:
         """Slot, publication, checkpoint, vectorizer and target as version 1 left them."""
         make_slot(blog)
         make_target(blog)
-        wanted = fingerprint(blog.config.vectorizers[0], blog.config.embedder)
+        wanted = fingerprint_of(blog.config.vectorizers[0], blog.config.embedder)
         blog.source.execute("CREATE PUBLICATION walvec FOR TABLE blog; CREATE SCHEMA walvec")
         blog.source.execute((CHECKOUT / "sql/migrations/0001_initial.sql").read_bytes())
         blog.source.execute(load_sql("metadata.sql")["create_migration_table"])
@@ -632,7 +632,7 @@ class TestBackfill:
         embedded.backfill()
         said = capsys.readouterr().err
         assert "public.blog_embedding will be emptied" in said
-        assert "about 2 of 2 rows are embedded" in said
+        assert "about 2 of 2 rows will be embedded" in said
 
     def test_unchanged_settings_are_not_asked_for(self, embedded: Sidecar) -> None:
         """A comparison of every row embeds only what differs, and needs no answer."""

@@ -13,7 +13,8 @@ import pytest
 
 from tests.crash.observe import checkpoint, slot_lsn, wal_end
 from tests.fix_postgres import CHECKOUT
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 from walvec.commands import replay, slots
 from walvec.errors import UsageInvalid
 from walvec_slots.errors import PreconditionFailed, SlotActive, SlotLost
@@ -355,9 +356,7 @@ class TestSays:
         applied = checkpoint(blog)
         blog.log.clear()
         blog.once()
-        [line] = [
-            line for line in blog.log if line["event"].startswith("the slot begins before the checkpoint")
-        ]
+        [line] = [line for line in blog.log if line["event"] == "stream.skipping_applied"]
         assert (line["slot_begins_at"], line["checkpoint"]) == (str(place(blog)), str(applied))
         assert line["passed_over_bytes"] == applied - place(blog)
         assert "walvec replay --slot" in line["hint"]

@@ -6,7 +6,7 @@ from typing import Any, LiteralString
 
 import pytest
 
-from tests.fix_walvec import Sidecar, new_sidecar
+from tests.fix_sidecar import Sidecar, new_sidecar
 
 ROWS = 600
 

@@ -15,14 +15,16 @@ import sys
 import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import IO, Any, LiteralString
 
 import psycopg
 import pytest
 
 from tests.fix_embedding_service import Silent, Status
+from tests.fix_process import TIMEOUT, Process, until
 from tests.fix_proxy import Proxy
-from tests.fix_walvec import TIMEOUT, Process, Sidecar, until
+from tests.fix_sidecar import Sidecar
 from walvec.commands.status import counting
 from walvec.commands.status.reading import Reader, Report
 from walvec.commands.status.show import reports
@@ -120,12 +122,9 @@ def test_idle_slot_is_not_behind(blog: Sidecar) -> None:
     assert (slot["active"], slot["writer"], slot["lag_seconds"]) == (True, True, 0.0)
 
 
-def test_small_change_that_waits_for_the_service_is_lag(
-    blog: Sidecar, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_small_change_that_waits_for_the_service_is_lag(blog: Sidecar) -> None:
     """However few bytes behind: a change that is not embedded after some seconds counts."""
-    monkeypatch.setattr("walvec.stages.stall.STALL_AFTER", 0.2)
-    monkeypatch.setattr("walvec.stages.drain.DRAIN_LIMIT", 0.2)
+    blog.timing = replace(blog.timing, stall_after=0.2, drain_limit=0.2)
     with blog.running():
         blog.in_step()
         blog.service.always = Silent(60)
@@ -135,9 +134,9 @@ def test_small_change_that_waits_for_the_service_is_lag(
     assert waiting > 0
 
 
-def test_tells_what_rows_wait_for(blog: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tells_what_rows_wait_for(blog: Sidecar) -> None:
     """The service's last error, with its hint, though no process is asked; and no longer than it lasts."""
-    monkeypatch.setattr("walvec.stages.stall.STALL_AFTER", 0.2)
+    blog.timing = replace(blog.timing, stall_after=0.2)
     with blog.running():
         blog.in_step()
         blog.service.always = Status(401, "Incorrect API key")
@@ -153,9 +152,9 @@ def test_tells_what_rows_wait_for(blog: Sidecar, monkeypatch: pytest.MonkeyPatch
         assert status(blog)["verdict"]["state"] == "fine"
 
 
-def test_tells_what_a_backfill_waits_for(blog: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tells_what_a_backfill_waits_for(blog: Sidecar) -> None:
     """Existing rows that wait for the service are no progress, though no checkpoint waits for them."""
-    monkeypatch.setattr("walvec.stages.stall.STALL_AFTER", 0.2)
+    blog.timing = replace(blog.timing, stall_after=0.2)
     blog.target.execute("DELETE FROM blog_embedding")
     blog.service.always = Status(503)
     blog.backfill()

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 
 HOSTILE = "\x1b[2J\x1b]0;all is well\x07\r\nwalvec: all is well\u202e\u2066\x9b"
 CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029]")

@@ -21,7 +21,7 @@ async def connect(dsn: str) -> Connection:
 
 @pytest.fixture
 async def stranger(database: str) -> AsyncIterator[Connection]:
-    """A session of a role that has nothing but LOGIN."""
+    """Return a session of a role that has nothing but LOGIN."""
     role = f"stranger_{os.getpid()}"
     async with await connect(database) as owner:
         await owner.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'p'").format(sql.Identifier(role)))
@@ -34,7 +34,10 @@ async def stranger(database: str) -> AsyncIterator[Connection]:
 async def test_a_lock_in_a_stranger_s_hands_is_no_command(
     database: str, stranger: Connection, shared: str
 ) -> None:
-    """Two commands that pass the stranger over see each other, and the second names the first."""
+    """Two commands that pass over a stranger's lock still see each other.
+
+    The second names the first.
+    """
     async with await connect(database) as first, await connect(database) as second:
         await migrate(first)
         for _ in range(2):
@@ -50,7 +53,7 @@ async def test_a_lock_in_a_stranger_s_hands_is_no_command(
 
 
 async def test_the_first_setup_is_alone_too(database: str) -> None:
-    """Where there is no table yet, one command at a time is let in."""
+    """One command at a time is admitted where there is no table yet."""
     async with await connect(database) as first, await connect(database) as second:
         async with only_command(first):
             with pytest.raises(SlotActive, match=f"session {first.info.backend_pid} "):

@@ -1,4 +1,4 @@
-"""A connection pooler in between is refused, before anything is left on a session that it shares."""
+"""A connection pooler is refused before anything is left on a shared session."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from psycopg.conninfo import make_conninfo
 from typer.testing import CliRunner
 
 from tests.fix_pooler import Pooler
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 from walvec.cli.app import app
 from walvec_slots.errors import PoolerInBetween
 from walvec_slots.stream import ReplicationStream
@@ -35,7 +35,7 @@ COMMANDS = [
 
 @pytest.fixture(scope="module")
 def blog(shared_sidecar: Sidecar) -> Sidecar:
-    """A table that is embedded, through a direct connection."""
+    """Return a table that is embedded through a direct connection."""
     shared_sidecar.source.execute("CREATE TABLE blog (id int PRIMARY KEY, body text)")
     shared_sidecar.source.execute("INSERT INTO blog VALUES (1, 'one')")
     shared_sidecar.follow()
@@ -45,7 +45,7 @@ def blog(shared_sidecar: Sidecar) -> Sidecar:
 
 
 def ends_with(words: str, path: Path) -> str:
-    """Run a command that must be refused for a pooler, and return what it says."""
+    """Run a command that must be refused because of a pooler; return its message."""
     result = CliRunner().invoke(app, ["--config", str(path), *words.split()])
     if words == "check --offline":
         assert result.exit_code == 3
@@ -57,7 +57,7 @@ def ends_with(words: str, path: Path) -> str:
 
 @pytest.fixture(params=["source", "target"])
 def side(request: pytest.FixtureRequest, blog: Sidecar) -> Iterator[str]:
-    """The side of which the connection string is altered, for one test."""
+    """Return the side whose connection string is altered for one test."""
     before = {name: dict(section) for name, section in blog.settings.items()}
     blog.settings.setdefault("target", {"dsn": before["source"]["dsn"]})
     yield request.param
@@ -67,7 +67,7 @@ def side(request: pytest.FixtureRequest, blog: Sidecar) -> Iterator[str]:
 
 @pytest.mark.parametrize("words", COMMANDS)
 def test_every_command_refuses_a_pooler_and_leaves_nothing_behind(blog: Sidecar, words: str) -> None:
-    """The application that shares the pooler's session finds it as it left it, and can write."""
+    """The application finds the session that it shares as it left it, and can write."""
     direct = blog.settings["source"]["dsn"]
     with Pooler(direct) as pooler:
         blog.settings["source"]["dsn"] = pooler.dsn
@@ -83,7 +83,10 @@ def test_every_command_refuses_a_pooler_and_leaves_nothing_behind(blog: Sidecar,
 
 @pytest.mark.parametrize("kind", ["honest", "strict"])
 def test_other_poolers(blog: Sidecar, side: str, kind: str) -> None:
-    """One that passes the right process id on is found out by the mark; a strict one by what it says."""
+    """The mark finds out a pooler that passes on the right process id.
+
+    A strict pooler is known by its own message.
+    """
     with Pooler(blog.settings[side]["dsn"], honest=kind == "honest", strict=kind == "strict") as pooler:
         blog.settings[side]["dsn"] = pooler.dsn
         with pytest.raises(PoolerInBetween):
@@ -92,7 +95,7 @@ def test_other_poolers(blog: Sidecar, side: str, kind: str) -> None:
 
 
 async def test_the_stream_refuses_one_too(blog: Sidecar) -> None:
-    """A walsender's session is asked as well: newer poolers pass replication on."""
+    """A walsender's session is checked as well: newer poolers pass on replication."""
     with Pooler(blog.settings["source"]["dsn"]) as pooler:
         with pytest.raises(PoolerInBetween):
             await ReplicationStream.connect(pooler.dsn, on_notice=lambda *_: None)
@@ -100,7 +103,7 @@ async def test_the_stream_refuses_one_too(blog: Sidecar) -> None:
 
 
 def test_a_proxy_that_passes_everything_on_is_no_pooler(blog: Sidecar) -> None:
-    """A session of walvec's own stays one, whatever options its connection string has."""
+    """A session of its own is accepted, whatever options its connection string has."""
     dsn = blog.settings["source"]["dsn"]
     blog.settings["source"]["dsn"] = make_conninfo(dsn, options="-c work_mem=8MB -c search_path=public")
     try:

@@ -1,4 +1,4 @@
-"""walvec under the rights of sql/roles, and no others."""
+"""walvec works with the rights of sql/roles, and no others."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from tests.fix_postgres import CHECKOUT
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 from tests.integration.commands.conftest import Walvec, walvec  # noqa: F401  a fixture
 from walvec_slots.errors import PreconditionFailed
 
@@ -24,7 +24,10 @@ PSQL = next((CHECKOUT / ".local/postgres").glob("usr/lib/postgresql/*/bin/psql")
 
 @pytest.fixture
 def roles(server: str) -> Iterator[tuple[str, str]]:
-    """The names of a role for the source and one for the target, dropped when their databases are gone."""
+    """Return a role for the source and one for the target.
+
+    They are dropped once their databases are gone.
+    """
     names = (f"walvec-source-{os.getpid()}", f"walvec-target-{os.getpid()}")
     yield names
     with psycopg.connect(server, autocommit=True) as admin:
@@ -34,7 +37,7 @@ def roles(server: str) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture
 def restricted(roles: tuple[str, str], distant_sidecar: Sidecar) -> Sidecar:
-    """Two databases, each entered under its own role, and a table of an owner's with a row."""
+    """Return two databases, each entered under its own role, and a table with a row."""
     sidecar = distant_sidecar
     sidecar.source.execute('CREATE SCHEMA app; CREATE TABLE app."Blog" (id bigint PRIMARY KEY, body text)')
     sidecar.source.execute("""INSERT INTO app."Blog" VALUES (1, 'one')""")
@@ -49,7 +52,7 @@ def restricted(roles: tuple[str, str], distant_sidecar: Sidecar) -> Sidecar:
 
 
 def grant(file: str, dsn: str, role: str, **variables: str) -> None:
-    """Run one of sql/roles, as its head says."""
+    """Run a file of sql/roles as its head says."""
     if PSQL is None:
         pytest.skip("there is no psql")
     words = [f"--set={name}={value}" for name, value in {"role": role, **variables}.items()]
@@ -69,7 +72,7 @@ def enter(dsn: str, role: str) -> str:
 
 
 def test_the_rights_are_enough(restricted: Sidecar) -> None:
-    """From setup through backfill, stream and index to a search."""
+    """Setup, backfill, stream, index and search need no further right."""
     restricted.setup()
     restricted.once()
     with restricted.running():
@@ -83,7 +86,7 @@ def test_every_command_works(
     walvec: Walvec,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Under these rights none of them fails; what `check` warns of has to do with none."""
+    """No command fails under these rights, and no warning of `check` is due to them."""
     monkeypatch.delenv("WALVEC_SOURCE__DSN")
     restricted.path.chmod(0o600)
     words = ["setup", "run --once", "status", "search blog one", "slots list", "dead-letter list"]
@@ -95,7 +98,7 @@ def test_every_command_works(
 
 
 def test_the_source_is_read_and_nothing_else(restricted: Sidecar) -> None:
-    """Neither this table nor another, nor the target."""
+    """The role can write neither this table nor another, nor the target."""
     with psycopg.connect(restricted.settings["source"]["dsn"], autocommit=True) as connection:
         for statement in (
             """INSERT INTO app."Blog" VALUES (2, 'x')""",
@@ -110,7 +113,7 @@ def test_the_source_is_read_and_nothing_else(restricted: Sidecar) -> None:
 
 
 def test_a_table_that_only_its_owner_can_publish(restricted: Sidecar, roles: tuple[str, str]) -> None:
-    """Setup says which statement is the owner's to run."""
+    """Setup names the statement that the owner has to run."""
     restricted.source.execute("CREATE TABLE app.page (id bigint PRIMARY KEY, body text)")
     reader = sql.Identifier(roles[0])
     restricted.source.execute(sql.SQL("GRANT SELECT ON app.page TO {}").format(reader))

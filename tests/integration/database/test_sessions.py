@@ -1,4 +1,4 @@
-"""What a database or a role has set, and where an extension lies, changes nothing of what walvec reads."""
+"""Neither settings of a database nor an extension's schema change what is read."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from tests.fix_postgres import drop_database
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 from walvec.commands import check, resync
 from walvec.database.connect import connect_source, connect_source_for_changes, connect_target
 from walvec_slots.errors import NotUtf8, PreconditionFailed
@@ -60,7 +60,10 @@ TEXT = r"""
 
 @pytest.fixture
 def hostile(sidecar: Sidecar) -> Sidecar:
-    """A database all of whose new sessions begin with hostile settings; the test's own are older."""
+    """Return a database whose new sessions begin with hostile settings.
+
+    The test's own sessions are older.
+    """
     (name,) = sidecar.source.execute("SELECT current_database()").fetchone() or ("",)
     for setting, value in HOSTILE.items():
         sidecar.source.execute(
@@ -76,7 +79,7 @@ def hostile(sidecar: Sidecar) -> Sidecar:
 
 
 def test_settings_of_a_database_change_no_text(hostile: Sidecar) -> None:
-    """Backfill, stream, refetch and look-ups give the texts that they give without such settings."""
+    """Backfill, stream, refetch and look-ups give the same texts as without them."""
     hostile.source.execute(TABLE.encode())
     hostile.source.execute(ROW.encode(), [1, 3])
     hostile.follow(text=TEXT)
@@ -92,7 +95,7 @@ def test_settings_of_a_database_change_no_text(hostile: Sidecar) -> None:
 async def test_every_session_has_the_same_form_of_values(
     hostile: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Source, target, commands and the stream's session agree, whatever the environment of libpq says."""
+    """All sessions print values alike, whatever libpq's environment says."""
     monkeypatch.setenv("PGTZ", "Asia/Tokyo")
     monkeypatch.setenv("PGDATESTYLE", "SQL, DMY")
     monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
@@ -133,7 +136,7 @@ async def test_every_session_has_the_same_form_of_values(
 
 @pytest.fixture
 def latin(sidecar: Sidecar, server: str) -> Iterator[str]:
-    """A database that keeps its text in LATIN1."""
+    """Return a database that keeps its text in LATIN1."""
     name = f"walvec-latin-{os.getpid()}"
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(
@@ -153,7 +156,7 @@ def latin(sidecar: Sidecar, server: str) -> Iterator[str]:
 async def test_another_encoding_is_refused_by_all(
     sidecar: Sidecar, latin: str, side: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Check, setup, run and resync refuse a database that is not in UTF-8, and make nothing in it.
+    """No command accepts a database that is not in UTF-8, or creates anything in it.
 
     wal2json cannot read such a source; pgoutput can.
     """
@@ -176,18 +179,18 @@ async def test_another_encoding_is_refused_by_all(
 
 
 def resync_now(sidecar: Sidecar) -> None:
-    """`walvec resync --yes`."""
+    """Run `walvec resync --yes`."""
     asyncio.run(resync.resync(sidecar.config, time_limit=30, compare=False, sure=True))
 
 
 async def in_thread(command: Callable[[], None]) -> None:
-    """Run a command that has an event loop of its own."""
+    """Run a command that has its own event loop."""
     await asyncio.to_thread(command)
 
 
 @pytest.fixture
 def elsewhere(sidecar: Sidecar) -> Sidecar:
-    """A database whose pgvector and citext are in a schema that no search path has."""
+    """Return a database with pgvector and citext in a schema outside any search path."""
     sidecar.source.execute('CREATE SCHEMA "My extensions"')
     sidecar.source.execute("DROP EXTENSION vector")
     sidecar.source.execute('CREATE EXTENSION vector SCHEMA "My extensions"')
@@ -196,7 +199,7 @@ def elsewhere(sidecar: Sidecar) -> Sidecar:
 
 
 def test_pgvector_in_another_schema_works(elsewhere: Sidecar, capsys: pytest.CaptureFixture[str]) -> None:
-    """Setup finds it there; backfill, stream, index and search work, and keys compare as citext."""
+    """Everything works with pgvector in another schema, and keys compare as citext."""
     elsewhere.source.execute(
         'CREATE TABLE blog (part int, id "My extensions".citext, body text, PRIMARY KEY (part, id))'
     )
@@ -217,7 +220,7 @@ def test_pgvector_in_another_schema_works(elsewhere: Sidecar, capsys: pytest.Cap
 
 
 def test_a_role_without_the_right_to_pgvector_s_schema_hears_of_it(elsewhere: Sidecar) -> None:
-    """The refusal has the statement that grants it."""
+    """The refusal names the statement that grants the right."""
     role = f"walvec_plain_{os.getpid()}"
     run = elsewhere.source.execute
     run("CREATE TABLE blog (id int PRIMARY KEY, body text)")
@@ -231,7 +234,7 @@ def test_a_role_without_the_right_to_pgvector_s_schema_hears_of_it(elsewhere: Si
         elsewhere.settings["target"] = {"dsn": dsn}
         refused = elsewhere.refusal(elsewhere.setup)
         assert isinstance(refused, PreconditionFailed)
-        assert refused.hint == f'GRANT USAGE ON SCHEMA "My extensions" TO {role}'
+        assert refused.hint == f'GRANT USAGE ON SCHEMA "My extensions" TO "{role}"'
     finally:
         run(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))
         run(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))

@@ -1,4 +1,4 @@
-"""Every connection that walvec makes is the one that the settings ask for: encrypted, to a proven server."""
+"""Every connection of walvec is encrypted, to a server that proves who it is."""
 
 import shutil
 import subprocess
@@ -14,7 +14,8 @@ from psycopg.conninfo import make_conninfo
 
 from tests.fix_embedding_service import EmbeddingService
 from tests.fix_postgres import Cluster
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 from walvec_slots.errors import PreconditionFailed
 
 HBA = """local all all trust
@@ -30,7 +31,7 @@ ROLES = {"backfill", "catalog", "evaluate", "lookup", "stream", "writer"}
 
 
 def certify(directory: Path) -> tuple[Path, Path]:
-    """Make a certificate of localhost that is signed by itself, and its key."""
+    """Make a self-signed certificate of localhost, and its key."""
     if shutil.which("openssl") is None:
         pytest.skip("there is no openssl")
     directory.mkdir()
@@ -55,7 +56,7 @@ def put(admin: psycopg.Connection, name: str, text: str) -> None:
 
 @pytest.fixture
 def encrypted(cluster: Cluster, tmp_path: Path) -> str:
-    """A server that takes nothing but TLS over TCP: the connection string, which proves who it is."""
+    """Return the connection string of a server that takes only TLS over TCP."""
     certificate, key = certify(tmp_path / "server")
     password = token_hex()
     with psycopg.connect(cluster.dsn(), autocommit=True) as admin:
@@ -84,9 +85,8 @@ def sidecar(
     tmp_path: Path,
     embedding_service: EmbeddingService,
     log: list[dict[str, Any]],
-    impatient: None,
 ) -> Iterator[Sidecar]:
-    """A sidecar on that server."""
+    """Return a sidecar on that server."""
     until(lambda: reachable(encrypted), "the server takes TLS")
     own = Sidecar(encrypted, encrypted, tmp_path, embedding_service, log)
     own.source.execute("CREATE TABLE blog (id bigint PRIMARY KEY, body text)")
@@ -98,7 +98,7 @@ def sidecar(
 
 
 def reachable(dsn: str) -> bool:
-    """Whether the reload is through."""
+    """Return whether the server has reloaded its settings."""
     try:
         psycopg.connect(dsn).close()
     except psycopg.OperationalError:
@@ -107,7 +107,7 @@ def reachable(dsn: str) -> bool:
 
 
 def test_every_session_is_encrypted(sidecar: Sidecar) -> None:
-    """The replication stream's too: the server would refuse any other, and says so of each."""
+    """Every session is encrypted, the stream's too: the server refuses any other."""
     with sidecar.running():
         sidecar.source.execute("INSERT INTO blog VALUES (2, 'two')")
         sidecar.in_step()
@@ -118,7 +118,7 @@ def test_every_session_is_encrypted(sidecar: Sidecar) -> None:
 
 
 def test_a_server_that_cannot_prove_itself_is_refused(sidecar: Sidecar, tmp_path: Path) -> None:
-    """Another root certificate: nothing is sent, and it is said why."""
+    """Nothing is sent to a server of another root certificate; the reason is given."""
     other, _ = certify(tmp_path / "other")
     sidecar.settings["source"]["dsn"] = make_conninfo(
         sidecar.settings["source"]["dsn"], sslrootcert=str(other)

@@ -1,5 +1,6 @@
-"""Everything a service can do to us, over real connections: what comes back is the vectors, or a refusal
-that is one.
+"""The dispatcher against everything a service can do, over real connections.
+
+The result is the vectors, or a refusal that the text deserves.
 """
 
 import asyncio
@@ -17,9 +18,11 @@ from structlog.testing import capture_logs
 
 from tests.fix_embedding_service import EmbeddingService, Fault, Reset, Silent, Slow, Spoiled, Status, Trickle
 from walvec.embed.backoff import WAITS, backoff
-from walvec.embed.dispatch import PROBE, Dispatcher, Refused, RetryWait
+from walvec.embed.dispatch import Dispatcher, Refused
 from walvec.embed.errors import EmbeddingError, Misconfigured, RateLimited, ServiceUnavailable, Unauthorized
 from walvec.embed.protocol import open_embedder
+from walvec.embed.recovery import PROBE
+from walvec.embed.service import RetryWait
 
 TEXTS = [f"text number {number}" for number in range(40)]
 
@@ -34,7 +37,10 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def connect(embedding_service: EmbeddingService) -> AsyncIterator[Open]:
-    """Open a Dispatcher on the service, with other settings if given; closed in the end."""
+    """Return a function that opens a Dispatcher on the service.
+
+    All of them are closed at the end.
+    """
     opened: list[Dispatcher] = []
 
     def open_it(
@@ -66,7 +72,7 @@ async def connect(embedding_service: EmbeddingService) -> AsyncIterator[Open]:
 async def test_many_texts_are_packed_sent_side_by_side_and_put_back_in_order(
     connect: Open, embedding_service: EmbeddingService
 ) -> None:
-    """Each text is sent once; as many requests as allowed are in flight, and none is larger than allowed."""
+    """Each text is sent once, in requests and numbers of requests as large as allowed."""
     embedding_service.latency = 0.05
     texts = [f"text number {number}" for number in range(95)]
     dispatcher = connect()
@@ -80,20 +86,20 @@ async def test_many_texts_are_packed_sent_side_by_side_and_put_back_in_order(
 async def test_each_request_is_told_with_its_outcome_and_texts(
     connect: Open, embedding_service: EmbeddingService
 ) -> None:
-    """A failure has as many as what is sent again; while it is told, and after all, no other is in flight."""
+    """`on_answer` gets each request's outcome and texts once it has left the service."""
     embedding_service.script(Status(503))
-    told: list[tuple[str, int, int]] = []
+    reported: list[tuple[str, int, int]] = []
 
     def answered(_: float, outcome: str, texts: int) -> None:
-        told.append((outcome, texts, dispatcher.in_flight))
+        reported.append((outcome, texts, dispatcher.in_flight))
 
     dispatcher = connect(on_answer=answered, concurrency=1)
     await dispatcher.embed(TEXTS[:15])
-    assert told == [("ServiceUnavailable", 10, 0), ("ok", 10, 0), ("ok", 5, 0)]
+    assert reported == [("ServiceUnavailable", 10, 0), ("ok", 10, 0), ("ok", 5, 0)]
 
 
 async def test_requests_in_flight_are_counted(connect: Open, embedding_service: EmbeddingService) -> None:
-    """One that is given up is in flight no more."""
+    """A request that is given up is no longer in flight."""
     embedding_service.always = Silent()
     dispatcher = connect()
     embedding = asyncio.create_task(dispatcher.embed(TEXTS))
@@ -142,7 +148,7 @@ async def test_faults_that_pass_are_waited_out(
 async def test_time_outs_are_waited_out(
     connect: Open, embedding_service: EmbeddingService, fault: Fault
 ) -> None:
-    """A service that falls silent, or nearly, is asked again."""
+    """A service that falls silent, or nearly, gets the request again."""
     embedding_service.script(fault)
     dispatcher = connect(timeout=0.2)
     assert await dispatcher.embed(TEXTS) == [embedding_service.vector(text) for text in TEXTS]
@@ -154,7 +160,7 @@ async def test_time_outs_are_waited_out(
 async def test_an_outage_ends_without_a_text_lost_or_blamed(
     connect: Open, embedding_service: EmbeddingService, fault: Fault
 ) -> None:
-    """However long everything fails, and however: nothing is refused, and it goes on by itself."""
+    """Nothing is refused however long everything fails, and the work goes on after it."""
     embedding_service.always = fault
     waits: list[RetryWait] = []
     dispatcher = connect(waits.append)
@@ -174,7 +180,7 @@ async def test_an_outage_ends_without_a_text_lost_or_blamed(
 async def test_retry_after_is_obeyed_by_all(
     connect: Open, embedding_service: EmbeddingService, kind: str
 ) -> None:
-    """In the meantime nobody asks; requests that were in flight already don't count."""
+    """No request starts meanwhile; those that were in flight already do not count."""
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
     embedding_service.script(Status(429, retry_after="1" if kind == "seconds" else date))
     dispatcher = connect(concurrency=2)
@@ -184,7 +190,7 @@ async def test_retry_after_is_obeyed_by_all(
 
 
 async def test_requests_per_second_are_kept(connect: Open, embedding_service: EmbeddingService) -> None:
-    """However many may be in flight."""
+    """The rate holds however many requests may be in flight."""
     await connect(requests_per_second=20, max_batch_inputs=5).embed(TEXTS)
     times = [request.at for request in embedding_service.requests]
     assert len(times) == 8
@@ -194,7 +200,7 @@ async def test_requests_per_second_are_kept(connect: Open, embedding_service: Em
 async def test_a_service_that_limits_the_rate_is_drained(
     connect: Open, embedding_service: EmbeddingService
 ) -> None:
-    """429 without a number: a pace is found at which most requests pass, and everything gets through."""
+    """A pace is found at which most requests pass, though a 429 has no number."""
     embedding_service.per_second = 20
     texts = [f"text number {number}" for number in range(400)]
     assert await connect().embed(texts) == [embedding_service.vector(text) for text in texts]
@@ -204,7 +210,7 @@ async def test_a_service_that_limits_the_rate_is_drained(
 async def test_a_request_that_is_limited_again_and_again_starves_no_other(
     connect: Open, embedding_service: EmbeddingService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At a pace that was learned, turns are given in the order of asking."""
+    """At a learned pace, turns are given in the order of asking."""
     monkeypatch.setattr("walvec.embed.pace.PACE_FIRST", 0.05)
     monkeypatch.setattr("walvec.embed.pace.PACE_MAX", 0.05)
     embedding_service.refuse, embedding_service.poison = "POISON", Status(429)
@@ -222,9 +228,10 @@ async def test_a_request_that_is_limited_again_and_again_starves_no_other(
 async def test_too_many_inputs_are_split_and_the_limit_is_learned(
     connect: Open,
     embedding_service: EmbeddingService,
-    names_limits: bool,  # noqa: FBT001
+    *,
+    names_limits: bool,
 ) -> None:
-    """The second time, nothing is refused."""
+    """No request is refused the second time."""
     embedding_service.max_inputs, embedding_service.names_limits = 3, names_limits
     dispatcher = connect()
     assert await dispatcher.embed(TEXTS) == [embedding_service.vector(text) for text in TEXTS]
@@ -238,13 +245,15 @@ async def test_too_many_inputs_are_split_and_the_limit_is_learned(
 async def test_too_many_tokens_are_split_and_the_limit_is_learned(
     connect: Open,
     embedding_service: EmbeddingService,
-    names_limits: bool,  # noqa: FBT001
+    *,
+    names_limits: bool,
 ) -> None:
-    """After a few times nothing is refused, and requests hold as much as they may."""
+    """After a few rounds no request is refused, and requests are as large as allowed."""
     embedding_service.max_tokens, embedding_service.names_limits = 130, names_limits
     texts = [f"{number:03} " * 40 for number in range(40)]
     dispatcher = connect(max_batch_tokens=100_000)
-    for _ in range(6):  # which answers come before which refusals, and teach first, is chance
+    # Chance decides which answers come before which refusals, and teach first.
+    for _ in range(6):
         embedding_service.forget()
         assert await dispatcher.embed(texts) == [embedding_service.vector(text) for text in texts]
         if all(request.status == 200 for request in embedding_service.requests):
@@ -256,7 +265,7 @@ async def test_too_many_tokens_are_split_and_the_limit_is_learned(
 async def test_one_text_larger_than_any_request_is_refused_alone(
     connect: Open, embedding_service: EmbeddingService
 ) -> None:
-    """The others don't suffer, and the limits learned stay sensible."""
+    """The other texts are embedded, and the learned limits stay sensible."""
     embedding_service.max_tokens = 300
     texts = [*TEXTS[:5], "endless " * 1000, *TEXTS[5:]]
     dispatcher = connect(max_batch_tokens=300)
@@ -288,9 +297,7 @@ async def test_one_text_larger_than_any_request_is_refused_alone(
 async def test_a_text_that_the_service_does_not_take_is_found_and_refused(
     connect: Open, embedding_service: EmbeddingService, poison: Fault | None, poisoned: list[int]
 ) -> None:
-    """By whatever answer it gets: 400 for its batch, a crash, an answer full of NaN. All others get their
-    vectors.
-    """
+    """The text is found whatever its failure looks like, and all others get vectors."""
     embedding_service.refuse, embedding_service.poison = "POISON", poison
     texts = [f"{text} POISON" if number in poisoned else text for number, text in enumerate(TEXTS)]
     async with asyncio.timeout(20):
@@ -305,7 +312,7 @@ async def test_a_text_that_the_service_does_not_take_is_found_and_refused(
 
 
 def _is_refusal(fault: Fault | None) -> bool:
-    """Whether the service says that it is the text, rather than failing on it."""
+    """Whether the service refuses the text, rather than failing on it."""
     return fault is None or (isinstance(fault, Status) and fault.status in (413, 422))
 
 
@@ -313,14 +320,14 @@ def _is_refusal(fault: Fault | None) -> bool:
 async def test_a_failing_text_does_not_hold_up_the_others(
     connect: Open, embedding_service: EmbeddingService, monkeypatch: pytest.MonkeyPatch, poison: Fault
 ) -> None:
-    """One of 300, with the waits of a real process: it is found within about a second."""
+    """One text of 300 is found within about a second, with a real process's waits."""
     monkeypatch.setattr("walvec.embed.backoff.WAITS", WAITS)
     embedding_service.refuse, embedding_service.poison = "POISON", poison
     texts = [*(f"text number {number}" for number in range(300)), "POISON"]
     dispatcher = connect(max_batch_inputs=128, max_batch_tokens=16_000, concurrency=8)
     began = time.monotonic()
     results = await dispatcher.embed(texts)
-    assert time.monotonic() - began < 3, "it takes less than one on a machine of its own"
+    assert time.monotonic() - began < 3, "it takes less than one on an idle machine"
     assert [isinstance(result, Refused) for result in results] == [False] * 300 + [True]
     assert dispatcher.usage.requests < 50
 
@@ -330,9 +337,10 @@ async def test_a_vector_that_the_column_cannot_hold_is_its_text_s_failure(
     connect: Open,
     embedding_service: EmbeddingService,
     dimensions: int,
-    fits: bool,  # noqa: FBT001
+    *,
+    fits: bool,
 ) -> None:
-    """Past 2,000 dimensions the column is halfvec; the target would refuse the whole batch."""
+    """A number too large for halfvec would make the target refuse the whole batch."""
     embedding_service.dimensions = dimensions
     embedding_service.refuse, embedding_service.poison = "POISON", Spoiled("large")
     *others, result = await connect(dimensions=dimensions).embed([*TEXTS[:10], "POISON"])
@@ -346,7 +354,7 @@ async def test_a_vector_that_the_column_cannot_hold_is_its_text_s_failure(
 async def test_neither_overload_nor_a_lost_connection_is_held_against_a_text(
     connect: Open, embedding_service: EmbeddingService, poison: Fault
 ) -> None:
-    """Though others are taken meanwhile, it is waited for."""
+    """The text waits, even though other texts are accepted meanwhile."""
     embedding_service.refuse, embedding_service.poison = "POISON", poison
     waits: list[RetryWait] = []
     dispatcher = connect(waits.append)
@@ -364,7 +372,7 @@ async def test_neither_overload_nor_a_lost_connection_is_held_against_a_text(
 async def test_a_service_that_refuses_everything_by_now_is_waited_for(
     connect: Open, embedding_service: EmbeddingService, refusal: Fault
 ) -> None:
-    """That others were taken once proves nothing: a lone text is not refused while the probe is."""
+    """Earlier answers prove nothing: a text is not refused while the probe fails too."""
     waits: list[RetryWait] = []
     dispatcher = connect(waits.append)
     await dispatcher.embed(TEXTS)
@@ -381,7 +389,7 @@ async def test_a_service_that_refuses_everything_by_now_is_waited_for(
 async def test_strikes_are_taken_back_when_the_probe_fails_too(
     connect: Open, embedding_service: EmbeddingService
 ) -> None:
-    """A text is refused for failures in a row only: an outage in between begins the count again."""
+    """Only failures in a row count; an outage between them restarts the count."""
     fails, passes = Status(500), None
     dispatcher = connect(concurrency=1)
     await dispatcher.embed(["first"])
@@ -393,7 +401,7 @@ async def test_strikes_are_taken_back_when_the_probe_fails_too(
 async def test_a_flaky_service_loses_few_texts_and_none_for_good(
     connect: Open, embedding_service: EmbeddingService
 ) -> None:
-    """Every third request fails: what is refused may pass, and is answered another time."""
+    """A text that is refused because every third request fails is embedded later."""
     dispatcher, left = connect(), [f"text number {number}" for number in range(300)]
     async with asyncio.timeout(20):
         for _ in range(5):
@@ -417,7 +425,7 @@ QUOTA = Status(429, "You exceeded your current quota, please check your plan and
 async def test_while_nothing_is_answered_one_asks_for_all(
     connect: Open, embedding_service: EmbeddingService, fault: Fault
 ) -> None:
-    """Eight requests wait, and one probe after the other is sent; the texts are not paid for meanwhile."""
+    """Eight requests wait, and only probes are sent, so no text costs anything."""
     embedding_service.always = fault
     waits: list[RetryWait] = []
     dispatcher = connect(waits.append, concurrency=8, max_batch_inputs=5)
@@ -436,7 +444,7 @@ async def test_while_nothing_is_answered_one_asks_for_all(
 
 
 def test_what_no_waiting_fixes_is_asked_about_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some hundred times a day, not thousands."""
+    """Such a failure is retried some hundred times a day, not thousands."""
     monkeypatch.setattr("walvec.embed.backoff.WAITS", WAITS)
     for kind in (Unauthorized, Misconfigured):
         asked, seconds = 0, 0.0
@@ -449,7 +457,7 @@ def test_what_no_waiting_fixes_is_asked_about_rarely(monkeypatch: pytest.MonkeyP
 async def test_what_no_waiting_fixes_says_so_at_once(
     connect: Open, embedding_service: EmbeddingService
 ) -> None:
-    """The first line about it, and `failure`, have what to do."""
+    """The first log line and `failure` say what to do."""
     embedding_service.always = QUOTA
     dispatcher = connect()
     with capture_logs() as lines:
@@ -466,7 +474,7 @@ async def test_what_no_waiting_fixes_says_so_at_once(
 async def test_a_request_larger_than_a_minute_s_limit_is_split(
     connect: Open, embedding_service: EmbeddingService
 ) -> None:
-    """Waiting never helps; the limit is learned. A lone text past it is refused, and the others are not."""
+    """The limit is learned; a single text above it is refused, and the others are not."""
     embedding_service.max_tokens_a_minute = 300
     texts = [f"{number:03} " * 40 for number in range(20)]
     dispatcher = connect(max_batch_tokens=100_000)
@@ -490,7 +498,7 @@ async def test_a_request_larger_than_a_minute_s_limit_is_split(
 async def test_one_text_that_is_too_long_teaches_no_limit_for_requests(
     connect: Open, embedding_service: EmbeddingService, words: str
 ) -> None:
-    """Whatever the words of a 413: the requests after it are as large as those before."""
+    """Whatever the words of a 413, later requests are as large as earlier ones."""
     embedding_service.refuse, embedding_service.poison = "POISON", Status(413, words)
     dispatcher = connect()
     results = await dispatcher.embed([*TEXTS[:25], "POISON", *TEXTS[25:]])
@@ -503,7 +511,7 @@ async def test_one_text_that_is_too_long_teaches_no_limit_for_requests(
 async def test_a_learned_limit_is_tried_higher_again(
     connect: Open, embedding_service: EmbeddingService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A service that took less for a while gets full requests again."""
+    """A service that accepted less for a while gets full requests again."""
     monkeypatch.setattr("walvec.embed.pack.TRY_AFTER", 5)
     embedding_service.max_inputs = 2
     dispatcher = connect()
@@ -518,7 +526,7 @@ async def test_a_learned_limit_is_tried_higher_again(
 async def test_a_lone_text_is_refused_only_after_another_was_taken(
     connect: Open, embedding_service: EmbeddingService
 ) -> None:
-    """With nothing else to go by, a harmless text is sent to see whether it is the text or the service."""
+    """A probe shows whether the text or the service is at fault."""
     embedding_service.refuse = "POISON"
     (result,) = await connect().embed(["POISON"])
     assert isinstance(result, Refused)
@@ -529,7 +537,7 @@ async def test_a_lone_text_is_refused_only_after_another_was_taken(
 async def test_texts_too_slow_together_are_sent_in_smaller_requests(
     connect: Open, embedding_service: EmbeddingService
 ) -> None:
-    """A slow machine that never makes a full request in time makes a part of it."""
+    """A machine too slow for a full request is sent parts of it."""
     embedding_service.seconds_per_text = 0.05
     dispatcher = connect(timeout=0.3, concurrency=1)
     async with asyncio.timeout(20):
@@ -539,7 +547,7 @@ async def test_texts_too_slow_together_are_sent_in_smaller_requests(
 async def test_a_text_that_takes_all_the_time_there_is_does_not_hold_up_the_others(
     connect: Open, embedding_service: EmbeddingService
 ) -> None:
-    """After a time-out of its own it is answered by a refusal that may pass."""
+    """After one time-out alone, the text gets a refusal that may pass."""
     embedding_service.refuse, embedding_service.poison = "number 7", Silent()
     dispatcher = connect(timeout=0.3, concurrency=1)
     async with asyncio.timeout(10):
@@ -552,7 +560,7 @@ async def test_a_text_that_takes_all_the_time_there_is_does_not_hold_up_the_othe
 async def test_one_with_much_to_do_does_not_hold_up_one_with_little(
     connect: Open, embedding_service: EmbeddingService
 ) -> None:
-    """A backfill of thousands and a change of one row share the service by turns."""
+    """A backfill of thousands and a change of one row take turns at the service."""
     embedding_service.latency = 0.02
     dispatcher = connect(concurrency=2)
     much = asyncio.create_task(dispatcher.embed([f"much {number}" for number in range(1000)]))
@@ -569,7 +577,7 @@ async def test_one_with_much_to_do_does_not_hold_up_one_with_little(
 async def test_a_wait_can_be_cancelled_and_leaves_its_place_free(
     connect: Open, embedding_service: EmbeddingService
 ) -> None:
-    """A process that is told to stop does not sit out a Retry-After; nor do others wait for one who left."""
+    """A stop does not sit out a Retry-After, and nobody waits for a cancelled request."""
     embedding_service.script(Slow(30.0))
     dispatcher = connect(concurrency=1)
     work = asyncio.create_task(dispatcher.embed(TEXTS[:1]))
@@ -582,7 +590,7 @@ async def test_a_wait_can_be_cancelled_and_leaves_its_place_free(
 
 
 class _Watched(str):
-    """A text of which it can be seen whether anything still holds it."""
+    """A text that shows whether anything still refers to it."""
 
     __slots__ = ("__weakref__",)
 
@@ -601,7 +609,7 @@ class _Watched(str):
 async def test_no_text_is_left_to_the_garbage_collector(
     connect: Open, embedding_service: EmbeddingService, faults: list[Fault]
 ) -> None:
-    """What becomes of a request, its texts are gone once it is over: the collector may come late."""
+    """A request's texts are freed when it ends, without the garbage collector."""
     dispatcher = connect(timeout=0.2)
     await dispatcher.embed(["first"])
     embedding_service.script(*faults)
@@ -620,7 +628,7 @@ async def test_no_text_is_left_to_the_garbage_collector(
 async def test_waiting_is_said_once_in_a_while_and_without_texts(
     connect: Open, embedding_service: EmbeddingService
 ) -> None:
-    """One line for many retries: what is waited for, for how long, and what would help."""
+    """Many retries make one log line, with reason, duration and hint."""
     embedding_service.script(*[Status(401, "no such key: canary")] * 8)
     with capture_logs() as lines:
         await connect().embed(["canary"])
@@ -633,7 +641,7 @@ async def test_waiting_is_said_once_in_a_while_and_without_texts(
 
 @pytest.mark.parametrize("attempt", [1, 2, 5, 50, 100_000])
 def test_waits_grow_and_stay_within_bounds(monkeypatch: pytest.MonkeyPatch, attempt: int) -> None:
-    """Doubling from the first to the longest, at least half of it each time."""
+    """A wait is between half of the doubled wait and the whole of it."""
     monkeypatch.setattr("walvec.embed.backoff.WAITS", WAITS)
     first, longest = WAITS[ServiceUnavailable]
     full = min(longest, first * 2 ** min(attempt - 1, 60))
@@ -641,10 +649,10 @@ def test_waits_grow_and_stay_within_bounds(monkeypatch: pytest.MonkeyPatch, atte
 
 
 def test_what_the_service_asked_for_is_the_least() -> None:
-    """A little more, so that not everybody comes back at once."""
+    """A wait is slightly longer than Retry-After, so that not all return at once."""
     assert 20 <= backoff(RateLimited("slowly", retry_after=20.0), 1) <= 22
 
 
 def test_every_error_has_its_wait() -> None:
-    """A new error is given one on purpose."""
+    """Each class of error has a wait that somebody chose for it."""
     assert set(WAITS) == set(EmbeddingError.__subclasses__())

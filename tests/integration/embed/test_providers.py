@@ -1,5 +1,6 @@
-"""mistral (through its SDK) and openai against a real server on loopback: one request, its answer, its
-errors.
+"""mistral (through its SDK) and openai against a real server on loopback.
+
+Each test sends single requests and looks at the answer or the error.
 """
 
 import asyncio
@@ -18,7 +19,6 @@ from tests.fix_embedding_service import (
     Trickle,
 )
 from walvec.config.sections import EmbedderSettings
-from walvec.embed.dispatch import ask
 from walvec.embed.errors import (
     BadAnswer,
     BatchTooLarge,
@@ -30,6 +30,7 @@ from walvec.embed.errors import (
     Unauthorized,
 )
 from walvec.embed.protocol import Embedder, open_embedder
+from walvec.embed.service import ask
 from walvec_slots.errors import PreconditionFailed
 
 SECRET = "sk-canary-key"
@@ -41,7 +42,7 @@ Open = Callable[..., Embedder]
 
 @pytest.fixture(params=["mistral", "openai"])
 def provider(request: pytest.FixtureRequest) -> str:
-    """Both providers keep the same promises."""
+    """Return the provider; both keep the same promises."""
     return str(request.param)
 
 
@@ -49,7 +50,10 @@ def provider(request: pytest.FixtureRequest) -> str:
 async def connect(
     provider: str, embedding_service: EmbeddingService, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Open]:
-    """Open an embedder on the service, with other settings if given; closed in the end."""
+    """Return a function that opens an embedder on the service.
+
+    All of them are closed at the end.
+    """
     monkeypatch.setenv("EMBEDDING_KEY", SECRET)
     base_url = embedding_service.root if provider == "mistral" else embedding_service.url
     opened: list[Embedder] = []
@@ -66,7 +70,7 @@ async def connect(
 
 
 async def failure_of(embedder: Embedder, texts: list[str]) -> EmbeddingError:
-    """The error that a request ends with."""
+    """Return the error that a request ends with."""
     with pytest.raises(EmbeddingError) as caught:
         await ask(embedder, texts)
     return caught.value
@@ -75,7 +79,7 @@ async def failure_of(embedder: Embedder, texts: list[str]) -> EmbeddingError:
 async def test_texts_become_vectors_in_their_order(
     connect: Open, embedding_service: EmbeddingService
 ) -> None:
-    """Vectors to the last bit, the tokens counted, the model and the key as configured."""
+    """Vectors, tokens, model and key are those of the service and the settings."""
     answer = await ask(connect(), TEXTS)
     (request,) = embedding_service.requests
     assert answer.vectors == [embedding_service.vector(text) for text in TEXTS]
@@ -88,7 +92,7 @@ async def test_texts_become_vectors_in_their_order(
 async def test_answers_are_put_in_the_order_that_their_index_tells(
     connect: Open, embedding_service: EmbeddingService, how: Literal["order", "first index"]
 ) -> None:
-    """Out of order, or with the first index left out because it is 0."""
+    """The order is right even if the first index is left out because it is 0."""
     embedding_service.script(Spoiled(how))
     assert (await ask(connect(), TEXTS)).vectors == [embedding_service.vector(text) for text in TEXTS]
 
@@ -118,31 +122,28 @@ async def test_each_refusal_has_its_type(
     status: int,
     message: str,
     expected: type[EmbeddingError],
-    nested: bool,  # noqa: FBT001
+    *,
+    nested: bool,
 ) -> None:
-    """Whether the error document is OpenAI's or Mistral's."""
+    """The error's class is right for OpenAI's and for Mistral's form of errors."""
     embedding_service.always = Status(status, message, nested=nested)
     assert type(await failure_of(connect(), TEXTS)) is expected
 
 
 async def test_retry_after_comes_with_the_error(connect: Open, embedding_service: EmbeddingService) -> None:
-    """The header reaches whoever waits."""
+    """The error holds the wait that the header asks for."""
     embedding_service.always = Status(429, retry_after="12")
     assert (await failure_of(connect(), TEXTS)).retry_after == 12.0
 
 
 @pytest.mark.parametrize(
     "how",
-    [
-        each
-        for each in get_args(Spoiled.__annotations__["how"])
-        if each not in ("order", "first index", "large")
-    ],
+    [how for how in get_args(Spoiled.__annotations__["how"]) if how not in ("order", "first index", "large")],
 )
 async def test_spoiled_answers_are_refused(
     connect: Open, embedding_service: EmbeddingService, how: Any
 ) -> None:
-    """Wrong count, index, length or numbers, no data, no JSON, no end: none is taken for vectors."""
+    """No wrong count, index, length or number is accepted as vectors."""
     embedding_service.always = Spoiled(how)
     assert type(await failure_of(connect(), TEXTS)) is BadAnswer
 
@@ -150,7 +151,7 @@ async def test_spoiled_answers_are_refused(
 async def test_a_reset_connection_is_an_unavailable_service(
     connect: Open, embedding_service: EmbeddingService
 ) -> None:
-    """And the error says what happened at the bottom of it."""
+    """The error names the root cause."""
     embedding_service.always = Reset()
     error = await failure_of(connect(), TEXTS)
     assert isinstance(error, ServiceUnavailable)
@@ -158,7 +159,7 @@ async def test_a_reset_connection_is_an_unavailable_service(
 
 
 async def test_a_service_that_is_away_is_unavailable(connect: Open, provider: str) -> None:
-    """Nobody listens there."""
+    """The error says that no server listens at the address."""
     error = await failure_of(
         connect(base_url="http://127.0.0.1:9" + ("/v1" if provider == "openai" else "")), TEXTS
     )
@@ -179,7 +180,7 @@ async def test_silence_and_trickle_end_at_the_timeout(
 
 
 async def test_dimensions_are_asked_for_and_given(connect: Open, embedding_service: EmbeddingService) -> None:
-    """Models of several sizes give the one configured."""
+    """A model of several sizes gives the configured one."""
     answer = await ask(connect(dimensions=5), TEXTS)
     assert {len(vector) for vector in answer.vectors} == {5}
 
@@ -187,7 +188,7 @@ async def test_dimensions_are_asked_for_and_given(connect: Open, embedding_servi
 async def test_a_model_of_one_size_is_not_asked_twice(
     connect: Open, embedding_service: EmbeddingService
 ) -> None:
-    """A server that refuses to be asked for dimensions is asked without, then and later."""
+    """A server that refuses `dimensions` is never sent it again."""
     embedding_service.own_size = "refuses"
     embedder = connect()
     for _ in range(2):
@@ -198,7 +199,7 @@ async def test_a_model_of_one_size_is_not_asked_twice(
 async def test_another_size_than_configured_names_both(
     connect: Open, embedding_service: EmbeddingService
 ) -> None:
-    """The operator has to know which number to write."""
+    """The operator learns which number to write."""
     embedding_service.own_size = "ignores"
     error = await failure_of(connect(dimensions=16), TEXTS)
     assert "8 dimensions, 16 are configured" in error.what
@@ -209,7 +210,7 @@ async def test_another_size_than_configured_names_both(
 async def test_servers_without_base64_send_numbers(
     embedding_service: EmbeddingService, support: Literal["ignores", "refuses"]
 ) -> None:
-    """Vectors are the same, and a refusal is heard once."""
+    """The vectors are the same, and base64 is refused only once."""
     embedding_service.base64 = support
     settings = EmbedderSettings(provider="openai", model="m", dimensions=8, base_url=embedding_service.url)
     embedder = open_embedder(settings)
@@ -219,14 +220,14 @@ async def test_servers_without_base64_send_numbers(
     await embedder.aclose()
 
 
-REFUSALS = [each for each in get_args(Support) if each not in ("honours", "ignores")]
+REFUSALS = [support for support in get_args(Support) if support not in ("honours", "ignores")]
 
 
 @pytest.mark.parametrize("support", REFUSALS)
 async def test_an_option_of_our_own_is_withdrawn_whatever_form_its_refusal_has(
     connect: Open, embedding_service: EmbeddingService, support: Support
 ) -> None:
-    """Found out once, with one short text; then no request is refused any more."""
+    """One short text finds it out; afterwards no request is refused."""
     embedding_service.own_size = support
     embedder = connect()
     assert (await ask(embedder, TEXTS)).vectors == [embedding_service.vector(text) for text in TEXTS]
@@ -239,7 +240,7 @@ async def test_an_option_of_our_own_is_withdrawn_whatever_form_its_refusal_has(
 
 @pytest.mark.parametrize("support", REFUSALS)
 async def test_base64_is_withdrawn_alone(embedding_service: EmbeddingService, support: Support) -> None:
-    """Dimensions are still asked for: the model has several, and the configured one is not its first."""
+    """Dimensions are still requested, since the model has several."""
     embedding_service.base64 = support
     settings = EmbedderSettings(provider="openai", model="m", dimensions=5, base_url=embedding_service.url)
     embedder = open_embedder(settings)
@@ -252,7 +253,7 @@ async def test_base64_is_withdrawn_alone(embedding_service: EmbeddingService, su
 async def test_a_service_that_stops_to_take_an_option_is_found_out(
     connect: Open, embedding_service: EmbeddingService, support: Support
 ) -> None:
-    """Behind the same address the model is exchanged; the options are suspected after a few refusals."""
+    """After a few refusals the options are suspected: the model may be another one."""
     embedder = connect()
     await ask(embedder, TEXTS)
     embedding_service.own_size = support
@@ -265,7 +266,7 @@ async def test_a_service_that_stops_to_take_an_option_is_found_out(
 async def test_no_option_is_withdrawn_for_a_text(
     connect: Open, embedding_service: EmbeddingService, fault: Any
 ) -> None:
-    """A refusal that quotes a text about dimensions, or a crash: the others still get what was asked for."""
+    """A refusal that quotes a text, or a crash, withdraws no option for the others."""
     embedding_service.refuse, embedding_service.poison = "POISON", fault
     embedder = connect(dimensions=5)
     await failure_of(embedder, [*TEXTS, "POISON"])
@@ -287,7 +288,7 @@ async def test_a_service_that_refuses_everything_is_asked_about_options_ever_mor
 async def test_requests_that_are_refused_together_are_looked_into_once(
     connect: Open, embedding_service: EmbeddingService
 ) -> None:
-    """Sixteen in flight do not make sixteen trials."""
+    """Sixteen refused requests make one trial of the options."""
     embedding_service.always, embedding_service.latency = Status(500), 0.05
     embedder = connect()
     await asyncio.gather(*(failure_of(embedder, TEXTS) for _ in range(16)))
@@ -297,7 +298,7 @@ async def test_requests_that_are_refused_together_are_looked_into_once(
 async def test_mistral_embed_is_not_asked_for_dimensions(
     monkeypatch: pytest.MonkeyPatch, embedding_service: EmbeddingService
 ) -> None:
-    """It has one size, and refuses the parameter."""
+    """mistral-embed has one size and refuses the option."""
     monkeypatch.setenv("MISTRAL_API_KEY", SECRET)
     embedding_service.dimensions = 1024
     embedder = open_embedder(EmbedderSettings.model_validate({"base_url": embedding_service.root}))
@@ -309,7 +310,7 @@ async def test_mistral_embed_is_not_asked_for_dimensions(
 async def test_a_server_without_keys_gets_none(
     monkeypatch: pytest.MonkeyPatch, embedding_service: EmbeddingService
 ) -> None:
-    """vLLM, TEI and Ollama run without."""
+    """vLLM, TEI and Ollama work without a key."""
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     settings = EmbedderSettings.model_validate(
         {"provider": "openai", "model": "m", "dimensions": 8, "base_url": embedding_service.url}
@@ -328,7 +329,7 @@ async def test_a_server_without_keys_gets_none(
     ],
 )
 def test_a_missing_key_is_named(section: dict[str, Any]) -> None:
-    """By its variable, before anything is sent."""
+    """The error names the variable before anything is sent."""
     with pytest.raises(PreconditionFailed, match="NO_SUCH_KEY is not set") as caught:
         open_embedder(EmbedderSettings.model_validate(section))
     assert "export NO_SUCH_KEY" in str(caught.value.hint)
@@ -354,7 +355,7 @@ async def test_neither_texts_nor_keys_are_repeated(
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Not in the error, not in what it came from, not in a log, not even when the SDK is told to debug."""
+    """Neither errors nor logs hold a text or the key, even if the SDK is to debug."""
     monkeypatch.setenv("MISTRAL_DEBUG", "1")
     caplog.set_level("INFO")
     embedding_service.always = fault

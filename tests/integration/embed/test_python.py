@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from walvec.embed.dispatch import Dispatcher, Refused, ask
+from walvec.embed.dispatch import Dispatcher, Refused
 from walvec.embed.errors import BadAnswer, EmbeddingError, InputRefused, ServiceUnavailable
 from walvec.embed.protocol import Embedder, open_embedder
+from walvec.embed.service import ask
 from walvec_slots.errors import PreconditionFailed
 
 MODULE = """
@@ -61,7 +62,7 @@ number = 7
 
 
 def settings(function: str) -> Any:
-    """The `[embedder]` section for a function of the module."""
+    """Return the `[embedder]` section for a function of the module."""
     return SimpleNamespace(
         provider="python",
         model=f"own_embedder:{function}",
@@ -78,7 +79,7 @@ def settings(function: str) -> Any:
 
 @pytest.fixture(autouse=True)
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The module lies in the working directory, where `walvec run` was called."""
+    """Write the module into the working directory, where `walvec run` finds it."""
     (tmp_path / "own_embedder.py").write_text(MODULE)
     monkeypatch.setattr("sys.path", [*__import__("sys").path])
     monkeypatch.setattr("sys.dont_write_bytecode", True)
@@ -87,19 +88,19 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def opened(function: str) -> Embedder:
-    """An embedder that calls the module's function."""
+    """Return an embedder that calls the module's function."""
     return open_embedder(settings(function))
 
 
 @pytest.mark.parametrize("function", ["plain", "coroutine", "model.encode"])
 async def test_functions_coroutines_and_methods_are_called(function: str) -> None:
-    """Whatever sequence of numbers they return becomes float32."""
+    """Any sequence of numbers that they return becomes float32."""
     answer = await ask(opened(function), ["a", "bb"])
     assert [list(vector) for vector in answer.vectors] == [[1, 1], [2, 1]]
 
 
 async def test_a_plain_function_runs_in_a_thread() -> None:
-    """It may take its time without stopping the stream."""
+    """A slow function does not stop the stream."""
     assert list((await ask(opened("thread"), ["a"])).vectors[0]) == [0, 1]
 
 
@@ -108,7 +109,7 @@ async def test_a_plain_function_runs_in_a_thread() -> None:
     [("failing", ServiceUnavailable), ("endless", ServiceUnavailable), ("nothing", BadAnswer)],
 )
 async def test_failures_are_the_service_s(function: str, expected: type[EmbeddingError]) -> None:
-    """Retried like any other service's; the function's own words stay out."""
+    """A failure is retried like a service's, and its own words are left out."""
     with pytest.raises(expected) as caught:
         await ask(opened(function), ["canary"])
     assert "canary" not in str(caught.value)
@@ -116,7 +117,7 @@ async def test_failures_are_the_service_s(function: str, expected: type[Embeddin
 
 
 async def test_a_function_may_refuse_a_text() -> None:
-    """By the error that means it; only that text is refused."""
+    """InputRefused from the function refuses only that text."""
     dispatcher = Dispatcher(opened("choosy"), settings("choosy"))
     results = await dispatcher.embed(["yes", "no", "well"])
     assert [isinstance(result, Refused) for result in results] == [False, True, False]
@@ -125,7 +126,7 @@ async def test_a_function_may_refuse_a_text() -> None:
 
 @pytest.mark.parametrize("function", ["fragile", "forgetful", "holey"])
 async def test_a_text_that_a_function_fails_on_does_not_hold_up_the_others(function: str) -> None:
-    """By an exception, by fewer vectors, by None in a vector's place; it may pass another time."""
+    """The text gets a refusal that may pass, however the function fails on it."""
     dispatcher = Dispatcher(opened(function), settings(function))
     async with asyncio.timeout(5):
         results = await dispatcher.embed(["yes", "no", "well"])
@@ -134,7 +135,7 @@ async def test_a_text_that_a_function_fails_on_does_not_hold_up_the_others(funct
 
 @pytest.mark.parametrize("function", ["absent", "number", "model.absent"])
 def test_what_is_no_function_is_refused_at_once(function: str) -> None:
-    """With the line to write."""
+    """The hint gives the setting to write."""
     with pytest.raises(PreconditionFailed, match=f"own_embedder:{function}") as caught:
         opened(function)
     assert "module:function" in str(caught.value.hint)

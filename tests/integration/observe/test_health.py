@@ -9,28 +9,29 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fix_embedding_service import Status
-from tests.fix_walvec import Run, Sidecar, until
+from tests.fix_process import Run, until
+from tests.fix_sidecar import Sidecar
 from walvec.observe import health
-from walvec.stages.timing import STAGES
+from walvec.stages.stopwatch import STAGES
 from walvec_slots.lsn import Lsn
 
 ROW, KEY, API = "canary-in-a-row", "canary-in-a-key", "canary-in-the-api"
 
 
 class Probe:
-    """Asks the server of the sidecar's run."""
+    """A client of the server of the sidecar's run."""
 
     def __init__(self, sidecar: Sidecar) -> None:
         self._log = sidecar.log
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where the log says that it listens."""
-        line = until(self._listens, "http server listens")
+        """The host and port that the log names."""
+        line = until(self._listens, "http.listening")
         return line["host"], line["port"]
 
     def _listens(self) -> dict[str, Any] | None:
-        lines = [line for line in self._log if line["event"] == "http server listens"]
+        lines = [line for line in self._log if line["event"] == "http.listening"]
         return lines[-1] if lines else None
 
     def get(self, path: str) -> tuple[int, str]:
@@ -48,12 +49,12 @@ class Probe:
         return self.get("/readyz") == (200, "ready\n")
 
     def unready(self, why: str) -> bool:
-        """Whether /readyz says no, with words that include `why`, in one line."""
+        """Whether /readyz says no, in one line that includes `why`."""
         status, body = self.get("/readyz")
         return status == 503 and why in body and body.count("\n") == 1
 
     def metric(self, name: str, **labels: str) -> float | None:
-        """Return one value, None if there is none."""
+        """Return one value; None if there is none."""
         for family in text_string_to_metric_families(self.get("/metrics")[1]):
             for sample in family.samples:
                 if sample.name == name and labels.items() <= sample.labels.items():
@@ -63,7 +64,7 @@ class Probe:
 
 @pytest.fixture
 def served(sidecar: Sidecar) -> Sidecar:
-    """A table of three rows, set up and not embedded yet; a free port is taken."""
+    """Return a sidecar of three rows, set up and not embedded yet, on a free port."""
     sidecar.settings["http"]["listen"] = "127.0.0.1:0"
     sidecar.source.execute("CREATE TABLE blog (id text PRIMARY KEY, body text)")
     sidecar.source.execute(
@@ -76,13 +77,13 @@ def served(sidecar: Sidecar) -> Sidecar:
 
 @pytest.fixture
 def probe(served: Sidecar) -> Probe:
-    """What asks."""
+    """Return a client of its server."""
     return Probe(served)
 
 
 @pytest.fixture
 def run(served: Sidecar, probe: Probe) -> Iterator[Run]:
-    """It runs, and all is embedded."""
+    """Yield a run that has embedded everything."""
     with served.running() as run:
         until(probe.ready, "ready")
         served.in_step()
@@ -91,7 +92,7 @@ def run(served: Sidecar, probe: Probe) -> Iterator[Run]:
 
 
 def test_ready_once_attached(served: Sidecar, probe: Probe, run: Run) -> None:
-    """It lives and is ready, and says where the slot is."""
+    """A process that is attached is ready, and exports the state of the slot."""
     assert probe.get("/livez") == (200, "alive\n")
     assert probe.metric("walvec_attached") == 1
     assert until(lambda: probe.metric("walvec_slot_retained_bytes"), "the watch has looked")
@@ -99,7 +100,7 @@ def test_ready_once_attached(served: Sidecar, probe: Probe, run: Run) -> None:
 
 
 def test_figures_agree_with_what_was_done(served: Sidecar, probe: Probe, run: Run) -> None:
-    """Rows and texts by outcome, requests, dead letters and the backfill."""
+    """Rows, texts, requests, dead letters and the backfill are counted correctly."""
     served.source.execute("INSERT INTO blog VALUES ('a', 'new'), ('b', 'POISON')")
     served.service.refuse = "POISON"
     served.in_step()
@@ -137,7 +138,7 @@ def test_figures_agree_with_what_was_done(served: Sidecar, probe: Probe, run: Ru
 
 
 def test_checkpoint_and_confirmed_lsn_are_the_databases(served: Sidecar, probe: Probe, run: Run) -> None:
-    """LSNs are numbers, and those that PostgreSQL has."""
+    """LSNs are exported as the numbers that PostgreSQL has."""
     row = served.target.execute("SELECT lsn::text FROM walvec.checkpoint WHERE slot = %s", [served.slot])
     ((saved,),) = row.fetchall()
     assert (probe.metric("walvec_checkpoint_lsn") or 0) >= Lsn.parse(saved)
@@ -147,13 +148,13 @@ def test_checkpoint_and_confirmed_lsn_are_the_databases(served: Sidecar, probe: 
         ((lsn,),) = served.source.execute(query, [served.slot]).fetchall()
         return probe.metric("walvec_confirmed_lsn") == Lsn.parse(lsn)
 
-    assert until(lambda: confirmed() or None, "what the slot was told is what it has")
+    assert until(lambda: confirmed() or None, "the exported LSN is the one that the slot has")
 
 
 def test_not_ready_while_the_service_fails(
     served: Sidecar, probe: Probe, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The checkpoint waits: the reason says for how long, and that it is the service. Then it recovers."""
+    """The reason says how long the service fails; its next answer makes it ready."""
     monkeypatch.setattr(health, "STALL_LIMIT", 0.2)
     served.service.always = Status(503)
     served.source.execute("INSERT INTO blog VALUES ('a', 'new')")
@@ -168,7 +169,7 @@ def test_not_ready_while_the_service_fails(
 
 
 def test_not_ready_past_the_lag_that_is_allowed(served: Sidecar, probe: Probe) -> None:
-    """A commit waits for the service for longer than that; its age is told, and 0 when caught up."""
+    """The process is not ready while a commit waits longer than max_lag allows."""
     served.settings["http"]["max_lag"] = 0.2
     with served.running():
         until(probe.ready, "ready")
@@ -186,7 +187,7 @@ def test_not_ready_past_the_lag_that_is_allowed(served: Sidecar, probe: Probe) -
 
 
 def test_not_ready_while_the_database_is_away(served: Sidecar, probe: Probe, run: Run) -> None:
-    """The server outlives the attachment, and tells what is waited for."""
+    """The server outlives the attachment, and /readyz says what is waited for."""
     served.source.execute("UPDATE pg_database SET datallowconn = false WHERE datname = current_database()")
     served.source.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -200,29 +201,29 @@ def test_not_ready_while_the_database_is_away(served: Sidecar, probe: Probe, run
 
 
 def test_nothing_private_is_told(served: Sidecar, probe: Probe, run: Run) -> None:
-    """Neither metrics nor reasons hold row text, key values or a key of the service."""
+    """Neither metrics nor reasons hold row text, key values or the service's key."""
     served.service.script(Status(401, f"Incorrect API key {API}"), Status(500, f"cannot embed {ROW}"))
     served.service.refuse = "POISON"
     served.source.execute("INSERT INTO blog VALUES (%s, %s)", [f"{KEY}-4", f"{ROW} POISON"])
     served.source.execute("INSERT INTO blog VALUES (%s, %s)", [f"{KEY}-5", f"{ROW} five"])
     served.in_step()
-    told = probe.get("/metrics")[1] + probe.get("/readyz")[1]
-    assert "canary" not in told
+    answers = probe.get("/metrics")[1] + probe.get("/readyz")[1]
+    assert "canary" not in answers
 
 
 def test_port_in_use_is_waited_for(served: Sidecar) -> None:
-    """The work goes on meanwhile, and the server comes once the port is free."""
+    """The work goes on meanwhile, and the server starts once the port is free."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         served.settings["http"]["listen"] = f"127.0.0.1:{taken.getsockname()[1]}"
         process = served.start("run")
-        process.wait_for("http server waits for its port")
-        process.wait_for("streaming")
-    process.wait_for("http server listens")
+        process.wait_for("http.port_in_use")
+        process.wait_for("stream.attached")
+    process.wait_for("http.listening")
     assert process.stop() == 0
 
 
 def test_run_with_an_end_needs_no_port(served: Sidecar) -> None:
-    """It may be done beside a process that has the port."""
+    """`run --once` works beside a process that has the port."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         served.settings["http"]["listen"] = f"127.0.0.1:{taken.getsockname()[1]}"
         served.once()

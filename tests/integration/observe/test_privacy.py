@@ -1,4 +1,4 @@
-"""What is private stays out of everything that walvec writes: canaries are planted, and looked for."""
+"""Nothing private is in anything that walvec writes: no planted canary appears."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.fix_embedding_service import Reset, Spoiled, Status
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 from tests.integration.commands.conftest import Outcome, Walvec, walvec  # noqa: F401  a fixture
 
 ROW, KEY, API, PASSWORD = "canary-in-a-row", "canary-in-a-key", "canary-in-the-api", "canary-in-the-dsn"
@@ -16,12 +17,12 @@ SPOILED = [Spoiled(how) for how in get_args(Spoiled.__annotations__["how"])]
 
 # A failing cast quotes what it was given.
 TEXT = "CASE WHEN body LIKE '%!' THEN body::int::text ELSE body END"
-TOLD = "SELECT vectorizer, stage, error_class, error_message FROM walvec.dead_letter"
+DEAD_LETTERS = "SELECT vectorizer, stage, error_class, error_message FROM walvec.dead_letter"
 
 
 @pytest.fixture
 def planted(sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> Sidecar:
-    """A canary in each place; the first rows are embedded. Everything is logged."""
+    """Return a sidecar with a canary in each place, which logs everything."""
     monkeypatch.setenv("CANARY_API_KEY", API)
     sidecar.settings["source"]["dsn"] = make_conninfo(sidecar.settings["source"]["dsn"], password=PASSWORD)
     sidecar.settings["embedder"]["api_key_env"] = "CANARY_API_KEY"
@@ -36,21 +37,21 @@ def planted(sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> Sidecar:
 
 
 def nothing(sidecar: Sidecar) -> None:
-    """All goes well."""
+    """Let everything go well."""
 
 
 def expression_fails(sidecar: Sidecar) -> None:
-    """PostgreSQL's message quotes the row."""
+    """Make an expression fail; PostgreSQL's message quotes the row."""
     sidecar.source.execute("UPDATE blog SET body = body || '!'")
 
 
 def text_is_refused(sidecar: Sidecar) -> None:
-    """The service's message quotes the text."""
+    """Make the service refuse a text, which its message quotes."""
     sidecar.service.refuse = "two"
 
 
 def service_is_unwell(sidecar: Sidecar) -> None:
-    """It resets, quotes the key and the text, and answers with whatever comes to its mind."""
+    """Make the service reset, and quote the key and the text in its errors."""
     sidecar.service.script(
         Reset(),
         Status(401, f"Incorrect API key provided: {API}"),
@@ -60,7 +61,7 @@ def service_is_unwell(sidecar: Sidecar) -> None:
 
 
 def answer_is_malformed(how: Spoiled) -> Callable[[Sidecar], None]:
-    """One answer has something wrong in it."""
+    """Return a fault that spoils one answer."""
 
     def spoil(sidecar: Sidecar) -> None:
         sidecar.service.script(how)
@@ -70,40 +71,40 @@ def answer_is_malformed(how: Spoiled) -> Callable[[Sidecar], None]:
 
 
 def target_refuses(sidecar: Sidecar) -> None:
-    """A constraint of the user's own, whose violation quotes the whole row."""
+    """Add a constraint to the target, whose violation quotes the whole row."""
     sidecar.target.execute("ALTER TABLE blog_embedding ADD CHECK (length(chunk) < 1) NOT VALID")
 
 
 def target_is_gone(sidecar: Sidecar) -> None:
-    """A table that was dropped."""
+    """Drop the target."""
     sidecar.target.execute("DROP TABLE blog_embedding")
 
 
 def password_is_wrong(sidecar: Sidecar) -> None:
-    """Over TCP the server asks for it."""
+    """Connect over TCP, where the server asks for the password."""
     sidecar.settings["source"]["dsn"] = make_conninfo(sidecar.settings["source"]["dsn"], host="127.0.0.1")
 
 
 def dsn_is_wrong(sidecar: Sidecar) -> None:
-    """Nobody is there."""
+    """Connect to a port where no server listens."""
     dsn = make_conninfo(sidecar.settings["source"]["dsn"], host="127.0.0.1", port=1)
     sidecar.settings["source"]["dsn"] = dsn
 
 
-def told(sidecar: Sidecar, *outcomes: Outcome) -> str:
-    """All that was told: on stdout, on stderr with the log, in the dead letters."""
+def all_output(sidecar: Sidecar, *outcomes: Outcome) -> str:
+    """Return all output: stdout, stderr with the log, and the dead letters."""
     printed = [text for outcome in outcomes for text in (outcome.stdout, outcome.stderr)]
-    return "\n".join([*printed, str(sidecar.target.execute(TOLD).fetchall())])
+    return "\n".join([*printed, str(sidecar.target.execute(DEAD_LETTERS).fetchall())])
 
 
 def canaries(text: str) -> set[str]:
-    """Those that are in a text, whole or in part."""
+    """Return the canaries that a text holds."""
     return {canary for canary in (ROW, KEY, API, PASSWORD) if canary in text}
 
 
 def run(sidecar: Sidecar, walvec: Walvec, line: str) -> Outcome:  # noqa: F811
-    """Run a command with the settings as they are now, and nothing of the environment's."""
-    sidecar.path  # noqa: B018  written anew
+    """Run a command with the current settings, and none of the environment's."""
+    sidecar.path  # noqa: B018  written again
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("WALVEC_SOURCE__DSN")
         return walvec(*line.split())
@@ -129,31 +130,31 @@ def test_run_tells_nothing(
     walvec: Walvec,  # noqa: F811
     fault: Callable[[Sidecar], None],
 ) -> None:
-    """Whatever fails, and though the messages of others quote it."""
+    """No failure makes `run` repeat private text, though others' messages quote it."""
     fault(planted)
     outcome = run(planted, walvec, "run --once --give-up-after 0")
     assert outcome.stderr.strip()
-    assert canaries(told(planted, outcome)) == set()
+    assert canaries(all_output(planted, outcome)) == set()
 
 
 def test_commands_tell_nothing(planted: Sidecar, walvec: Walvec) -> None:  # noqa: F811
-    """Nor do the others; only `search` shows chunks, and `dead-letter list` keys: they are asked for them."""
+    """Only `search` shows chunks, and only `dead-letter list` shows keys."""
     expression_fails(planted)
     lines = ["check --json", "run --once", "status --json", "backfill blog", "resync --yes", "slots list"]
     lines += ["status", "config show", "config show --json", "check --estimate", "check --estimate --json"]
     lines += ["init --output - --yes"]
     outcomes = [run(planted, walvec, line) for line in lines]
-    assert canaries(told(planted, *outcomes)) == set()
+    assert canaries(all_output(planted, *outcomes)) == set()
     assert canaries(run(planted, walvec, "dead-letter list --json").stdout) == {KEY}
 
 
 def test_a_process_tells_nothing(planted: Sidecar) -> None:
-    """Neither what `ps` shows of it, nor its log, nor what Python itself has to say at its end."""
+    """Neither `ps`, nor the log, nor Python's last words show anything private."""
     target_refuses(planted)
     process = planted.start("run")
-    process.wait_for("streaming")
+    process.wait_for("stream.attached")
     shown = Path(f"/proc/{process.pid}/cmdline").read_text()
-    until(lambda: planted.target.execute(TOLD).fetchall(), "the row that is refused")
+    until(lambda: planted.target.execute(DEAD_LETTERS).fetchall(), "the row that is refused")
     ended = Outcome(process.stop(), process.output(), str(process.log))
     assert ("run" in shown, ended.code) == (True, 0)
-    assert canaries(shown + told(planted, ended)) == set()
+    assert canaries(shown + all_output(planted, ended)) == set()

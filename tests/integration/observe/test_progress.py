@@ -1,4 +1,4 @@
-"""What somebody at a terminal sees of `walvec run`, through a pseudo-terminal."""
+"""What a terminal shows of `walvec run`, through a pseudo-terminal."""
 
 import fcntl
 import os
@@ -15,7 +15,8 @@ from time import monotonic
 
 import pytest
 
-from tests.fix_walvec import TIMEOUT, Sidecar
+from tests.fix_process import TIMEOUT
+from tests.fix_sidecar import Sidecar
 
 ROWS, COLUMNS = 50, 140
 COMMAND = "import walvec.cli.app; walvec.cli.app.main()"
@@ -26,7 +27,7 @@ _CODE = re.compile(r"\x1b\[\??([0-9;]*)([A-Za-z])")
 
 
 class Screen:
-    """What a terminal makes of the few codes that are used: lines, where the bars come and go."""
+    """The lines that a terminal shows, given the few codes that walvec uses."""
 
     def __init__(self) -> None:
         self.lines = [""]
@@ -34,7 +35,7 @@ class Screen:
         self._column = 0
 
     def feed(self, text: str) -> None:
-        """Show some more."""
+        """Show more text."""
         position = 0
         while position < len(text):
             if code := _CODE.match(text, position):
@@ -70,17 +71,17 @@ class Screen:
 
     @property
     def text(self) -> str:
-        """All lines that hold anything."""
+        """All lines that are not empty."""
         return "\n".join(line.rstrip() for line in self.lines if line.strip())
 
 
 class Terminal:
-    """A pseudo-terminal with `walvec` on it, stdout and stderr both."""
+    """A pseudo-terminal with `walvec` on it, both stdout and stderr."""
 
     def __init__(self, sidecar: Sidecar, *words: str, term: str = "xterm") -> None:
         self._end, other = pty.openpty()
         fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-        sidecar.path  # noqa: B018  written anew
+        sidecar.path  # noqa: B018  written again
         self._process = subprocess.Popen(
             [sys.executable, "-c", COMMAND, *words],
             cwd=sidecar.directory,
@@ -94,7 +95,7 @@ class Terminal:
         self.screen = Screen()
 
     def until(self, seen: Callable[[str], object]) -> None:
-        """Watch until what is on the screen is as wanted."""
+        """Watch until the screen is as wanted."""
         deadline = monotonic() + TIMEOUT
         while not seen(self.screen.text):
             assert self._watch(), f"ended before: {self.screen.text}"
@@ -115,7 +116,7 @@ class Terminal:
         self._process.terminate()
 
     def _watch(self) -> bool:
-        """Read on for a moment; False at the end."""
+        """Read on for a moment; return False at the end."""
         if not select([self._end], [], [], 0.2)[0]:
             return True
         read = b""
@@ -128,7 +129,7 @@ class Terminal:
 
 @pytest.fixture
 def slow(sidecar: Sidecar) -> Iterator[Sidecar]:
-    """A table of 600 rows, whose embedding takes a second or two."""
+    """Yield a sidecar of 600 rows, whose embedding takes a second or two."""
     sidecar.source.execute("CREATE TABLE blog (id int PRIMARY KEY, body text)")
     sidecar.source.execute("INSERT INTO blog SELECT i, 'body ' || i FROM generate_series(1, 600) AS i")
     sidecar.source.execute("ANALYZE blog")
@@ -143,23 +144,23 @@ def slow(sidecar: Sidecar) -> Iterator[Sidecar]:
 
 
 def test_a_bar_shows_the_backfill_and_is_gone_at_the_end(slow: Sidecar) -> None:
-    """Rows done of about how many, rows a second, time left; afterwards only the log remains, whole."""
+    """The bar has rows, rate and time left; at the end only the log remains."""
     terminal = Terminal(slow, "run", "--once")
     terminal.until(re.compile(r"blog rows +\S+ +[\d,]+ of about 600 rows  \d+ rows/s  0:00:\d\d left").search)
     assert terminal.close() == 0
     lines = terminal.screen.text.splitlines()
     assert [line for line in lines if not LOG_LINE.match(line)] == []
-    assert sum("texts_embedded=50" in line for line in lines) == 12
+    assert sum("blog  50 rows, 50 embedded, 0 parked, " in line for line in lines) == 12
 
 
 def test_the_last_phase_is_named(slow: Sidecar) -> None:
-    """While something is in the way of the index, the bar says what is waited for."""
+    """The bar names the phase that waits while the index cannot be built."""
     with slow.source.transaction():
         # CREATE INDEX CONCURRENTLY waits for transactions that hold a lock on its table.
         slow.source.execute("LOCK TABLE blog_embedding IN ROW EXCLUSIVE MODE")
         terminal = Terminal(slow, "run")
         terminal.until(lambda text: "building the vector index" in text)
-    terminal.until(lambda text: "vector index is built" in text and "building the vector index" not in text)
+    terminal.until(lambda text: "index.built" in text and "building the vector index" not in text)
     terminal.terminate()
     assert terminal.close() == 0
 

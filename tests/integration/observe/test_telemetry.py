@@ -1,4 +1,4 @@
-"""What is told of committed batches: a line and a trace each; and nothing at `warning` on a healthy day."""
+"""A committed batch makes a line and a trace; a healthy day makes no warning."""
 
 import re
 import threading
@@ -12,15 +12,16 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.documents import section
-from tests.fix_walvec import Sidecar, until
-from walvec.stages.timing import STAGES
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
+from walvec.stages.stopwatch import STAGES
 
 ROW, KEY = "canary-in-a-row", "canary-in-a-key"
 
 
 @pytest.fixture
 def blog(sidecar: Sidecar) -> Sidecar:
-    """A table of three rows, set up and not embedded yet."""
+    """Return a sidecar of three rows, set up and not embedded yet."""
     sidecar.source.execute("CREATE TABLE blog (id text PRIMARY KEY, body text)")
     sidecar.source.execute(
         "INSERT INTO blog SELECT %s || i, %s || i FROM generate_series(1, 3) AS i", [KEY, ROW]
@@ -31,15 +32,15 @@ def blog(sidecar: Sidecar) -> Sidecar:
 
 
 def batches(sidecar: Sidecar) -> list[dict[str, Any]]:
-    """The lines of all batches with rows."""
-    return [line for line in sidecar.log if line["event"] == "batch committed" and line["rows"]]
+    """Return the lines of all batches with rows."""
+    return [line for line in sidecar.log if line["event"] == "batch.committed" and line["rows"]]
 
 
 class TestLine:
-    """One canonical line a committed batch."""
+    """Each committed batch has one line with everything about it."""
 
     def test_counts(self, blog: Sidecar) -> None:
-        """Transactions, rows and texts of the batch alone."""
+        """The line counts transactions, rows and texts of its batch alone."""
         blog.once()
         blog.log.clear()
         with blog.source.transaction():
@@ -57,7 +58,7 @@ class TestLine:
         assert sum(line["transactions"] for line in lines) == 2
 
     def test_stages_are_in_order_and_add_up(self, blog: Sidecar) -> None:
-        """Milliseconds of each, and the total."""
+        """The line has the milliseconds of each stage, and their total."""
         blog.once()
         [line] = batches(blog)
         taken = [line[f"{stage}_ms"] for stage in STAGES]
@@ -66,7 +67,7 @@ class TestLine:
         assert line["embed_ms"] > 0
 
     def test_fields_are_the_pages(self, blog: Sidecar) -> None:
-        """What is logged is explained, and what is explained logged; nothing of it is masked."""
+        """The page explains the fields that are logged and no others; none is masked."""
         blog.once()
         [line] = batches(blog)
         explained = section("docs/operations/log.md", "The line of a batch")
@@ -77,17 +78,17 @@ class TestLine:
         assert "***" not in line.values()
 
     def test_masking_leaves_it_whole(self, blog: Sidecar) -> None:
-        """As the process writes it: no field is taken for a row's."""
+        """The process masks none of the line's fields."""
         process = blog.start("run", "--once")
         assert process.wait() == 0
-        line = process.logged("batch committed", rows=3)
+        line = process.logged("batch.committed", rows=3)
         assert line
         assert "***" not in line.values()
         assert "canary" not in str(process.log)
 
 
 def test_healthy_day_is_silent_at_warning(blog: Sidecar) -> None:
-    """Backfill, inserts, updates, deletes, a truncate, idling, a stop: not a line."""
+    """No ordinary work, idling or stop logs a warning."""
     blog.settings["log"]["level"] = "warning"
     blog.settings["http"]["listen"] = "127.0.0.1:0"
     process = blog.start("run")
@@ -110,14 +111,14 @@ def test_healthy_day_is_silent_at_warning(blog: Sidecar) -> None:
 
 
 def idle(sidecar: Sidecar) -> None:
-    """Wait until progress that no row came with has been saved, by itself."""
+    """Wait until progress without rows has been saved."""
     ((end,),) = sidecar.source.execute("SELECT pg_current_wal_insert_lsn()::text").fetchall()
     sidecar.source.execute("CREATE TABLE another ()")
     until(lambda: sidecar.state_is("lsn > %s::pg_lsn", end), "idle progress is saved")
 
 
 class Collector:
-    """A server that takes spans over OTLP."""
+    """A server that accepts spans over OTLP."""
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
@@ -128,28 +129,30 @@ class Collector:
         request = ExportTraceServiceRequest.FromString(body)
         for resource in request.resource_spans:
             self.services |= {
-                each.value.string_value for each in resource.resource.attributes if each.key == "service.name"
+                attribute.value.string_value
+                for attribute in resource.resource.attributes
+                if attribute.key == "service.name"
             }
             for scope in resource.scope_spans:
                 self.spans += scope.spans
 
     @contextmanager
     def listening(self) -> Iterator[str]:
-        """Give its address, for the length of a block."""
+        """Yield its address for the length of a block."""
         take = self.take
 
         class Handler(BaseHTTPRequestHandler):
-            """Answers requests."""
+            """The handler of one request."""
 
             def do_POST(self) -> None:
-                """Take spans."""
+                """Accept spans."""
                 assert self.path == "/v1/traces"
                 take(self.rfile.read(int(self.headers["Content-Length"])))
                 self.send_response(200)
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Write nothing."""
 
         with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
             thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -162,28 +165,28 @@ class Collector:
 
 
 class TestTraces:
-    """Switched on by the standard variable."""
+    """The standard variable turns tracing on."""
 
     def test_a_batch_is_a_trace(self, blog: Sidecar) -> None:
-        """What the collector has when the process has ended is every batch, and nothing private."""
+        """At the end the collector has every batch, and nothing private."""
         collector = Collector()
         with collector.listening() as endpoint:
             process = blog.start("run", "--once", env={"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})
             assert process.wait() == 0
-        lines = [line for line in process.log if line["event"] == "batch committed"]
+        lines = [line for line in process.log if line["event"] == "batch.committed"]
         roots = [span for span in collector.spans if not span.parent_span_id]
         assert len(roots) == len(lines)
         assert len(collector.spans) == len(lines) * (1 + len(STAGES))
-        values = [{each.key: each.value for each in span.attributes} for span in roots]
+        values = [{pair.key: pair.value for pair in span.attributes} for span in roots]
         assert [
-            (each["walvec.lsn"].string_value, each["walvec.texts_embedded"].int_value) for each in values
+            (root["walvec.lsn"].string_value, root["walvec.texts_embedded"].int_value) for root in values
         ] == [(line["lsn"], line["texts_embedded"]) for line in lines]
         assert collector.services == {"walvec"}
-        assert process.logged("batches are traced")
+        assert process.logged("tracing.started")
         assert "canary" not in str(collector.spans)
 
     def test_collector_that_is_away_harms_nothing(self, blog: Sidecar) -> None:
-        """All is embedded, the exporter says so, and the process ends in order."""
+        """Everything is embedded, the exporter logs the failure, and the process stops."""
         away = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_BSP_SCHEDULE_DELAY": "10"}
         process = blog.start("run", env=away)
         blog.in_step()

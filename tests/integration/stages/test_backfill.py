@@ -5,7 +5,8 @@ from collections import Counter
 import psycopg
 import pytest
 
-from tests.fix_walvec import Run, Sidecar, until
+from tests.fix_process import Run, until
+from tests.fix_sidecar import Sidecar
 
 ROWS = 120
 
@@ -141,7 +142,7 @@ def test_changes_all_the_time(blog: Sidecar) -> None:
 
 
 class TestAskedFor:
-    """`walvec backfill NAME`."""
+    """`walvec backfill NAME` compares every row again."""
 
     @pytest.fixture
     def done(self, blog: Sidecar) -> Sidecar:
@@ -157,7 +158,7 @@ class TestAskedFor:
         return blog
 
     def test_before_a_run(self, done: Sidecar) -> None:
-        """The next run mends what is missing, orphaned or stale, and sends nothing else."""
+        """The next run repairs what is missing, orphaned or stale, and sends nothing else."""
         done.backfill()
         done.once()
         assert (done.actual(), sorted(done.service.texts)) == (
@@ -177,7 +178,7 @@ class TestAskedFor:
         )
 
     def test_during_a_backfill(self, blog: Sidecar) -> None:
-        """A backfill that is asked for while one is at work begins anew, and leaves nothing out."""
+        """A backfill that is asked for during another one begins again and omits nothing."""
         with blog.running():
             half_way(blog)
             blog.backfill()
@@ -187,7 +188,7 @@ class TestAskedFor:
         assert (blog.actual(), rows_done(blog)) == (blog.expected(), ROWS)
 
     def test_again_and_again(self, done: Sidecar) -> None:
-        """However often it is asked for."""
+        """The target is right however often a backfill is asked for."""
         with done.running():
             for _ in range(5):
                 done.backfill()
@@ -202,7 +203,7 @@ class TestIndex:
     VALID = "SELECT coalesce(bool_and(indisvalid), false) FROM pg_index WHERE indexrelid = to_regclass(%s)"
 
     def test_stream_goes_on_while_it_is_built(self, blog: Sidecar) -> None:
-        """Somebody who has written to the target and not ended yet holds up the index, and no embedding."""
+        """An open transaction on the target holds up the index, and no embedding."""
         index = ["blog_embedding_embedding_idx"]
         with psycopg.connect(blog.config.target_dsn) as old:
             old.execute("LOCK TABLE blog_embedding IN ROW EXCLUSIVE MODE")
@@ -216,7 +217,7 @@ class TestIndex:
         assert (waiting, blog.target.execute(self.VALID, index).fetchone()) == ((False,), (True,))
 
     def test_older_transactions_are_waited_for(self, blog: Sidecar) -> None:
-        """For longer than other statements wait for a lock: given up, the index would begin anew."""
+        """The index waits longer for a lock than other statements do."""
         blog.service.latency = 0
         with psycopg.connect(blog.config.target_dsn) as old:
             old.execute("LOCK TABLE blog_embedding IN ROW EXCLUSIVE MODE")
@@ -228,7 +229,7 @@ class TestIndex:
                 old.execute("SELECT pg_sleep(2.5)")
                 old.rollback()
                 blog.in_step()
-        assert [line["event"] for line in blog.log].count("vector index is being built") == 1
+        assert [line["event"] for line in blog.log].count("index.building") == 1
 
 
 def test_long_texts_are_read_in_their_turn(blog: Sidecar) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 
 TABLE = "CREATE TABLE blog (id int PRIMARY KEY, body text, views int DEFAULT 0)"
 ROWS = "DELETE FROM blog; INSERT INTO blog SELECT i, 'body ' || i FROM generate_series(1, 5) AS i"
@@ -85,7 +85,7 @@ def test_follows(blog: Sidecar, statements: str) -> None:
 
 
 def test_in_quick_succession(blog: Sidecar) -> None:
-    """All of these transactions, with no wait between them, end as well as one by one."""
+    """All of these transactions end as well without a wait between them."""
     for statements in TRANSACTIONS.values():
         run(blog.source, ROWS)
         run(blog.source, statements)

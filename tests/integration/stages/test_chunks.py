@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pytest
 
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 
 
 def embedded_at(sidecar: Sidecar) -> dict[tuple[int, int], datetime]:
@@ -36,14 +36,14 @@ class TestOnlyNewIsSent:
     """What the target holds is not paid for twice."""
 
     def test_update_of_another_column_of_every_row(self, blog: Sidecar) -> None:
-        """Sends nothing and writes nothing: the vectors keep their time."""
+        """Such an update sends nothing and writes nothing: the vectors keep their time."""
         before = embedded_at(blog)
         blog.source.execute("UPDATE blog SET views = views + 1")
         blog.once()
         assert (blog.service.texts, embedded_at(blog)) == ([], before)
 
     def test_update_beside_a_toasted_text(self, chunked: Sidecar) -> None:
-        """The same where the stream does not even carry the text."""
+        """It sends nothing where the stream does not even carry the text."""
         chunked.source.execute("UPDATE blog SET body = %s", [sentences(*range(60))])
         chunked.once()
         chunked.service.forget()
@@ -68,7 +68,7 @@ class TestOnlyNewIsSent:
         ],
     )
     def test_update_of_the_text(self, chunked: Sidecar, after: list[int], sent: list[int]) -> None:
-        """Only chunks that the row had nowhere are sent; the others keep their vectors, wherever they are."""
+        """Only chunks that the row had nowhere are sent; the others keep their vectors."""
         chunked.source.execute("UPDATE blog SET body = %s", [sentences(*after)])
         chunked.once()
         assert (chunked.actual(), sorted(chunked.service.texts)) == (
@@ -101,7 +101,7 @@ class TestOnlyNewIsSent:
 
 
 class TestUnchangedToast:
-    """A large text that an update leaves alone is not in the stream: the row is read again."""
+    """A row is read again where the stream lacks a large text that did not change."""
 
     @pytest.fixture
     def toasted(self, sidecar: Sidecar) -> Sidecar:
@@ -131,7 +131,7 @@ class TestUnchangedToast:
         ],
     )
     def test_follows(self, toasted: Sidecar, statements: str) -> None:
-        """Whatever else happens to the row."""
+        """The target follows, whatever else happens to the row."""
         for statement in statements.split(";"):
             toasted.source.execute(statement.encode())
         toasted.once()
@@ -145,7 +145,7 @@ class TestSize:
         "megabytes", [5, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(300)])]
     )
     def test_huge_text(self, sidecar: Sidecar, megabytes: int) -> None:
-        """Cut into thousands of chunks, all of them embedded."""
+        """A huge text is cut into thousands of chunks, all of them embedded."""
         sidecar.settings["pipeline"] = {"max_buffer_bytes": 1_000_000}
         sidecar.source.execute("CREATE TABLE blog (id int PRIMARY KEY, body text)")
         sidecar.follow(chunk={"size": 8000, "overlap": 0}, index="none")
@@ -174,7 +174,7 @@ class TestSize:
 
 
 class TestTargetTable:
-    """Its columns and its index are as the settings say."""
+    """The target's columns and index are as the settings say."""
 
     COLUMNS = """
         SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
@@ -190,7 +190,7 @@ class TestTargetTable:
         return sidecar
 
     def test_columns(self, sidecar: Sidecar) -> None:
-        """The key's, with names, order and types of the source, and those of every target."""
+        """The target has the key's columns, as the source has them, and those of every target."""
         sidecar.source.execute(
             'CREATE TABLE blog (body text, "B b" numeric(9,2), a uuid, PRIMARY KEY (a, "B b"))'
         )
@@ -211,7 +211,7 @@ class TestTargetTable:
         [("cosine", "vector_cosine_ops"), ("l2", "vector_l2_ops"), ("ip", "vector_ip_ops")],
     )
     def test_index(self, empty: Sidecar, metric: str, operators: str) -> None:
-        """With the metric's operator class, once the backfill is through, and not before."""
+        """The index has the metric's operator class, and is built after the backfill."""
         empty.follow(metric=metric)
         empty.setup()
         before = empty.target.execute(self.INDEX).fetchall()
@@ -220,7 +220,7 @@ class TestTargetTable:
         assert (before, f"USING hnsw (embedding {operators})" in after) == ([], True)
 
     def test_no_index(self, empty: Sidecar) -> None:
-        """None where none is asked for."""
+        """There is no index where none is asked for."""
         empty.follow(index="none")
         empty.setup()
         empty.once()
@@ -245,7 +245,7 @@ class TestTargetTable:
         )
 
     def test_left_half_built(self, empty: Sidecar) -> None:
-        """An index that a crash left invalid is built anew."""
+        """An index that a crash left invalid is built again."""
         empty.source.execute("INSERT INTO blog VALUES (1, 'one')")
         empty.follow()
         empty.setup()

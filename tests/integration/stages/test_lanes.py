@@ -1,18 +1,19 @@
 """Vectorizers that share a slot: one confirmed LSN for all, and no waiting for each other."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from tests.fix_embedding_service import Silent
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 
 
 @pytest.fixture
-def two(sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sidecar]:
+def two(sidecar: Sidecar) -> Iterator[Sidecar]:
     """A sidecar that runs, in step with two tables, with little room in memory and less patience."""
-    monkeypatch.setattr("walvec.pipeline.STUCK_AFTER", 0.3)
-    monkeypatch.setattr("walvec.stages.drain.DRAIN_LIMIT", 0.3)
+    sidecar.timing = replace(sidecar.timing, stuck_after=0.3, drain_limit=0.3)
     sidecar.source.execute("CREATE TABLE blog (id bigint PRIMARY KEY, body text)")
     sidecar.source.execute("CREATE TABLE page (id bigint PRIMARY KEY, body text)")
     sidecar.follow("blog", chunk="none")
@@ -26,7 +27,7 @@ def two(sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sidecar]:
 
 
 def test_service_that_fails_for_one_vectorizer_does_not_stop_another(two: Sidecar) -> None:
-    """While one waits for its vectors, the other is followed, past all that memory holds of the first."""
+    """One vectorizer is followed while another waits, past all that memory holds of it."""
     two.service.refuse, two.service.poison = "stuck", Silent(60)
     two.source.execute("INSERT INTO blog SELECT g, 'stuck ' || g FROM generate_series(1, 2000) AS g")
     for each in range(20):
@@ -39,7 +40,7 @@ def test_service_that_fails_for_one_vectorizer_does_not_stop_another(two: Sideca
 
 
 def test_vectorizer_that_fell_behind_catches_up_without_a_restart(two: Sidecar) -> None:
-    """Once its service answers, the one that fell behind reads its changes again; the other does not."""
+    """Once its service answers, only the one that fell behind reads its changes again."""
     two.service.refuse, two.service.poison = "stuck", Silent(3)
     two.source.execute("INSERT INTO blog SELECT g, 'stuck ' || g FROM generate_series(1, 2000) AS g")
     two.source.execute("INSERT INTO page SELECT g, 'page ' || g FROM generate_series(1, 900) AS g")

@@ -6,7 +6,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 from walvec.database.connect import connect_source, connect_target
 from walvec.stages.evaluate import SourceReader
 from walvec.stages.visibility import Unseen
@@ -47,7 +48,7 @@ async def plans(connection: Connection) -> str:
 
 
 async def test_look_ups_and_deletions_go_by_the_index_of_the_target(blog: Sidecar) -> None:
-    """However small the target was when the plan was made: otherwise each batch would read all of it."""
+    """A plan made for a small target reads no large one as a whole."""
     config = blog.config
     (vectorizer,) = config.vectorizers
     async with await connect_source(config, role="test") as source:
@@ -55,8 +56,8 @@ async def test_look_ups_and_deletions_go_by_the_index_of_the_target(blog: Sideca
     table = TargetTable(vectorizer, binding.key, config.embedder.dimensions)
     async with await connect_target(config, role="test") as target:
         for number in range(OFTEN):
-            await table.existing(target, [(str(number),)])
-            await table.delete(target, [(str(number),)], [0])
+            await table.held_hashes(target, [(str(number),)])
+            await table.delete_chunks(target, [(str(number),)], [0])
         found = await plans(target)
     assert "blog_embedding" in found
     assert "Seq Scan" not in found
@@ -71,7 +72,7 @@ def scans(sidecar: Sidecar) -> tuple[int, int]:
 
 
 async def test_reads_of_rows_go_by_the_key(blog: Sidecar) -> None:
-    """However small the table was when the plan was made, if it is kept; it is none else."""
+    """A plan made for a small table still goes by the key."""
     config = blog.config
     (vectorizer,) = config.vectorizers
     whole, by_index = scans(blog)
@@ -79,10 +80,10 @@ async def test_reads_of_rows_go_by_the_key(blog: Sidecar) -> None:
         binding = await bind(connection, vectorizer, config.source.publication)
         source = SourceReader(connection, Unseen())
         for number in range(OFTEN):
-            await source.by_key(binding, [(str(number),)], size=1000)
-            await source.after(binding, (str(number),), rows=10, size=1000)
-            await source.after(binding, None, rows=10, size=1000)
-            await source.gone(binding, [(str(number),)])
+            await source.rows_by_key(binding, [(str(number),)], size=1000)
+            await source.rows_after(binding, (str(number),), rows=10, size=1000)
+            await source.rows_after(binding, None, rows=10, size=1000)
+            await source.keys_gone(binding, [(str(number),)])
         found = await plans(connection)
     assert "blog_pkey" in found
     assert "Seq Scan" not in found

@@ -7,20 +7,21 @@ from sys import getsizeof
 
 import pytest
 
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 from walvec.database.connect import connect_source, connect_target
 from walvec.database.keys import Key
 from walvec.embed.dispatch import Dispatcher
 from walvec.embed.protocol import open_embedder
 from walvec.stages.actions import DELETE, REFETCH, Action, Found, Upsert
+from walvec.stages.batch import Batch, Progress
 from walvec.stages.chunk import InputHasher
 from walvec.stages.evaluate import SourceReader
-from walvec.stages.lane import Segment
-from walvec.stages.prepare import NEW, Preparer
+from walvec.stages.prepare import Preparer
+from walvec.stages.segment import Segment
 from walvec.stages.texts import Slice, Texts, Weigher
 from walvec.stages.visibility import Unseen
-from walvec.stages.write import Batch, Progress
-from walvec.vectorizer.bind import Binding, bind
+from walvec.vectorizer.bind import bind
+from walvec.vectorizer.binding import Binding
 from walvec.vectorizer.target import TargetTable
 from walvec_slots.ack import Span
 from walvec_slots.lsn import Lsn
@@ -44,14 +45,16 @@ class Stage:
 
     async def batches(self, actions: Mapping[Key, Action], *, truncate: bool = False) -> list[Batch]:
         """Prepare a segment of a backfill and a sweep's request; return its batches."""
-        segment = Segment(Span(Lsn(1)))
-        segment.actions |= actions
-        segment.truncate, segment.sweep = truncate, True
-        segment.progress = Progress("rows", ("9",), len(actions))
-        preparation = self.preparer(segment, self.claim)
-        batches = [await preparation.next()]
+        segment = Segment(Span(Lsn(1)), Progress("rows", ("9",), len(actions)))
+        if truncate:
+            segment.clear()
+        for key, action in actions.items():
+            segment.add(key, action)
+        segment.ask_for_sweep()
+        preparation = self.preparer.begin(segment, self.claim)
+        batches = [(await preparation.next()).batch]
         while not batches[-1].is_last:
-            batches.append(await preparation.next())
+            batches.append((await preparation.next()).batch)
         return batches
 
     async def slices(self, actions: Mapping[Key, Action], limit: int = LIMIT) -> list[Slice]:
@@ -59,7 +62,7 @@ class Stage:
         texts = Texts(self.source, self.binding, actions, Weigher(self.binding, 8), limit)
         slices = []
         while not texts.done:
-            slices.append(await texts.next())
+            slices.append(await texts.next_slice())
         return slices
 
 
@@ -96,7 +99,7 @@ def text_of(number: int) -> str | None:
 
 
 def keys(*numbers: int) -> list[Key]:
-    """Keys of so many columns, as the stream has them."""
+    """Return keys of one column, as the stream has them."""
     return [(str(number),) for number in numbers]
 
 
@@ -126,12 +129,12 @@ class TestReads:
 
     @pytest.mark.parametrize("size", [1, 1_000, 100_000, 10**7])
     async def test_by_key(self, blog: Sidecar, size: int) -> None:
-        """Whoever reads on finds every row once, and never much more than was asked for."""
+        """A caller that reads on finds every row once, and never much more than it asked for."""
         found: list[str | None] = []
         async with stage(blog) as here:
             wanted = [*EVERY, ("99",)]
             while len(found) < len(wanted):
-                rows = await here.source.by_key(here.binding, wanted[len(found) :], size=size)
+                rows = await here.source.rows_by_key(here.binding, wanted[len(found) :], size=size)
                 some = [text for _, text in rows]
                 assert some
                 assert sum(map(getsizeof, some[:-1])) <= size
@@ -140,12 +143,12 @@ class TestReads:
 
     @pytest.mark.parametrize("size", [1, 1_000, 100_000, 10**7])
     async def test_in_key_order(self, blog: Sidecar, size: int) -> None:
-        """The backfill's read, which says when it has come to the end."""
+        """The backfill's read says when it has come to the end."""
         found: dict[Key, str | None] = {}
         last, complete = None, False
         async with stage(blog) as here:
             while not complete:
-                rows = await here.source.after(here.binding, last, rows=5, size=size)
+                rows = await here.source.rows_after(here.binding, last, rows=5, size=size)
                 assert sum(map(getsizeof, list(rows.texts.values())[:-1])) <= size
                 last, complete = rows.last_key or last, rows.complete
                 found |= rows.texts
@@ -159,18 +162,18 @@ class TestReads:
         found: list[str | None] = []
         async with stage(blog) as here:
             while len(found) < len(images):
-                some = await here.source.evaluate(here.binding, images[len(found) :], size=size)
+                some = await here.source.evaluate_images(here.binding, images[len(found) :], size=size)
                 assert some
                 assert sum(map(getsizeof, some[:-1])) <= size
                 found += some
         assert found == [f"{n} " * 100 if n != 3 else None for n in range(40)]
 
     async def test_keys_that_are_gone(self, blog: Sidecar) -> None:
-        """A row is gone that is not there or not meant to be embedded; its text is not even worked out."""
+        """A row is gone that does not exist or is not to be embedded, whatever its text."""
         blog.follow(chunk="none", text="body || 1 / (id - id)", where="is_public AND 1 / (id - 7) < 9")
         blog.source.execute("UPDATE blog SET is_public = false WHERE id = 7")
         async with stage(blog) as here:
-            assert await here.source.gone(here.binding, keys(99, 0, 7, 4)) == keys(99, 7)
+            assert await here.source.keys_gone(here.binding, keys(99, 0, 7, 4)) == keys(99, 7)
 
 
 class TestSlices:
@@ -178,7 +181,7 @@ class TestSlices:
 
     @pytest.mark.parametrize("kind", ["refetch", "found", "image"])
     async def test_each_is_about_as_heavy_as_it_may_be(self, blog: Sidecar, kind: str) -> None:
-        """And together they are the segment's rows, each of them once."""
+        """Together the slices are the rows of the segment, each of them once."""
         actions: dict[Key, Action] = {
             key: REFETCH
             if kind == "refetch"
@@ -215,7 +218,7 @@ class TestSlices:
 
     @pytest.mark.parametrize("bad", [{0}, {11}, {3, 4}, {1, 6, 9}, set(range(12))])
     async def test_rows_that_fail_fail_alone(self, blog: Sidecar, bad: set[int]) -> None:
-        """Wherever they are among the others."""
+        """A row that fails is found wherever it is among the others."""
         blog.source.execute("UPDATE blog SET is_public = false WHERE id <> ALL (%s)", [list(bad)])
         blog.follow(chunk="none", text="CASE WHEN is_public THEN (1 / (id - id))::text ELSE body END")
         async with stage(blog) as here:
@@ -226,7 +229,7 @@ class TestSlices:
         assert texts == {key: text for key, text in EVERY.items() if key not in failed}
 
     async def test_each_is_a_batch_and_the_last_takes_the_progress(self, blog: Sidecar) -> None:
-        """A truncate comes with the first; and all that was claimed is in the batches' weights."""
+        """A truncate comes with the first batch, and the weights add up to what was claimed."""
         async with stage(blog, limit=LIMIT) as here:
             batches = await here.batches(dict.fromkeys(EVERY, REFETCH), truncate=True)
             assert here.claimed == sum(batch.weight for batch in batches)
@@ -243,10 +246,10 @@ class TestSlices:
 
 
 class TestOneRow:
-    """What a batch says of a row."""
+    """A batch says what becomes of each row."""
 
     async def test_image_that_fails_is_read_again(self, blog: Sidecar) -> None:
-        """It may be older than the row, which is well by now: that is no dead letter."""
+        """An image may be older than the row, which is well: that makes no dead letter."""
         blog.follow(chunk="none", text="body || left((1 / id)::text, 0)")
         actions: dict[Key, Action] = {
             ("1",): Upsert({"id": "0", "body": "bad", "is_public": "t"}, 1),
@@ -267,7 +270,7 @@ class TestOneRow:
             (kept,) = await here.batches(same)
             (again,) = await here.batches(same, truncate=True)
         assert (len(kept.chunks), len(again.chunks), again.embedded) == (0, 1, 1)
-        assert all(vector is not NEW and vector is not None for _, _, _, vector in again.chunks)
+        assert all(vector is not None for _, _, _, vector in again.chunks)
 
     async def test_row_with_a_refused_chunk_has_none(self, blog: Sidecar) -> None:
         """Half a row would be found by a search, and nothing would say that the rest is missing."""

@@ -4,7 +4,7 @@ from typing import Any, LiteralString
 
 import pytest
 
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 
 # Fits an index of the key alone, not one with chunk_seq.
 LONG = "(SELECT left('kkk' || string_agg(md5(g::text), ''), 2692) FROM generate_series(1, 90) AS g)"

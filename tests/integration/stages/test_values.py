@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 from psycopg import sql
 
-from tests.fix_walvec import Sidecar, new_sidecar, slow_watch
+from tests.fix_process import SELDOM_LOOKING
+from tests.fix_sidecar import Sidecar, new_sidecar
 from walvec_slots.plugin import PLUGINS
 
 # Each type with values as PostgreSQL reads them; each is read by the backfill and comes with the stream too.
@@ -137,7 +138,8 @@ def zoo(
     server: str, template: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Sidecar]:
     """A table with a column of each type, and a vectorizer on each column; NULL shows in its text."""
-    with new_sidecar(server, template, tmp_path_factory.mktemp("zoo")) as sidecar, slow_watch():
+    with new_sidecar(server, template, tmp_path_factory.mktemp("zoo")) as sidecar:
+        sidecar.timing = SELDOM_LOOKING
         sidecar.settings["source"]["plugin"] = request.param
         for statement in TYPES:
             sidecar.source.execute(statement.encode())

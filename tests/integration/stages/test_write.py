@@ -1,6 +1,7 @@
-"""What a batch's transaction depends on: where that is no longer so, nothing of the batch is written."""
+"""What a batch's transaction depends on: where that has changed, nothing is written."""
 
 from array import array
+from dataclasses import replace
 from typing import LiteralString
 from uuid import UUID
 
@@ -8,12 +9,14 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 from walvec.config.load import Config
 from walvec.database.connect import connect_target
 from walvec.database.registry import begin_epoch
 from walvec.errors import CatalogChanged, EpochEnded
-from walvec.stages.write import Batch, Position, Progress, Writer
+from walvec.stages.batch import Batch, Position, Progress
+from walvec.stages.write import Writer
 from walvec.vectorizer.target import Chunk, find_target
 from walvec_slots.errors import WalvecError
 from walvec_slots.lsn import Lsn
@@ -37,12 +40,12 @@ async def write(config: Config, batch: Batch, position: Position) -> None:
     """Write one row's chunk, with what the batch and the position ask for besides."""
     (vectorizer,) = config.vectorizers
     vector = array("f", [0.5] * config.embedder.dimensions)
-    batch.chunks = [(("1",), 0, Chunk("text", b"hash"), vector)]
+    written = replace(batch, chunks=[(("1",), 0, Chunk("text", b"hash"), vector)])
     async with await connect_target(config, role="test") as target:
         table = await find_target(target, vectorizer, config.embedder.dimensions)
         await table.create_staging(target)
         writer = Writer(target, config.source.slot, Lsn(1), HOLDER, {"blog": 0})
-        await writer.write("blog", table, batch, position)
+        await writer.write("blog", table, written, position)
 
 
 def written(sidecar: Sidecar) -> int:
@@ -82,7 +85,7 @@ async def test_what_is_so_is_written(blog: Sidecar) -> None:
 
 
 async def test_command_waits_for_what_is_being_written(blog: Sidecar) -> None:
-    """An epoch begins only once a transaction that was proven to be of the one before has ended."""
+    """An epoch begins only once a transaction of the one before has ended."""
     config = blog.config
     async with await connect_target(config, role="test") as target:
         values = {"name": "blog", "generation": 0, "slot": config.source.slot, "holder": HOLDER}
@@ -114,14 +117,12 @@ async def test_a_sweep_that_is_asked_for_begins_at_the_first_key(
     assert found == [("rows" if phase == "rows" else "sweep", key, True)]
 
 
-def test_vectors_dead_letters_and_checkpoint_are_one_transaction(
-    blog: Sidecar, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_vectors_dead_letters_and_checkpoint_are_one_transaction(blog: Sidecar) -> None:
     """A crash may not tear them: each of the three rows says which transaction wrote it."""
     blog.service.refuse = "POISON"
+    blog.timing = replace(blog.timing, idle_interval=3600.0)
     with blog.running():
-        blog.in_step()
-        monkeypatch.setattr("walvec.stages.commit.IDLE_INTERVAL", 3600.0)
+        until(blog.backfilled, "nothing is left to compare")
         blog.source.execute("INSERT INTO blog VALUES (1, 'good'), (2, 'POISON')")
         until(lambda: blog.target.execute("SELECT FROM walvec.dead_letter").fetchall(), "the dead letter")
         written_by = """

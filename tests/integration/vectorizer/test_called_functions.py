@@ -1,4 +1,4 @@
-"""Which functions an expression may reach: what makes a new epoch where it is replaced."""
+"""Which functions an expression may reach; replacing one begins a new epoch."""
 
 import asyncio
 
@@ -75,7 +75,7 @@ def names(app: psycopg.Connection, functions: tuple[tuple[int, int], ...]) -> li
 
 
 def test_every_spelling_reaches_what_is_called(app: psycopg.Connection, database: str) -> None:
-    """A function is found however its name is spelt, with all that its body calls, and no other is."""
+    """A function is found however its name is spelled, with all that its body calls."""
     found = {text: names(app, reached(database, text)) for text in REACHED}
     assert found == {text: sorted(expected) for text, expected in REACHED.items()}
 
@@ -86,7 +86,7 @@ def test_where_counts_too(app: psycopg.Connection, database: str) -> None:
 
 
 def test_an_escaped_name_may_be_any(app: psycopg.Connection, database: str) -> None:
-    """A name in escapes is not read, so every function counts."""
+    """A name with escapes is not read, so every function counts."""
     assert {*LEAVES, ODD} <= set(names(app, reached(database, r'app.U&"le\0061f"(body)')))
 
 
@@ -106,7 +106,7 @@ UNSPOKEN = {
 
 @pytest.mark.parametrize("name", UNSPOKEN)
 def test_what_needs_no_word_counts_always(app: psycopg.Connection, database: str, name: str) -> None:
-    """An operator's, a cast's and a domain's function is called where its name does not stand."""
+    """The functions of operators, casts and domains count, though no name is written."""
     app.execute(UNSPOKEN[name].encode())
     found = names(app, reached(database, "body"))
     assert (any(name in each for each in found), set(LEAVES) <= set(found)) == (True, True)
@@ -125,7 +125,7 @@ def test_what_needs_no_word_counts_always(app: psycopg.Connection, database: str
     ],
 )
 def test_a_change_makes_another_list(app: psycopg.Connection, database: str, change: str) -> None:
-    """A function replaced, altered, added or dropped below the one called changes the list; else it stays."""
+    """The list differs once a reached function is replaced, altered, added or dropped."""
     before = reached(database, "app.parsed(body)")
     again = reached(database, "app.parsed(body)")
     app.execute(change.encode())
@@ -134,7 +134,7 @@ def test_a_change_makes_another_list(app: psycopg.Connection, database: str, cha
 
 
 def test_what_is_not_reached_changes_nothing(app: psycopg.Connection, database: str) -> None:
-    """A function that the expressions do not name may change as it likes."""
+    """A change of a function that is not reached leaves the list as it is."""
     before = reached(database, "app.parsed(body)")
     app.execute(
         "CREATE OR REPLACE FUNCTION app.unrelated(text) RETURNS text LANGUAGE sql AS 'SELECT 1::text'"

@@ -1,15 +1,19 @@
-"""Tables and publication change while walvec runs: what can be followed is, the rest pauses alone."""
+"""Tables and publication change while walvec runs.
+
+What can be followed is followed; any other vectorizer is paused alone.
+"""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 
 
 @pytest.fixture
 def blog(sidecar: Sidecar) -> Iterator[Sidecar]:
-    """A sidecar that runs and is in step with two tables."""
+    """Return a sidecar that runs and is in step with two tables."""
     sidecar.source.execute("CREATE TABLE blog (id bigint PRIMARY KEY, body text, other text)")
     sidecar.source.execute("CREATE TABLE page (id bigint PRIMARY KEY, body text)")
     sidecar.source.execute(
@@ -25,14 +29,14 @@ def blog(sidecar: Sidecar) -> Iterator[Sidecar]:
 
 
 def paused(sidecar: Sidecar, name: str = "blog") -> str | None:
-    """Why a vectorizer is paused, None if it is not."""
+    """Return why a vectorizer is paused, None if it is not."""
     query = "SELECT paused FROM walvec.vectorizer WHERE name = %s"
     ((reason,),) = sidecar.target.execute(query, [name]).fetchall()
     return str(reason) if reason else None
 
 
 def held(sidecar: Sidecar) -> int:
-    """How many chunks of the blog there are."""
+    """Return how many chunks of the blog the target holds."""
     ((count,),) = sidecar.target.execute("SELECT count(*) FROM blog_embedding").fetchall()
     return int(count)
 
@@ -55,7 +59,7 @@ def held(sidecar: Sidecar) -> int:
     ],
 )
 def test_change_that_can_be_followed_needs_no_restart(blog: Sidecar, statement: str) -> None:
-    """A changed table is picked up, rewritten rows are compared again, and later edits arrive."""
+    """A changed table is picked up, its rows are compared, and later edits arrive."""
     for each in statement.split(";"):
         blog.source.execute(each.encode())
     if "id < 5" in statement:
@@ -89,7 +93,10 @@ def test_change_that_can_be_followed_needs_no_restart(blog: Sidecar, statement: 
 def test_change_that_cannot_be_followed_pauses_only_its_vectorizer(
     blog: Sidecar, breaks: str, mends: str, names: str
 ) -> None:
-    """It keeps its vectors and says what mends it; the other goes on; mended, all is compared again."""
+    """The paused vectorizer keeps its vectors, and compares all rows once repaired.
+
+    Meanwhile it says what fixes it, and the other goes on.
+    """
     blog.source.execute(breaks.encode())
     reason = until(lambda: paused(blog), "blog is paused")
     blog.source.execute("UPDATE page SET body = 'goes on' WHERE id = 1")
@@ -103,7 +110,7 @@ def test_change_that_cannot_be_followed_pauses_only_its_vectorizer(
 
 
 def test_lock_on_one_target_does_not_hold_up_the_others(blog: Sidecar) -> None:
-    """Somebody's lock on a target table keeps its vectorizer waiting, and nobody else."""
+    """A foreign lock on a target table holds up its vectorizer alone."""
     with blog.target.transaction():
         blog.target.execute("LOCK TABLE blog_embedding IN ACCESS EXCLUSIVE MODE")
         blog.source.execute("UPDATE blog SET body = 'waits' WHERE id = 1")
@@ -115,7 +122,7 @@ def test_lock_on_one_target_does_not_hold_up_the_others(blog: Sidecar) -> None:
 
 
 def test_table_made_anew_before_the_first_run_leaves_no_orphans(sidecar: Sidecar) -> None:
-    """What the slot still carries of the table that was there at setup is not the new one's."""
+    """Changes of the table that setup saw do not count for the one that replaced it."""
     sidecar.source.execute("CREATE TABLE blog (id bigint PRIMARY KEY, body text)")
     sidecar.follow()
     sidecar.setup()

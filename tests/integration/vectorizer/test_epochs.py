@@ -1,4 +1,4 @@
-"""What changes beside the stream, while walvec runs, is away, or is behind: target = f(source)."""
+"""Whatever changes beside the stream, and whenever, the target is f(source)."""
 
 import subprocess
 from collections.abc import Callable
@@ -10,7 +10,8 @@ import pytest
 
 from tests.fix_embedding_service import EmbeddingService
 from tests.fix_postgres import CHECKOUT, Cluster
-from tests.fix_walvec import Sidecar, until
+from tests.fix_process import until
+from tests.fix_sidecar import Sidecar
 from walvec.errors import WalvecError
 from walvec_slots.errors import PreconditionFailed, SlotLost
 
@@ -20,14 +21,14 @@ BACKLOG = "INSERT INTO other SELECT g, repeat('x', 100) FROM generate_series(1, 
 
 @pytest.fixture
 def behind(blog: Sidecar) -> Sidecar:
-    """A sidecar that is away, with a backlog before whatever the test does next."""
+    """Return a sidecar that is stopped, with a backlog before what the test does next."""
     blog.source.execute("CREATE TABLE other (id int, filler text)")
     blog.source.execute(BACKLOG)
     return blog
 
 
 def generation(sidecar: Sidecar, name: str = "blog") -> int:
-    """How many epochs a vectorizer has had."""
+    """Return how many epochs a vectorizer has had."""
     query = "SELECT generation FROM walvec.vectorizer WHERE name = %s"
     ((number,),) = sidecar.target.execute(query, [name]).fetchall()
     return int(number)
@@ -74,7 +75,7 @@ def generation(sidecar: Sidecar, name: str = "blog") -> int:
 )
 @pytest.mark.parametrize("how", ["in one transaction", "one by one"])
 def test_older_events_do_not_overwrite_the_comparison(behind: Sidecar, statements: str, how: str) -> None:
-    """Changes from before the catalog changed are read by key, however late the stream gets to them."""
+    """Changes from before the catalog changed are read by key, however late they come."""
     if how == "in one transaction":
         with behind.source.transaction():
             behind.source.execute(statements.encode())
@@ -97,7 +98,7 @@ def test_older_events_do_not_overwrite_the_comparison(behind: Sidecar, statement
     ],
 )
 def test_columns_are_known_by_more_than_their_names(blog: Sidecar, before: str, change: str) -> None:
-    """A column that takes another's name while walvec runs is another column."""
+    """A column that takes the name of another one is a different column."""
     with blog.running():
         blog.source.execute(before.encode())
         blog.in_step()
@@ -108,7 +109,7 @@ def test_columns_are_known_by_more_than_their_names(blog: Sidecar, before: str, 
 
 
 def test_renamed_label_of_an_enum_is_another_text(sidecar: Sidecar) -> None:
-    """A type that prints its values otherwise makes other texts, in an array and a composite type as well."""
+    """A type that prints other values gives other texts, in arrays and composites too."""
     sidecar.source.execute(
         "CREATE TYPE mood AS ENUM ('sad', 'glad'); CREATE TYPE pair AS (mood mood, number int)"
     )
@@ -127,7 +128,7 @@ def test_renamed_label_of_an_enum_is_another_text(sidecar: Sidecar) -> None:
 
 @pytest.mark.parametrize("when", ["running", "away"])
 def test_replaced_function_makes_other_texts(sidecar: Sidecar, when: str) -> None:
-    """A function that is replaced, also one that a function calls, has every row compared."""
+    """Every row is compared once a function is replaced, even one called indirectly."""
     made: LiteralString = (
         "CREATE OR REPLACE FUNCTION inner_part(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS "
     )
@@ -153,7 +154,7 @@ def test_replaced_function_makes_other_texts(sidecar: Sidecar, when: str) -> Non
 
 
 def test_partition_made_again_is_followed(sidecar: Sidecar) -> None:
-    """A partition that is dropped and made again with its rows has embeddings for them."""
+    """A partition that is dropped and recreated with its rows has their embeddings."""
     sidecar.source.execute("""
         CREATE TABLE part (kind int, id int, body text, PRIMARY KEY (kind, id)) PARTITION BY LIST (kind);
         CREATE TABLE p1 PARTITION OF part FOR VALUES IN (1);
@@ -192,7 +193,7 @@ def test_partition_made_again_is_followed(sidecar: Sidecar) -> None:
 def test_older_events_about_equal_keys_meet_in_one_row(
     sidecar: Sidecar, kind: LiteralString, first: str, statements: str
 ) -> None:
-    """Keys that are equal and look different stand for the row that is there, as it is spelled."""
+    """Keys that are equal and look different stand for the existing row's spelling."""
     sidecar.source.execute("CREATE TABLE other (id int, filler text)")
     sidecar.source.execute(f"CREATE TABLE item (id {kind} PRIMARY KEY, body text)".encode())
     sidecar.source.execute("INSERT INTO item VALUES (%s, 'first')", [first])
@@ -207,7 +208,7 @@ def test_older_events_about_equal_keys_meet_in_one_row(
 
 
 def test_older_events_about_keys_of_another_type_are_no_dead_letters(sidecar: Sidecar) -> None:
-    """A key from before that the table's key can no longer be stands for no row, here or in the target."""
+    """An older key that no longer fits the key's type stands for no row."""
     sidecar.source.execute("CREATE TABLE item (id text PRIMARY KEY, body text)")
     sidecar.source.execute("INSERT INTO item SELECT g::text, 'first ' || g FROM generate_series(1, 5) AS g")
     sidecar.follow("item")
@@ -237,7 +238,7 @@ def test_older_events_about_keys_of_another_type_are_no_dead_letters(sidecar: Si
     ],
 )
 def test_what_leaves_the_rows_as_the_stream_tells_begins_no_epoch(blog: Sidecar, statement: str) -> None:
-    """Nothing is compared again for a truncate that the stream brings, nor for new files of the same rows."""
+    """Neither a truncate in the stream nor new files of the same rows begin an epoch."""
     with blog.running():
         blog.in_step()
         before = generation(blog)
@@ -246,15 +247,15 @@ def test_what_leaves_the_rows_as_the_stream_tells_begins_no_epoch(blog: Sidecar,
         blog.in_step()
     blog.once()
     assert (blog.actual(), generation(blog)) == (blog.expected(), before)
-    assert [line["event"] for line in blog.log].count("backfill begins") == 1
+    assert [line["event"] for line in blog.log].count("backfill.started") == 1
 
 
 def test_process_with_the_settings_before_writes_nothing_more(
     blog: Sidecar, embedding_service: EmbeddingService
 ) -> None:
-    """Once `walvec backfill` is given another provider, no vector of the old one is written."""
+    """No vector of the old provider is written after a backfill with another one."""
     old = blog.start("run")
-    old.wait_for("streaming")
+    old.wait_for("stream.attached")
     blog.settings["embedder"] |= {"provider": "hashing", "dimensions": embedding_service.dimensions}
     number = iter(range(100, 10_000))
 
@@ -270,7 +271,7 @@ def test_process_with_the_settings_before_writes_nothing_more(
 
 
 def test_vectorizer_of_another_slot_is_not_written(blog: Sidecar) -> None:
-    """A second configuration with the same vectorizer and another slot is refused, and writes nothing."""
+    """A vectorizer of another slot is refused, and nothing of it is written."""
     before = blog.actual()
     blog.source.execute("UPDATE walvec.vectorizer SET slot = 'another'")
     blog.source.execute("UPDATE blog SET body = 'new'")
@@ -282,7 +283,7 @@ def test_vectorizer_of_another_slot_is_not_written(blog: Sidecar) -> None:
     "change", ["UPDATE walvec.vectorizer SET slot = 'another'", "DELETE FROM walvec.vectorizer"]
 )
 def test_vectorizer_taken_away_while_it_runs_ends_the_process(blog: Sidecar, change: LiteralString) -> None:
-    """A process whose vectorizer is no longer its own stops with the reason, and writes nothing more."""
+    """A process stops, with the reason, once another slot owns its vectorizer."""
     error: WalvecError | None = None
     try:
         with blog.running():
@@ -297,7 +298,7 @@ def test_vectorizer_taken_away_while_it_runs_ends_the_process(blog: Sidecar, cha
 
 
 class Volume:
-    """A cluster's files, to be taken back to."""
+    """A cluster's files, which can be restored."""
 
     def __init__(self, cluster: Cluster, copy: Path) -> None:
         self._cluster, self._copy = cluster, copy
@@ -310,7 +311,7 @@ class Volume:
         self._cluster.start()
 
     def restore(self) -> None:
-        """Put the copy in their place."""
+        """Put the copy in place of the files."""
         self._cluster.stop("immediate")
         subprocess.run(["rm", "-rf", self._data], check=True)
         subprocess.run(["cp", "-a", self._copy, self._data], check=True)
@@ -323,9 +324,11 @@ def test_source_that_went_back_and_wrote_past_the_checkpoint_is_refused(
     create_database: Callable[[], str],
     tmp_path: Path,
     embedding_service: EmbeddingService,
-    impatient: None,
 ) -> None:
-    """A volume's snapshot has the same identity and timeline: the last embedded commit gives it away."""
+    """The last embedded commit gives away a volume that was restored from a snapshot.
+
+    Its identity and timeline are the same.
+    """
     with closing(Sidecar(cluster.dsn(), create_database(), tmp_path, embedding_service, [])) as sidecar:
         sidecar.source.execute("CREATE TABLE blog (id int PRIMARY KEY, body text)")
         sidecar.source.execute("INSERT INTO blog SELECT g, 'first ' || g FROM generate_series(1, 9) AS g")

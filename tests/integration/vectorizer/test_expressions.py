@@ -1,4 +1,4 @@
-"""`text` and `where`: any SQL over a row, evaluated alike for the stream and for the backfill."""
+"""`text` and `where` may be any SQL over a row, which both paths evaluate alike."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 from walvec_slots.errors import WalvecError
 
 EXPRESSIONS: dict[str, dict[str, Any]] = {
@@ -58,7 +58,10 @@ ROW = """
 
 @pytest.fixture(scope="module")
 def blog(shared_sidecar: Sidecar) -> Iterator[Sidecar]:
-    """A table with a vectorizer of each expression, whose rows came by backfill and stream, and changed."""
+    """Return a table with a vectorizer for each expression.
+
+    Its rows came by backfill and stream, and changed.
+    """
     run = shared_sidecar.source.execute
     run(TABLE.encode())
     shared_sidecar.settings["source"]["search_path"] = "pg_catalog, public"
@@ -81,19 +84,19 @@ def blog(shared_sidecar: Sidecar) -> Iterator[Sidecar]:
 
 @pytest.mark.parametrize("name", EXPRESSIONS)
 def test_expression(blog: Sidecar, name: str) -> None:
-    """The target has what the expression says of each row."""
+    """The target has what the expression gives for each row."""
     vectorizer = f"v{list(EXPRESSIONS).index(name)}"
     assert blog.actual_of(vectorizer) == blog.expected_of(vectorizer)
 
 
 class TestRowThatFails:
-    """An expression that fails on a row parks this row, and only this."""
+    """An expression that fails on a row parks that row alone."""
 
     PARKED = "SELECT key, stage, error_class FROM walvec.dead_letter ORDER BY key"
 
     @pytest.fixture
     def division(self, sidecar: Sidecar) -> Sidecar:
-        """A text that divides by `n`, which is 0 in none of the rows that are there."""
+        """Return a table whose text divides by `n`, which is 0 in no existing row."""
         sidecar.source.execute("CREATE TABLE blog (id int PRIMARY KEY, body text, n int)")
         sidecar.source.execute("INSERT INTO blog SELECT i, 'body ' || i, i FROM generate_series(1, 40) AS i")
         sidecar.follow(text="body || 1000 / n", row_filter="n <> 0")
@@ -101,7 +104,7 @@ class TestRowThatFails:
         return sidecar
 
     def test_in_the_stream(self, division: Sidecar) -> None:
-        """Its old vectors go, the dead letter says why without a word of the row, the others go on."""
+        """The row's old vectors go, its dead letter quotes nothing, the others go on."""
         division.once()
         division.source.execute("UPDATE blog SET n = 0 WHERE id IN (7, 23)")
         division.source.execute("UPDATE blog SET body = body || '!'")
@@ -113,7 +116,7 @@ class TestRowThatFails:
         )
 
     def test_in_the_backfill(self, division: Sidecar) -> None:
-        """The same for a row that is there already."""
+        """A row that fails in the backfill is parked in the same way."""
         division.source.execute("UPDATE blog SET n = 0 WHERE id = 7")
         division.once()
         parked = division.target.execute(self.PARKED).fetchall()
@@ -123,7 +126,7 @@ class TestRowThatFails:
         )
 
     def test_mended(self, division: Sidecar) -> None:
-        """The next change of the row embeds it and takes the dead letter away."""
+        """The next change of the row embeds it and removes the dead letter."""
         division.source.execute("UPDATE blog SET n = 0 WHERE id = 7")
         division.once()
         division.source.execute("UPDATE blog SET n = 1 WHERE id = 7")
@@ -133,7 +136,7 @@ class TestRowThatFails:
 
     @pytest.mark.parametrize("statement", ["DELETE FROM blog WHERE id = 7", "TRUNCATE blog"])
     def test_gone(self, division: Sidecar, statement: str) -> None:
-        """With the row the dead letter goes."""
+        """The dead letter goes with its row."""
         division.source.execute("UPDATE blog SET n = 0 WHERE id = 7")
         division.once()
         division.source.execute(statement.encode())
@@ -141,7 +144,7 @@ class TestRowThatFails:
         assert division.target.execute(self.PARKED).fetchall() == []
 
     def test_counts_attempts(self, division: Sidecar) -> None:
-        """A row that fails again and again is one dead letter, which counts."""
+        """A row that fails repeatedly is one dead letter, which counts the attempts."""
         with division.running():
             division.in_step()
             for _ in range(3):
@@ -151,7 +154,7 @@ class TestRowThatFails:
         assert parked == [(["7"], 3)]
 
     def test_is_not_quoted(self, sidecar: Sidecar) -> None:
-        """Neither the log nor a dead letter has a word of the row, which PostgreSQL's own message quotes."""
+        """Neither the log nor a dead letter quotes the row, as PostgreSQL's message does."""
         sidecar.source.execute("CREATE TABLE blog (id int PRIMARY KEY, body text)")
         sidecar.source.execute("INSERT INTO blog VALUES (1, 'SECRET')")
         sidecar.follow(text="body::int")
@@ -164,10 +167,10 @@ class TestRowThatFails:
 
 
 class TestReadOnly:
-    """Whoever owns the source's tables may run walvec: its sessions write nothing there all the same."""
+    """Walvec writes nothing on the source, even where its role owns the tables."""
 
     def test_expressions_are_evaluated_read_only(self, sidecar: Sidecar) -> None:
-        """The rows of the backfill, the images of the stream, and a row that is read again by its key."""
+        """Backfill, stream and reads by key evaluate expressions in read-only sessions."""
         sidecar.source.execute("CREATE TABLE blog (id int PRIMARY KEY, title text, body text)")
         sidecar.source.execute("ALTER TABLE blog ALTER body SET STORAGE EXTERNAL")
         sidecar.source.execute("INSERT INTO blog VALUES (1, 'one', repeat('x', 9000)), (2, 'two', '')")
@@ -184,7 +187,7 @@ class TestReadOnly:
         assert chunks == [("won on",), ("two on",), ("three on",)]
 
     def test_an_expression_that_writes_has_no_effect(self, sidecar: Sidecar) -> None:
-        """Whatever becomes of the vectorizer, the table that its function would fill stays empty."""
+        """The table that an expression's function would fill stays empty."""
         sidecar.source.execute("CREATE TABLE noted (body text)")
         sidecar.source.execute("""
             CREATE FUNCTION note(body text) RETURNS text LANGUAGE plpgsql AS $$

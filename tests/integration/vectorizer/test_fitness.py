@@ -1,4 +1,4 @@
-"""Whether text and where are functions of the row: what is refused, what is allowed, what is doubted."""
+"""Whether text and where are functions of the row: refused, allowed or doubted."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -12,7 +12,7 @@ from walvec.config.load import Config, TableName, Vectorizer
 from walvec.database.connect import connect_source
 from walvec.errors import ConfigInvalid
 from walvec.vectorizer.bind import resolve_expressions
-from walvec.vectorizer.expressions import doubts, require_fit
+from walvec.vectorizer.expressions import find_doubts, require_fit
 from walvec.vectorizer.unfit import Unfit
 from walvec_slots.errors import PreconditionFailed, WalvecError
 from walvec_slots.settle import Connection
@@ -235,7 +235,7 @@ ALLOWED = [
 
 @pytest.fixture(scope="module")
 def made(server: str, template: str) -> Iterator[str]:
-    """A database with a table and functions of every kind."""
+    """Return a database with a table and functions of every kind."""
     with databases(server, template) as create:
         dsn = create()
         with psycopg.connect(dsn, autocommit=True) as connection:
@@ -274,12 +274,12 @@ def refusal(dsn: str, text: str = "body", where: str | None = None) -> WalvecErr
 
 def doubtful(dsn: str, text: str, where: str | None = None) -> list[Unfit]:
     """Return what is doubted in these expressions."""
-    return ask(dsn, lambda connection: doubts(connection, vectorizer(text, where)))
+    return ask(dsn, lambda connection: find_doubts(connection, vectorizer(text, where)))
 
 
 @pytest.mark.parametrize("expression", REFUSED)
 def test_what_is_not_a_function_of_the_row_is_refused(made: str, expression: str) -> None:
-    """A text that may change while its row does not is refused by its name, with a way out."""
+    """A text that may change without its row is refused by name, with a hint."""
     error = refusal(made, expression)
     assert isinstance(error, ConfigInvalid)
     assert REFUSED[expression] in error.what
@@ -299,14 +299,14 @@ GIVING_ROWS = [
 
 @pytest.mark.parametrize("expression", GIVING_ROWS)
 def test_a_condition_gives_no_rows(made: str, expression: str) -> None:
-    """A function that gives rows is refused in a condition, and within CASE, for that."""
-    assert "any number of rows" in refusal(made, where=f"{expression}::text <> ''").what
-    assert "any number of rows" in refusal(made, f"CASE WHEN views > 0 THEN {expression}::text END").what
+    """A function that returns rows is refused in a condition, and within CASE."""
+    assert "can return several rows" in refusal(made, where=f"{expression}::text <> ''").what
+    assert "can return several rows" in refusal(made, f"CASE WHEN views > 0 THEN {expression}::text END").what
 
 
 @pytest.mark.parametrize("expression", [each for each in REFUSED if each not in GIVING_ROWS])
 def test_where_is_held_to_the_same(made: str, expression: str) -> None:
-    """A condition is refused for what a text would be refused for, under its own key."""
+    """A condition is refused for the same reasons as a text, under its own key."""
     error = refusal(made, where=f"({expression}\n)::text <> ''")
     assert isinstance(error, ConfigInvalid)
     assert REFUSED[expression] in error.what
@@ -315,27 +315,27 @@ def test_where_is_held_to_the_same(made: str, expression: str) -> None:
 
 @pytest.mark.parametrize("expression", ALLOWED)
 def test_a_function_of_the_row_is_allowed(made: str, expression: str) -> None:
-    """A text that depends on the row, and on settings that walvec pins, is good."""
+    """A text that depends on the row and on pinned settings is allowed."""
     assert ask(made, lambda connection: require_fit(connection, vectorizer(expression))) is None
 
 
 def test_the_row_may_decide_by_its_own_columns(made: str) -> None:
-    """A condition over columns is good."""
+    """A condition over columns is allowed."""
     where = "views > 0 AND at < '2030-01-01' OR title IS NULL"
     assert ask(made, lambda connection: require_fit(connection, vectorizer("body", where))) is None
 
 
 def test_the_way_out_of_a_volatile_function_is_a_statement(made: str) -> None:
-    """The hint is the statement that declares what the author may know."""
+    """The hint is the statement that declares the function's true volatility."""
     assert "ALTER FUNCTION app.unsettled(text) IMMUTABLE" in str(refusal(made, "app.unsettled(body)").hint)
 
 
 class TestDoubts:
-    """What may surprise, and is allowed."""
+    """Expressions that are allowed and could still surprise."""
 
     @pytest.mark.parametrize("expression", ["steady(body)", "(SELECT steady(body))", "lower(steady(title))"])
     def test_a_stable_function_of_the_users(self, made: str, expression: str) -> None:
-        """A stable function of the user's own may read what no event tells of."""
+        """A stable function that the user made is doubted: it may read other tables."""
         (doubt,) = doubtful(made, expression)
         assert ("public.steady(text)" in doubt.what, "ALTER FUNCTION" in doubt.hint) == (True, True)
 
@@ -357,7 +357,7 @@ class TestDoubts:
         ],
     )
     def test_a_nullable_column_that_is_joined(self, made: str, expression: str, columns: str) -> None:
-        """A column that may be NULL takes the whole text with it under ||."""
+        """A nullable column under || is doubted: its NULL makes the whole text NULL."""
         (doubt,) = doubtful(made, expression)
         assert (f" {columns} is NULL" in doubt.what, "concat_ws" in doubt.hint) == (True, True)
 
@@ -374,15 +374,15 @@ class TestDoubts:
         ],
     )
     def test_nothing_to_doubt(self, made: str, expression: str, where: str | None) -> None:
-        """Columns that are not NULL, or that something is done about, are good."""
+        """Columns that cannot be NULL, or whose NULL is handled, raise no doubt."""
         assert doubtful(made, expression, where) == []
 
 
 class TestErrors:
-    """What PostgreSQL does not understand is shown where the user wrote it."""
+    """PostgreSQL's errors are shown where the user wrote the expression."""
 
     def test_the_place_is_pointed_at(self, made: str) -> None:
-        """The message has PostgreSQL's words, the line of the file, and a mark under the word at fault."""
+        """The message has PostgreSQL's words, and a mark under the word at fault."""
         error = refusal(made, "titel || body")
         assert error.what == (
             'text (walvec.toml line 12): column "titel" does not exist\n    titel || body\n    ^'
@@ -412,7 +412,7 @@ class TestErrors:
         assert "json_populate_recordset" not in str(error)
 
     def test_the_key_at_fault_is_named(self, made: str) -> None:
-        """An error of the condition is not said of the text."""
+        """An error in the condition is not reported as one in the text."""
         assert refusal(made, "body", "titel = ''").what.startswith(
             'where (walvec.toml line 13): column "titel"'
         )
@@ -424,11 +424,11 @@ class TestErrors:
 
     @pytest.mark.parametrize("column", ["ctid", "xmin", "blog.tableoid", "xmax::text"])
     def test_system_columns_are_no_values(self, made: str, column: str) -> None:
-        """A system column is refused, and the hint says why there is none."""
+        """A system column is refused, and the hint says why."""
         assert "system column" in str(refusal(made, f"{column}::text").hint)
 
     def test_a_text_is_one_expression(self, made: str) -> None:
-        """Two expressions are refused, though a SELECT list may have them."""
+        """Two expressions are refused, though a SELECT list may hold them."""
         assert isinstance(refusal(made, "body), (title"), ConfigInvalid)
 
     def test_a_function_that_the_role_may_not_use(self, made: str) -> None:
@@ -451,7 +451,7 @@ class TestErrors:
                 connection.execute("DROP ROLE walvec_fitness")
 
     def test_without_a_file_the_vectorizer_is_named(self, made: str) -> None:
-        """Settings that no file holds are found by the vectorizer's name."""
+        """Without a file, the message names the vectorizer."""
         bare = Vectorizer(
             name="blog", table=TableName.parse("blog"), target=TableName.parse("vectors"), text="titel"
         )

@@ -2,14 +2,14 @@
 
 import pytest
 
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 
 NAME = "blog_embedding_embedding_idx"
 
 
 @pytest.fixture
 def blog(sidecar: Sidecar) -> Sidecar:
-    """A row, set up to be followed."""
+    """Return a table with a row, set up to be followed."""
     sidecar.source.execute("CREATE TABLE blog (id bigint PRIMARY KEY, body text)")
     sidecar.source.execute("INSERT INTO blog VALUES (1, 'one')")
     sidecar.follow("blog")
@@ -18,7 +18,7 @@ def blog(sidecar: Sidecar) -> Sidecar:
 
 
 def indexes(sidecar: Sidecar) -> dict[str, str]:
-    """The target's indexes on its vectors: their names, their methods and operator classes."""
+    """Return the names, methods and operator classes of the target's vector indexes."""
     query = """
         SELECT c.relname, am.amname || ' ' || o.opcname
         FROM pg_index AS i
@@ -41,7 +41,7 @@ def indexes(sidecar: Sidecar) -> dict[str, str]:
     ],
 )
 def test_what_bears_the_name_stays(blog: Sidecar, statement: str) -> None:
-    """Whatever bears the index's name and does not serve the search is kept, and an index built beside it."""
+    """An object with the index's name stays, and the index gets another one."""
     blog.source.execute(statement.encode())
     kept = indexes(blog)
     blog.once()
@@ -51,7 +51,7 @@ def test_what_bears_the_name_stays(blog: Sidecar, statement: str) -> None:
 
 
 def test_fitting_index_of_the_user_is_used(blog: Sidecar) -> None:
-    """An index of the user's that serves the search is enough, and stays when the metric changes."""
+    """The user's own index is used if it serves the search, and is never dropped."""
     blog.source.execute("CREATE INDEX mine ON blog_embedding USING hnsw (embedding vector_cosine_ops)")
     blog.once()
     assert indexes(blog) == {"mine": "hnsw vector_cosine_ops"}
@@ -61,7 +61,7 @@ def test_fitting_index_of_the_user_is_used(blog: Sidecar) -> None:
 
 
 def test_own_index_is_replaced_with_the_metric(blog: Sidecar) -> None:
-    """Walvec's own index of another metric goes when the new one is built."""
+    """Walvec's own index of another metric is dropped when the new one is built."""
     blog.once()
     assert indexes(blog) == {NAME: "hnsw vector_cosine_ops"}
     blog.follow("blog", metric="l2")
@@ -70,7 +70,7 @@ def test_own_index_is_replaced_with_the_metric(blog: Sidecar) -> None:
 
 
 def test_half_built_index_of_a_crash_is_built_again(blog: Sidecar) -> None:
-    """An invalid index that walvec announced and did not finish is its own to drop."""
+    """An invalid index that walvec announced is dropped and built again."""
     blog.once()
     blog.target.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = %s::regclass", [NAME])
     blog.target.execute("UPDATE walvec.made SET oid = NULL WHERE kind = 'index'")
@@ -79,7 +79,7 @@ def test_half_built_index_of_a_crash_is_built_again(blog: Sidecar) -> None:
 
 
 def test_invalid_index_of_the_user_stays(blog: Sidecar) -> None:
-    """An invalid index that walvec did not build may be one that somebody is building now."""
+    """An invalid index that walvec did not build may still be under construction."""
     blog.source.execute("CREATE INDEX mine ON blog_embedding USING hnsw (embedding vector_cosine_ops)")
     blog.target.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'mine'::regclass")
     blog.once()
@@ -88,7 +88,7 @@ def test_invalid_index_of_the_user_stays(blog: Sidecar) -> None:
 
 
 def test_another_model_drops_walvecs_index_alone(blog: Sidecar) -> None:
-    """Emptying the target for another model keeps the user's index, which fits the new vectors too."""
+    """Emptying the target for another model keeps the user's index."""
     blog.source.execute("CREATE INDEX mine ON blog_embedding USING hnsw (embedding vector_l2_ops)")
     blog.once()
     blog.settings["embedder"] |= {"model": "other", "dimensions": 12}

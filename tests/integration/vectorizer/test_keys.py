@@ -1,4 +1,4 @@
-"""Keys of many types and any number of columns: through the backfill, the stream, and look-ups by key."""
+"""Keys of many types and any number of columns, in backfill, stream and look-ups."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 from psycopg import sql
 
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 
 # The key's columns and six keys, as PostgreSQL reads them: three rows for the backfill, three for the stream.
 KEYS: dict[str, tuple[str, Sequence[str | tuple[str, ...]]]] = {
@@ -111,7 +111,7 @@ class Table:
         return (values,) if isinstance(values, str) else values
 
     def create(self) -> None:
-        """Make the table. What another column's update does not carry is read again by key."""
+        """Create the table; a text that an update of another column lacks is read by key."""
         columns = sql.SQL(", ").join(map(sql.SQL, self.columns))
         table = "CREATE TABLE {t} ({columns}, body text, views int DEFAULT 0, PRIMARY KEY ({k}))"
         self._run(table, columns=columns)
@@ -126,7 +126,7 @@ class Table:
         self._run(row, number, body=f"{number} ")
 
     def view(self, number: int) -> None:
-        """Update a row in another column than its text, whose value the stream then lacks."""
+        """Update a column other than the text, whose value the stream then lacks."""
         self._run("UPDATE {t} SET views = views + 1 WHERE ({k}) = ({values})", number)
 
     def delete(self, number: int) -> None:
@@ -140,7 +140,7 @@ class Table:
         self._run("UPDATE {t} SET {changes} WHERE ({k}) = ({values})", number, changes=changes)
 
     def _typed(self, number: int) -> sql.Composed:
-        """The key as SQL, each part cast to its type."""
+        """Return the key as SQL, each part cast to its type."""
         types = [column.partition(" ")[2].partition(" COLLATE")[0] for column in self.columns]
         values = zip(map(sql.Literal, self.values(number)), map(sql.SQL, types), strict=True)
         return sql.SQL(", ").join(sql.SQL("{}::{}").format(value, type_) for value, type_ in values)
@@ -158,7 +158,7 @@ class Table:
 
 @pytest.fixture(scope="module")
 def tables(shared_sidecar: Sidecar) -> Iterator[dict[str, Table]]:
-    """A table for each kind of key, followed by one sidecar that runs; three rows of each are backfilled."""
+    """Return a followed table for each kind of key, three rows of each backfilled."""
     for statement in TYPES:
         shared_sidecar.source.execute(statement.encode())
     found = {kind: Table(shared_sidecar, kind) for kind in KEYS}
@@ -171,14 +171,14 @@ def tables(shared_sidecar: Sidecar) -> Iterator[dict[str, Table]]:
 
 
 def check(table: Table) -> None:
-    """Compare one table's target with what it must hold, once it is in step."""
+    """Compare a table's target with its rows, once it is in step."""
     table.sidecar.in_step()
     assert table.sidecar.actual_of(table.name) == table.sidecar.expected_of(table.name)
 
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_key(tables: dict[str, Table], kind: str) -> None:
-    """Rows with this key are backfilled, inserted, read by key, moved to another key and deleted."""
+    """Rows with this key are backfilled, inserted, read by key, moved and deleted."""
     table = tables[kind]
     check(table)
     table.insert(3)
@@ -196,7 +196,7 @@ def test_key(tables: dict[str, Table], kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["nondeterministic collation", "citext"])
 def test_key_changed_to_an_equal_one(tables: dict[str, Table], kind: str) -> None:
-    """Where 'a' equals 'A' the target has one of them, the newest."""
+    """Where 'a' equals 'A', the target holds only the newest of them."""
     table = tables[kind]
     for text in "xXx":
         row = f"INSERT INTO {table.name} VALUES ('{text}', 'row') ON CONFLICT (k) DO UPDATE SET k = '{text}'"
@@ -206,7 +206,7 @@ def test_key_changed_to_an_equal_one(tables: dict[str, Table], kind: str) -> Non
 
 @pytest.mark.parametrize("kind", ["numeric", "jsonb"])
 def test_key_written_in_another_way(tables: dict[str, Table], kind: str) -> None:
-    """1.0 and 1.00 are one key: the change from one to the other leaves one row, its delete none."""
+    """1.0 and 1.00 are one key: a change between them leaves one row, a delete none."""
     table = tables[kind]
     run = table.sidecar.source.execute
     run(f"INSERT INTO {table.name} VALUES ('77.0', 'as 77.0')".encode())

@@ -1,10 +1,10 @@
-"""Partitioned tables: rows arrive under their leaf's name and belong to the root all the same."""
+"""Rows of a partitioned table arrive under a leaf's name and belong to the root."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.fix_walvec import Sidecar, new_sidecar
+from tests.fix_sidecar import Sidecar, new_sidecar
 
 TABLES = (
     "CREATE TABLE blog (id int, lang text, body text, PRIMARY KEY (id, lang)) PARTITION BY LIST (lang)",
@@ -24,7 +24,7 @@ ROWS = """
 
 
 def follow(sidecar: Sidecar, *, via_root: bool) -> Sidecar:
-    """Set up for a table in four leaves, on two levels."""
+    """Set up walvec for a table in four leaves, on two levels."""
     publication = f"CREATE PUBLICATION walvec FOR TABLE blog WITH (publish_via_partition_root = {via_root})"
     for statement in (*TABLES, ROWS, publication):
         sidecar.source.execute(statement.encode())
@@ -37,7 +37,7 @@ def follow(sidecar: Sidecar, *, via_root: bool) -> Sidecar:
 def followed(
     server: str, template: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Sidecar]:
-    """Follow it while the tests alter its rows, published either way."""
+    """Follow the table while the tests alter its rows, published either way."""
     with new_sidecar(server, template, tmp_path_factory.mktemp("sidecar")) as sidecar:
         follow(sidecar, via_root=request.param)
         with sidecar.running():
@@ -46,7 +46,7 @@ def followed(
 
 @pytest.fixture
 def partitioned(followed: Sidecar) -> Sidecar:
-    """Give it the same rows for every test, embedded already."""
+    """Give the table the same embedded rows for every test."""
     followed.source.execute("DELETE FROM blog")
     followed.source.execute(ROWS.encode())
     followed.in_step()
@@ -81,7 +81,7 @@ def test_follows(partitioned: Sidecar, statement: str) -> None:
 
 
 def test_truncate_of_a_leaf_then_new_rows(partitioned: Sidecar) -> None:
-    """What is inserted behind the truncate stays, in the same transaction and after it."""
+    """Rows inserted after a truncate stay, in the same transaction and in later ones."""
     with partitioned.source.transaction():
         partitioned.source.execute("TRUNCATE blog_de")
         partitioned.source.execute("INSERT INTO blog VALUES (300, 'de', 'again'), (301, 'de', 'new')")
@@ -114,7 +114,7 @@ def test_truncate_of_a_leaf_then_new_rows(partitioned: Sidecar) -> None:
     ],
 )
 def test_a_leaf_comes_or_goes(sidecar: Sidecar, statements: list[str]) -> None:
-    """Its rows become the target's, or are no longer, without a word in the stream."""
+    """A leaf's rows enter or leave the target without an event in the stream."""
     follow(sidecar, via_root=False)
     with sidecar.running():
         sidecar.in_step()

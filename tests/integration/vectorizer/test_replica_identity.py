@@ -1,10 +1,10 @@
-"""Replica identities by which rows can be told are followed; the others are refused, with what mends them."""
+"""Tables with identified rows are followed; the others are refused, with a fix."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 from walvec_slots.errors import PreconditionFailed
 
 # What identifies a row, and the key's columns that walvec makes of it.
@@ -55,13 +55,13 @@ COLUMNS = "id int NOT NULL, slug text NOT NULL, maybe text, body text, views int
 
 
 def table(kind: str) -> str:
-    """The table of that identity."""
+    """Return the name of that identity's table."""
     return "by_" + kind.replace(" ", "_")
 
 
 @pytest.fixture(scope="module")
 def tables(shared_sidecar: Sidecar) -> Iterator[Sidecar]:
-    """A table of each identity, with short and with TOASTed texts, followed by one sidecar that runs."""
+    """Return a followed table for each identity, with short and TOASTed texts."""
     for kind, (statements, key) in IDENTITIES.items():
         shared_sidecar.source.execute(f"CREATE TABLE {table(kind)} ({COLUMNS})".encode())
         shared_sidecar.source.execute(f"ALTER TABLE {table(kind)} ALTER body SET STORAGE EXTERNAL".encode())
@@ -87,7 +87,7 @@ def tables(shared_sidecar: Sidecar) -> Iterator[Sidecar]:
 )
 @pytest.mark.parametrize("kind", IDENTITIES)
 def test_identity(tables: Sidecar, kind: str, change: str) -> None:
-    """Whatever identifies a row, its embedding follows every change of it."""
+    """A row's embedding follows its changes, whatever identifies it."""
     name = table(kind)
     with tables.source.transaction():
         tables.source.execute(f"DELETE FROM {name}".encode())
@@ -140,7 +140,7 @@ def test_identity(tables: Sidecar, kind: str, change: str) -> None:
     ],
 )
 def test_refusal(sidecar: Sidecar, statements: list[str], hint: str) -> None:
-    """Setup ends with 3 and the exact statement, and makes neither publication nor slot."""
+    """Setup ends with 3 and the exact statement, and creates nothing."""
     sidecar.source.execute(f"CREATE TABLE blog ({COLUMNS})".encode())
     for statement in statements:
         sidecar.source.execute(statement.encode())
@@ -171,7 +171,7 @@ def test_refused_then_mended(sidecar: Sidecar) -> None:
 
 
 def test_key_column_with_a_name_of_the_target(sidecar: Sidecar) -> None:
-    """A key that cannot be a column of the target, since that has one of the name, is refused."""
+    """A key column named like one of the target's own columns is refused."""
     sidecar.source.execute("CREATE TABLE blog (chunk int PRIMARY KEY, body text)")
     sidecar.follow(key=("chunk",))
     error = sidecar.refusal(sidecar.setup)
@@ -183,7 +183,7 @@ def test_key_column_with_a_name_of_the_target(sidecar: Sidecar) -> None:
 
 
 def test_partition_without_the_roots_identity(sidecar: Sidecar) -> None:
-    """Each leaf has its own replica identity, and one that does not carry the key is named."""
+    """The refusal names a leaf whose replica identity does not carry the key."""
     sidecar.source.execute("CREATE TABLE blog (id int PRIMARY KEY, body text) PARTITION BY RANGE (id)")
     sidecar.source.execute("CREATE TABLE blog_all PARTITION OF blog DEFAULT")
     sidecar.source.execute("ALTER TABLE blog_all REPLICA IDENTITY NOTHING")

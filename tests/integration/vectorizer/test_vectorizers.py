@@ -1,8 +1,8 @@
-"""Vectorizers: several at once, and what becomes of them when the settings change."""
+"""Several vectorizers at once, and what happens when the settings change."""
 
 import pytest
 
-from tests.fix_walvec import Sidecar
+from tests.fix_sidecar import Sidecar
 from walvec_slots.errors import PreconditionFailed
 
 CHANGES = (
@@ -14,7 +14,7 @@ CHANGES = (
 
 
 def create(sidecar: Sidecar, *names: str) -> None:
-    """Make tables of five rows."""
+    """Create tables of five rows."""
     for name in names:
         sidecar.source.execute(f"CREATE TABLE {name} (id int PRIMARY KEY, body text, title text)".encode())
         rows = f"SELECT i, '{name} ' || i, 'title ' || i FROM generate_series(1, 5) AS i"
@@ -29,13 +29,13 @@ def change(sidecar: Sidecar, *names: str) -> None:
 
 
 def phases(sidecar: Sidecar) -> dict[str, tuple[str, int]]:
-    """Every vectorizer's phase and how many rows its backfill has read."""
+    """Return every vectorizer's phase, and how many rows its backfill has read."""
     rows = sidecar.target.execute("SELECT name, phase, rows_done FROM walvec.vectorizer").fetchall()
     return {name: (phase, rows_done) for name, phase, rows_done in rows}
 
 
 class TestSeveral:
-    """Each has its own target, and all move the one checkpoint."""
+    """Each vectorizer has its own target, and all move the one checkpoint."""
 
     def test_on_one_table(self, sidecar: Sidecar) -> None:
         """A table may be embedded in several ways."""
@@ -52,7 +52,7 @@ class TestSeveral:
         assert sidecar.actual() == sidecar.expected()
 
     def test_on_many_tables(self, sidecar: Sidecar) -> None:
-        """Tables side by side, in one transaction too."""
+        """Several tables are followed side by side, in one transaction too."""
         names = ("blog", "page", "comment", "news")
         create(sidecar, *names)
         for name in names:
@@ -68,7 +68,7 @@ class TestSeveral:
         assert sidecar.actual() == sidecar.expected()
 
     def test_target_in_another_database(self, distant_sidecar: Sidecar) -> None:
-        """The same, where vectors and checkpoint live elsewhere; the source holds nothing of walvec's."""
+        """Vectors and checkpoint can be in another database; the source holds nothing."""
         create(distant_sidecar, "blog", "page")
         distant_sidecar.follow("blog")
         distant_sidecar.follow("page")
@@ -85,7 +85,7 @@ class TestSeveral:
         assert (distant_sidecar.actual(), found) == (distant_sidecar.expected(), [(2,), (True,)])
 
     def test_types_of_the_source_in_another_database(self, distant_sidecar: Sidecar) -> None:
-        """A key's domain or enum that the target's database lacks is said to lack there."""
+        """The refusal names the key's domain or enum that the target's database lacks."""
         distant_sidecar.source.execute("CREATE TYPE mood AS ENUM ('sad', 'ok')")
         distant_sidecar.source.execute("CREATE TABLE blog (id mood PRIMARY KEY, body text)")
         distant_sidecar.follow()
@@ -94,10 +94,10 @@ class TestSeveral:
 
 
 class TestNothingToDo:
-    """No vectorizers, no rows."""
+    """There are no vectorizers, or no rows."""
 
     def test_no_vectorizers(self, sidecar: Sidecar) -> None:
-        """A process without vectorizers is refused, as `check` says: the settings have nothing to do."""
+        """A process without vectorizers is refused, in the words of `check`."""
         create(sidecar, "blog")
         sidecar.follow()
         sidecar.setup()
@@ -105,13 +105,13 @@ class TestNothingToDo:
         assert isinstance(sidecar.refusal(sidecar.once), PreconditionFailed)
 
     def test_none_from_the_start(self, sidecar: Sidecar) -> None:
-        """Setup makes nothing where there is nothing to follow."""
+        """Setup creates nothing where there is nothing to follow."""
         assert isinstance(sidecar.refusal(sidecar.setup), PreconditionFailed)
         slots = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = %s"
         assert sidecar.source.execute(slots, [sidecar.slot]).fetchone() == (0,)
 
     def test_table_without_rows(self, sidecar: Sidecar) -> None:
-        """Its backfill is done at once, and what comes later is followed."""
+        """The backfill of an empty table is done at once, and later rows are followed."""
         sidecar.source.execute("CREATE TABLE blog (id int PRIMARY KEY, body text, title text)")
         sidecar.follow()
         sidecar.setup()
@@ -122,7 +122,7 @@ class TestNothingToDo:
         assert (before, sidecar.actual()) == ({"blog": ("done", 0)}, sidecar.expected())
 
     def test_rows_without_text(self, sidecar: Sidecar) -> None:
-        """A table of which no row has a text sends nothing."""
+        """A table whose rows have no text sends nothing to the service."""
         create(sidecar, "blog")
         sidecar.follow(text="NULL::text")
         sidecar.setup()
@@ -133,11 +133,11 @@ class TestNothingToDo:
 
 
 class TestAddedAndRemoved:
-    """The settings' vectorizers come and go between runs."""
+    """Vectorizers are added and removed between runs."""
 
     @pytest.fixture
     def one(self, sidecar: Sidecar) -> Sidecar:
-        """Two tables, one of them followed and in step."""
+        """Return two tables, one of them followed and in step."""
         create(sidecar, "blog", "page")
         sidecar.follow("blog")
         sidecar.setup()
@@ -147,7 +147,7 @@ class TestAddedAndRemoved:
 
     @pytest.mark.parametrize("table", ["page", "blog"])
     def test_added(self, one: Sidecar, table: str) -> None:
-        """Only the new one is backfilled, be its table new or followed already."""
+        """Only the added vectorizer is backfilled, on a new or an already followed table."""
         one.follow("later", table=table, text="'later: ' || body")
         one.setup()
         change(one, "blog", "page")
@@ -156,17 +156,17 @@ class TestAddedAndRemoved:
         assert (one.actual(), phases(one)["blog"], resent) == (one.expected(), ("done", 5), set())
 
     def test_added_without_setup(self, one: Sidecar) -> None:
-        """Run says what is missing."""
+        """Run refuses a vectorizer that is not set up."""
         one.follow("page")
         error = one.refusal(one.once)
         assert (error.exit_code, error.what, error.hint) == (
             3,
-            'vectorizer "page" is not set up',
+            'Vectorizer "page" is not set up',
             "run: walvec setup",
         )
 
     def test_removed(self, one: Sidecar) -> None:
-        """Its target is kept as it is, and the log says so and how to drop it."""
+        """The target is kept as it is, and the log says so and how to drop it."""
         before = one.actual()
         one.follow("page")
         one.setup()
@@ -180,11 +180,11 @@ class TestAddedAndRemoved:
         one.followed["blog"] = removed
         assert (one.actual_of("blog"), [line["hint"] for line in said]) == (
             before["blog"],
-            ["DROP TABLE public.blog_embedding when it is of no more use"],
+            ["once it is not needed: DROP TABLE public.blog_embedding"],
         )
 
     def test_removed_and_added_again(self, one: Sidecar) -> None:
-        """What it missed is made up for, and what did not change is not sent again."""
+        """What it missed is made up for, and unchanged texts are not sent again."""
         one.follow("page")
         one.setup()
         removed = one.followed.pop("blog")
@@ -204,7 +204,7 @@ class TestChanged:
 
     @pytest.fixture
     def followed(self, sidecar: Sidecar) -> Sidecar:
-        """A table that is followed and in step, beside another."""
+        """Return a table that is followed and in step, beside another."""
         create(sidecar, "blog", "page")
         sidecar.follow("blog")
         sidecar.follow("page")
@@ -225,7 +225,7 @@ class TestChanged:
     def test_settings_of_a_vectorizer(
         self, followed: Sidecar, settings: dict[str, object], words: str
     ) -> None:
-        """Run refuses, names the vectorizer and the command; that reads every row again, and only its own."""
+        """Run refuses and names the command, which reads that vectorizer's rows again."""
         page = phases(followed)["page"]
         followed.follow("blog", **settings)  # type: ignore[arg-type]
         errors = [followed.refusal(followed.once), followed.refusal(followed.setup)]
@@ -239,7 +239,7 @@ class TestChanged:
                 (
                     PreconditionFailed,
                     3,
-                    f'vectorizer "blog": {words} changed since public.blog_embedding was embedded',
+                    f'Vectorizer "blog": {words} changed since public.blog_embedding was embedded',
                     "set it back, or run: walvec backfill blog, which says what that costs and asks first",
                 )
             },
@@ -249,7 +249,7 @@ class TestChanged:
 
     @pytest.mark.parametrize("dimensions", [8, 12, 2100])
     def test_model(self, followed: Sidecar, dimensions: int) -> None:
-        """Another model, of other dimensions perhaps: all rows again, the column's type with them."""
+        """Another model takes all rows again, and changes the column's type with them."""
         followed.settings["embedder"] |= {"model": "other", "dimensions": dimensions}
         error = followed.refusal(followed.once)
         for name in ("blog", "page"):
@@ -264,14 +264,14 @@ class TestChanged:
         )
 
     def test_one_of_two_backfilled(self, followed: Sidecar) -> None:
-        """While one is still of the old model nothing runs: there is no way to mix."""
+        """Nothing runs while one vectorizer still has the old model's vectors."""
         followed.settings["embedder"]["model"] = "other"
         followed.backfill("blog")
         error = followed.refusal(followed.once)
         assert "walvec backfill page" in (error.hint or "")
 
     def test_set_back(self, followed: Sidecar) -> None:
-        """Nothing has happened to the vectors until `walvec backfill`."""
+        """Setting a change back needs no backfill: nothing has happened to the vectors."""
         followed.follow("blog", text="title")
         followed.refusal(followed.once)
         followed.follow("blog")
@@ -281,13 +281,13 @@ class TestChanged:
 
     @pytest.mark.parametrize("settings", [{"metric": "l2"}, {"index": "none"}])
     def test_settings_of_the_search(self, followed: Sidecar, settings: dict[str, object]) -> None:
-        """Metric and index change how vectors are searched, not what they are: nothing is refused."""
+        """Metric and index may change: they decide how vectors are searched."""
         followed.follow("blog", **settings)  # type: ignore[arg-type]
         followed.once()
         assert (followed.actual(), followed.service.texts) == (followed.expected(), [])
 
     def test_target(self, followed: Sidecar) -> None:
-        """A target of another name is another vectorizer, and the hint says so."""
+        """A target of another name makes another vectorizer, and the hint says so."""
         followed.follow("blog", target="other_embedding")
         error = followed.refusal(lambda: followed.backfill("blog"))
         assert (error.exit_code, "a vectorizer keeps its target" in (error.hint or "")) == (3, True)

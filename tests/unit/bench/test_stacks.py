@@ -20,20 +20,26 @@ LOOP = "main (walvec/cli/app.py:1);run (asyncio/runners.py:190);Handle._run (asy
         ),
         ("TargetTable.upsert (walvec/vectorizer/target.py);AsyncCopy.write_row (psycopg/copy.py:1)", "write"),
         (
-            "TargetTable.existing (walvec/vectorizer/target.py);Session.wait (walvec/database/silence.py:40)",
+            "TargetTable.held_hashes (walvec/vectorizer/target.py);Session.wait (walvec/database/silence.py)",
             "look-up",
         ),
         (
-            "Source.evaluate (walvec/stages/evaluate.py:1);Session.wait (walvec/database/silence.py:40)",
+            (
+                "SourceReader.evaluate_images (walvec/stages/evaluate.py:1);"
+                "Session.wait (walvec/database/silence.py:40)"
+            ),
             "evaluate",
         ),
-        ("Backfill.run (walvec/stages/backfill.py:1);Source.after (walvec/stages/evaluate.py:1)", "backfill"),
+        (
+            "Backfill.run (walvec/stages/backfill.py:1);Reader.rows_after (walvec/stages/evaluate.py:1)",
+            "backfill",
+        ),
         (
             "Preparer._embed (walvec/stages/prepare.py:1);OpenAIEmbedder._post (walvec/embed/openai.py:7)",
             "embed",
         ),
-        ("Preparer._chunk_all.<locals>.<dictcomp> (walvec/stages/prepare.py:1)", "chunk and hash"),
-        ("Pipeline._read (walvec/pipeline.py:1);Router.route (walvec/stages/route.py:1)", "plan and order"),
+        ("Preparer._cut_all.<locals>.<dictcomp> (walvec/stages/prepare.py:1)", "chunk and hash"),
+        ("Pipeline.run (walvec/pipeline.py:1);Router.route (walvec/stages/route.py:1)", "plan and order"),
         ("EpollSelector.select (selectors.py:451)", stacks.LOOP),
         (
             "<module> (walvec/stages/plan.py:1);_find_and_load (<frozen importlib._bootstrap>:1)",

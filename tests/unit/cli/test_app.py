@@ -255,7 +255,7 @@ class TestExitCodes:
         (tmp_path / "walvec.toml").write_text('[source]\ndsn = "host=127.0.0.1 port=1"\n')
         result = walvec("slots", "list", cwd=tmp_path)
         assert result.returncode == 1
-        assert result.stderr.startswith("walvec: the source database cannot be reached: ")
+        assert result.stderr.startswith("walvec: The source database cannot be reached: ")
         assert "Traceback" not in result.stderr
 
 

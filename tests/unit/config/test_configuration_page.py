@@ -41,13 +41,13 @@ def default_of(path: tuple[str, ...]) -> Any:
 
 
 def test_the_page_has_every_key_and_no_other() -> None:
-    """A key without a description, or one that is gone, shows here."""
+    """The page describes exactly the keys that the models have."""
     assert set(described()) == set(existing())
 
 
 @pytest.mark.parametrize("path", sorted(described()), ids=".".join)
 def test_the_variable_is_the_key_in_capitals(path: tuple[str, ...]) -> None:
-    """The page names the variable that the environment is searched for."""
+    """The page names the variable that is looked up for each key."""
     section, *keys = (part.upper() for part in path)
     named = ["NAME"] if section == "VECTORIZER" else []
     assert described()[path][0] == "WALVEC_" + "__".join([section, *named, *keys])
@@ -55,7 +55,7 @@ def test_the_variable_is_the_key_in_capitals(path: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("path", sorted(described()), ids=".".join)
 def test_type_and_default_are_the_models_own(path: tuple[str, ...]) -> None:
-    """What the page promises is what an empty file gives."""
+    """The page promises what an empty file gives."""
     _, kind, default = described()[path]
     expected = default_of(path)
     if expected is None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from walvec.config.exposure import exposed
+from walvec.config.exposure import find_exposure
 
 SECRETS = [
     '[source]\ndsn = "postgresql://walvec:hunter2@db/app"',
@@ -13,7 +13,7 @@ SECRETS = [
 
 
 def written(directory: Path, text: str, mode: int) -> Path:
-    """A settings' file that these users may read."""
+    """Write a settings' file that these users may read."""
     path = directory / "walvec.toml"
     path.write_text(text)
     path.chmod(mode)
@@ -22,9 +22,9 @@ def written(directory: Path, text: str, mode: int) -> Path:
 
 @pytest.mark.parametrize("text", SECRETS)
 def test_a_secret_that_everybody_can_read(tmp_path: Path, text: str) -> None:
-    """Said with what mends it, without the secret."""
+    """A secret that everybody can read is reported with the fix, and not shown."""
     path = written(tmp_path, text, 0o644)
-    finding = exposed(path)
+    finding = find_exposure(path)
     assert finding is not None
     assert (finding.level, finding.remedy and finding.remedy.split(";")[0]) == (
         "warning",
@@ -36,16 +36,16 @@ def test_a_secret_that_everybody_can_read(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("text", SECRETS)
 @pytest.mark.parametrize("mode", [0o600, 0o640])
 def test_a_secret_that_is_kept(tmp_path: Path, text: str, mode: int) -> None:
-    """Its owner reads it, and a group that somebody chose."""
-    assert exposed(written(tmp_path, text, mode)) is None
+    """A file that only its owner or a group can read is fine."""
+    assert find_exposure(written(tmp_path, text, mode)) is None
 
 
 @pytest.mark.parametrize("text", ["", '[source]\ndsn = "postgresql://walvec@db/app"'])
 def test_no_secret(tmp_path: Path, text: str) -> None:
-    """Then everybody may read."""
-    assert exposed(written(tmp_path, text, 0o644)) is None
+    """A file without a secret may be read by everybody."""
+    assert find_exposure(written(tmp_path, text, 0o644)) is None
 
 
 def test_no_file(tmp_path: Path) -> None:
-    """All settings may come from the environment."""
-    assert exposed(tmp_path / "walvec.toml") is None
+    """Settings that come from the environment expose nothing."""
+    assert find_exposure(tmp_path / "walvec.toml") is None

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from walvec.config.load import Config, TableName, fingerprint, load_config
+from walvec.config.load import Config, TableName, load_config
 from walvec.errors import ConfigInvalid
 
 BLOG = """
@@ -47,7 +47,7 @@ def table(section: str, line: str) -> str:
 
 
 class TestDefaults:
-    """What a silent file means."""
+    """What a key means that the file leaves out."""
 
     def test_a_file_with_one_vectorizer_is_complete(self) -> None:
         """The defaults are those that the contract lists."""
@@ -110,7 +110,7 @@ class TestDefaults:
         ],
     )
     def test_the_provider_implies_model_and_dimensions(self, lines: str, model: str, dimensions: int) -> None:
-        """What the file says comes first, then what the provider implies."""
+        """The file comes first, then what the provider implies."""
         embedder = read(f"[embedder]\n{lines}").embedder
         assert (embedder.model, embedder.dimensions) == (model, dimensions)
 
@@ -129,7 +129,7 @@ class TestDefaults:
 
 
 class TestRefusals:
-    """What doesn't fit is named, with its fix."""
+    """Wrong settings are named, with their fix."""
 
     @pytest.mark.parametrize(
         ("section", "line", "says"),
@@ -147,7 +147,7 @@ class TestRefusals:
             ("source", 'logical_decoding_work_mem = "2048GB"', "is not a size from 64kB to 2047GB"),
             ("source", "logical_decoding_work_mem = 64", "must be a string"),
             ("source", "slot = 7", "[source] slot must be a string"),
-            ("source", 'sloot = "x"', "[source] sloot is no setting; did you mean slot?"),
+            ("source", 'sloot = "x"', "[source] sloot is not a setting; did you mean slot?"),
             ("embedder", "dimensions = 0", "[embedder] dimensions must be greater than or equal to 1"),
             ("embedder", "dimensions = 16001", "[embedder] dimensions must be less than or equal to 16000"),
             (
@@ -184,7 +184,7 @@ class TestRefusals:
                 "blog chunk.overlap must be smaller than size",
             ),
             ("vectorizer", "chunk = { size = 0 }", "blog chunk.size must be greater than or equal to 1"),
-            ("vectorizer", "chunk = { sise = 1 }", "blog chunk.sise is no setting; did you mean size?"),
+            ("vectorizer", "chunk = { sise = 1 }", "blog chunk.sise is not a setting; did you mean size?"),
             ("vectorizer", 'chunk = "all"', 'blog chunk must be "none" or a table'),
             ("vectorizer", "chunk = 3", "blog chunk must be a table"),
             ("vectorizer", 'where = ""', "blog where is blank"),
@@ -192,7 +192,7 @@ class TestRefusals:
         ],
     )
     def test_names_the_key_and_what_is_wrong(self, section: str, line: str, says: str) -> None:
-        """Whatever doesn't fit is refused by the key's name as the file spells it."""
+        """A refusal names the key as the file spells it."""
         assert says in refused(table(section, line))
 
     @pytest.mark.parametrize(
@@ -209,11 +209,11 @@ class TestRefusals:
         ],
     )
     def test_a_vectorizer_that_cannot_work(self, old: str, new: str, says: str) -> None:
-        """Names, tables and expressions are looked at before any database is."""
+        """Names, tables and expressions are checked before any database is asked."""
         assert says in refused(BLOG.replace(old, new, 1))
 
     def test_one_name_twice(self) -> None:
-        """A name means one vectorizer, in the environment's spelling too."""
+        """Two vectorizers cannot share a name, in the environment's spelling either."""
         other = BLOG.replace('"blog"', '"BLOG"').replace("embedding", "other")
         assert "[[vectorizer]] number 2 name" not in (text := refused(BLOG + other))
         assert "[[vectorizer]] BLOG name is the name of another vectorizer too" in text
@@ -247,11 +247,11 @@ class TestRefusals:
         assert says in refused(f"[embedder]\n{lines}")
 
     def test_every_mistake_is_listed_with_its_line(self) -> None:
-        """One run shows all there is to mend."""
+        """One refusal lists everything that has to be fixed."""
         text = refused('[source]\nsloot = "x"\n[log]\nlevel = 1\n' + BLOG)
         assert text.splitlines() == [
             "2 settings are wrong",
-            "  walvec.toml line 2: [source] sloot is no setting; did you mean slot?",
+            "  walvec.toml line 2: [source] sloot is not a setting; did you mean slot?",
             "  walvec.toml line 4: [log] level must be 'debug', 'info', 'warning' or 'error'",
         ]
 
@@ -269,31 +269,31 @@ class TestRefusals:
                 "[vectorizer] must be an array of tables; write [[vectorizer]], with two brackets",
             ),
             ("vectorizer = [1]", "[[vectorizer]] number 1 must be a table"),
-            ("[Source]", "[Source] is no setting; did you mean source?"),
+            ("[Source]", "[Source] is not a setting; did you mean source?"),
             ("[source]\nslot = x", "walvec.toml is not TOML: Invalid value (at line 2, column 8)"),
         ],
     )
     def test_a_file_of_another_shape(self, text: str, says: str) -> None:
-        """Sections are tables, and TOML's own errors keep their place."""
+        """A section must be a table, and TOML's own errors keep their place."""
         assert says in refused(text)
 
     def test_a_file_in_another_encoding(self) -> None:
-        """TOML is UTF-8."""
+        """A file that is not UTF-8 is refused."""
         with pytest.raises(ConfigInvalid, match="not UTF-8"):
             read("# ä", encoding="latin-1")
 
     def test_no_file(self) -> None:
-        """What is missing is said with the command that writes it."""
+        """The refusal of a missing file names the command that writes one."""
         with pytest.raises(ConfigInvalid, match=r"walvec.toml does not exist; `walvec init"):
             load_config()
 
     def test_a_directory(self, tmp_path: Path) -> None:
-        """A path that cannot be read is said to be so."""
+        """A path that cannot be read is refused as such."""
         with pytest.raises(ConfigInvalid, match="cannot be read: Is a directory"):
             load_config(tmp_path)
 
     def test_no_pydantic_in_the_message(self) -> None:
-        """The report is ours: no class, no URL, no input."""
+        """A refusal shows no class, URL or input of pydantic's report."""
         text = refused("source = 1\n" + BLOG + "chunk = 3\nmetric = 2")
         assert not re.search(r"pydantic|input|type=|Source|instance", text)
 
@@ -340,7 +340,7 @@ class TestSecrets:
     )
     @pytest.mark.parametrize("section", ["source", "target"])
     def test_a_password_that_became_another_part_is_refused(self, section: str, dsn: str) -> None:
-        """An address that libpq reads otherwise than it was meant is refused without a word of it."""
+        """An address that libpq misreads is refused, and none of it is shown."""
         text = refused(f'[{section}]\ndsn = "{dsn}"')
         assert f"[{section}] dsn" in text
         assert "hunter2" not in text
@@ -358,7 +358,7 @@ class TestSecrets:
         ],
     )
     def test_an_address_that_says_what_is_meant_is_taken(self, dsn: str) -> None:
-        """What is encoded, or stands where it may, is no reason to refuse."""
+        """Encoded passwords, and special characters where they may be, are accepted."""
         assert read(f'[source]\ndsn = "{dsn}"').source_dsn == dsn
 
     @pytest.mark.parametrize(
@@ -373,7 +373,7 @@ class TestSecrets:
     def test_a_variable_of_libpq_is_refused_alike(
         self, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
     ) -> None:
-        """PGHOST and its like complete the connection string; one that it has itself does not count."""
+        """PGHOST and its like are checked where they complete the connection string."""
         monkeypatch.setenv(variable, value)
         text = refused("")
         assert variable in text
@@ -386,7 +386,7 @@ class TestSecrets:
         ["https://u:hunter2/x@h", "https://u:p/hunter2@h", "https://u:p?hunter2@h", "https://u:p#hunter2@h"],
     )
     def test_an_embedder_s_address_is_refused_alike(self, url: str) -> None:
-        """What stands before an unencoded / in its password would be the host."""
+        """An unencoded / in an embedder's password, which misplaces the host, is refused."""
         assert "hunter2" not in refused(f'[embedder]\nbase_url = "{url}"')
 
     def test_a_dsn_has_no_repr(self) -> None:
@@ -397,7 +397,7 @@ class TestSecrets:
 
 
 class TestEnvironment:
-    """WALVEC_SECTION__KEY."""
+    """WALVEC_SECTION__KEY variables."""
 
     @pytest.mark.parametrize(
         ("variable", "text", "path", "value"),
@@ -424,7 +424,7 @@ class TestEnvironment:
         path: tuple[str | int, ...],
         value: object,
     ) -> None:
-        """Every key has its variable."""
+        """Every key has a variable, which wins."""
         monkeypatch.setenv(variable, text)
         found: Any = read(table("source", 'slot = "file"')).model_dump()
         for key in path:
@@ -443,16 +443,16 @@ class TestEnvironment:
         assert [each.text for each in read(BLOG + other).vectorizers] == ["title", "body"]
 
     def test_replaces_all_vectorizers(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A container needs no file."""
+        """One variable can hold all vectorizers, so that a container needs no file."""
         monkeypatch.setenv("WALVEC_VECTORIZER", '[{"name":"a","table":"t","text":"x","target":"e"}]')
         assert [each.name for each in load_config().vectorizers] == ["a"]
 
     @pytest.mark.parametrize(
         ("variable", "text", "says"),
         [
-            ("WALVEC_SORCE__SLOT", "x", "WALVEC_SORCE__SLOT is no setting; did you mean source?"),
-            ("WALVEC_SOURCE__SLOTS", "x", "WALVEC_SOURCE__SLOTS is no setting; did you mean slot?"),
-            ("WALVEC_SOURCE__SLOT__X", "x", "WALVEC_SOURCE__SLOT__X is no setting"),
+            ("WALVEC_SORCE__SLOT", "x", "WALVEC_SORCE__SLOT is not a setting; did you mean source?"),
+            ("WALVEC_SOURCE__SLOTS", "x", "WALVEC_SOURCE__SLOTS is not a setting; did you mean slot?"),
+            ("WALVEC_SOURCE__SLOT__X", "x", "WALVEC_SOURCE__SLOT__X is not a setting"),
             (
                 "WALVEC_EMBEDDER__TIMEOUT",
                 "x",
@@ -476,18 +476,18 @@ class TestEnvironment:
     def test_a_wrong_variable_is_refused(
         self, monkeypatch: pytest.MonkeyPatch, variable: str, text: str, says: str
     ) -> None:
-        """A variable that means nothing is a mistake, not a comment; the message names the variable."""
+        """A variable that means nothing is refused, and the message names it."""
         monkeypatch.setenv(variable, text)
         assert says in refused(BLOG)
 
     def test_other_variables_are_left_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Without a double underscore it is no setting."""
+        """A variable without a double underscore is not a setting."""
         monkeypatch.setenv("WALVEC_TEST_DSN", "host=x")
         assert read(BLOG).source_dsn == ""
 
 
 class TestTableName:
-    """Names in the file."""
+    """Names of tables in the file."""
 
     @pytest.mark.parametrize(
         ("text", "name"),
@@ -501,18 +501,18 @@ class TestTableName:
         ],
     )
     def test_reads_the_exact_spelling(self, text: str, name: tuple[str, str]) -> None:
-        """Nothing is folded; quotes allow for what is otherwise punctuation."""
+        """A name is not folded; quotes allow for what is otherwise punctuation."""
         assert TableName.parse(text) == name
 
     @pytest.mark.parametrize("text", ["", " ", ".", "a.", ".a", "a.b.c", 'a"b', '"a', '""', "a b .c", "a\0"])
     def test_refuses_what_is_no_name(self, text: str) -> None:
-        """Half a name is none."""
+        """A malformed name is refused."""
         with pytest.raises(ValueError, match="is not a table name"):
             TableName.parse(text)
 
     @given(*[st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=15)] * 2)
     def test_is_spelt_so_that_it_reads_the_same(self, schema: str, name: str) -> None:
-        """Any name PostgreSQL allows can be written in the file."""
+        """Any name that PostgreSQL allows can be written in the file."""
         assert TableName.parse(str(TableName(schema, name))) == (schema, name)
 
 
@@ -529,48 +529,15 @@ class TestHttp:
         ],
     )
     def test_the_address(self, listen: str, address: tuple[str, int] | None) -> None:
-        """Host and port, IPv6 in brackets, or nothing."""
+        """The address is host and port, IPv6 in brackets, or nothing."""
         assert read(f'[http]\nlisten = "{listen}"').http.address == address
 
 
-class TestFingerprint:
-    """What tells that vectors are out of date."""
-
-    @pytest.fixture
-    def base(self) -> dict[str, str]:
-        """The fingerprint of the plain file."""
-        config = read(BLOG)
-        return fingerprint(config.vectorizers[0], config.embedder)
-
-    @pytest.mark.parametrize("line", ['metric = "l2"', 'index = "none"'])
-    def test_the_way_of_searching_is_no_part(self, base: dict[str, str], line: str) -> None:
-        """Vectors stay valid under another index."""
-        config = read(BLOG + line)
-        assert fingerprint(config.vectorizers[0], config.embedder) == base
-
-    @pytest.mark.parametrize(
-        ("section", "line", "key"),
-        [
-            ("vectorizer", 'where = "x"', "where"),
-            ("vectorizer", 'chunk = "none"', "chunk"),
-            ("vectorizer", "chunk = { overlap = 1 }", "chunk"),
-            ("embedder", "dimensions = 3", "dimensions"),
-        ],
-    )
-    def test_what_the_vectors_rest_on_is(
-        self, base: dict[str, str], section: str, line: str, key: str
-    ) -> None:
-        """A change of expression, chunking or model shows, under its own key."""
-        config = read(table(section, line))
-        changed = fingerprint(config.vectorizers[0], config.embedder)
-        assert {name for name in base if base[name] != changed[name]} == {key}
-
-
 class TestSpot:
-    """Where a key of a vectorizer was set, for messages about its SQL."""
+    """Where a vectorizer's key was set, for messages about its SQL."""
 
     def test_a_line_of_the_file(self) -> None:
-        """A key of the file is found by its line, one that is absent by its table's."""
+        """A key is found by its line, and an absent one by its table's."""
         (vectorizer,) = read("\n# remark\n" + BLOG).vectorizers
         assert (vectorizer.spot("text"), vectorizer.spot("where")) == (
             "text (walvec.toml line 7)",

@@ -22,7 +22,7 @@ SECRET = "hunter2"
     ],
 )
 def test_a_connection_string_keeps_its_form(dsn: str, masked: str) -> None:
-    """URI or pairs, with every secret masked."""
+    """A URI or pairs keep their form, with every secret masked."""
     shown = mask_dsn(dsn)
     assert conninfo_to_dict(shown) == conninfo_to_dict(masked)
     assert ("://" in shown, "hunt" in shown) == ("://" in dsn, False)
@@ -30,14 +30,14 @@ def test_a_connection_string_keeps_its_form(dsn: str, masked: str) -> None:
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=4))
 def test_no_password_comes_through(password: str) -> None:
-    """Whatever its characters are."""
+    """No password comes through, whatever its characters."""
     dsn = make_conninfo("", user="u", host="h", password=password)
     assert conninfo_to_dict(mask_dsn(dsn)) == {"user": "u", "host": "h", "password": "***"}
 
 
 @given(st.text(st.sampled_from("ab:/?#[]@!$&'()*+,;=%20 "), min_size=1, max_size=12))
 def test_an_odd_uri_does_not_leak(middle: str) -> None:
-    """A URI that libpq reads is masked by libpq's reading of it."""
+    """An unusual URI is masked by libpq's reading of it."""
     dsn = f"postgresql://u:{middle}{SECRET}@h/db"
     try:
         given_ = conninfo_to_dict(dsn)
@@ -48,11 +48,11 @@ def test_an_odd_uri_does_not_leak(middle: str) -> None:
 
 
 def test_an_address_is_masked_too() -> None:
-    """A server of embeddings behind a password."""
+    """The password in a server's address is masked too."""
     assert mask_url("https://me:hunter2@h:8000/v1") == "https://me:***@h:8000/v1"
     assert mask_url("https://h/v1") == "https://h/v1"
 
 
 def test_a_password_may_hold_an_at_sign() -> None:
-    """The last one ends it."""
+    """The last @ ends the password."""
     assert mask_url("https://user:p@ss@host/v1") == "https://user:***@host/v1"

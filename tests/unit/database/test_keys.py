@@ -36,19 +36,19 @@ KEY = (ID, ODD)
 @pytest.mark.parametrize(
     ("composed", "text"),
     [
-        (keys.columns(KEY, "t"), '"t"."id", "t"."a ""b"" 100%%"'),
-        (keys.names(KEY), '"k0", "k1"'),
-        (keys.arrays(KEY), "%(k0)s::pg_catalog.text[], %(k1)s::pg_catalog.text[]"),
-        (keys.arrays(KEY, "g"), "%(g0)s::pg_catalog.text[], %(g1)s::pg_catalog.text[]"),
+        (keys.key_columns(KEY, "t"), '"t"."id", "t"."a ""b"" 100%%"'),
+        (keys.key_names(KEY), '"k0", "k1"'),
+        (keys.key_arrays(KEY), "%(k0)s::pg_catalog.text[], %(k1)s::pg_catalog.text[]"),
+        (keys.key_arrays(KEY, "g"), "%(g0)s::pg_catalog.text[], %(g1)s::pg_catalog.text[]"),
         (
-            keys.follows(KEY, "t"),
+            keys.key_follows(KEY, "t"),
             (
                 '("t"."id", "t"."a ""b"" 100%%") OPERATOR(pg_catalog.>) '
                 '(%(k0)s::pg_catalog.text::bigint, %(k1)s::pg_catalog.text::public."my %%type")'
             ),
         ),
         (
-            keys.follows((ID, CITEXT), "t"),
+            keys.key_follows((ID, CITEXT), "t"),
             (
                 '("t"."id" OPERATOR(pg_catalog.>=) %(k0)s::pg_catalog.text::bigint AND '
                 '("t"."id" OPERATOR(pg_catalog.>) %(k0)s::pg_catalog.text::bigint OR '
@@ -57,20 +57,20 @@ KEY = (ID, ODD)
             ),
         ),
         (
-            keys.order((ID, CITEXT), "t"),
+            keys.key_order((ID, CITEXT), "t"),
             '"t"."id" USING OPERATOR(pg_catalog.<), "t"."slug" USING OPERATOR(e.<)',
         ),
         (
-            keys.unnested(KEY),
+            keys.unnest_keys(KEY),
             (
                 "ROWS FROM (pg_catalog.unnest(%(k0)s::pg_catalog.text[]), "
                 "pg_catalog.unnest(%(k1)s::pg_catalog.text[]))"
             ),
         ),
-        (keys.order((ID,)), '"k0" USING OPERATOR(pg_catalog.<)'),
-        (keys.casts(KEY, "s"), '"s"."k0"::bigint, "s"."k1"::public."my %%type"'),
+        (keys.key_order((ID,)), '"k0" USING OPERATOR(pg_catalog.<)'),
+        (keys.cast_keys(KEY, "s"), '"s"."k0"::bigint, "s"."k1"::public."my %%type"'),
         (
-            keys.equal(KEY, "t", "s"),
+            keys.key_equals(KEY, "t", "s"),
             (
                 '"t"."id" OPERATOR(pg_catalog.=) "s"."k0"::bigint AND '
                 '"t"."a ""b"" 100%%" OPERATOR(pg_catalog.=) "s"."k1"::public."my %%type"'
@@ -80,7 +80,7 @@ KEY = (ID, ODD)
     ],
 )
 def test_sql(composed: sql.Composable, text: str) -> None:
-    """Names are quoted, and percent signs doubled, since a statement with keys has parameters."""
+    """Names are quoted and percent signs doubled, for statements with parameters."""
     assert composed.as_string() == text
 
 
@@ -91,11 +91,11 @@ def test_sql(composed: sql.Composable, text: str) -> None:
         ([], {"k0": [], "k1": []}),
     ],
 )
-def test_parameters(given: list[tuple[str, ...]], expected: dict[str, list[str]]) -> None:
-    """One list a key column, all equally long."""
-    assert keys.parameters(given, KEY) == expected
+def test_array_parameters(given: list[tuple[str, ...]], expected: dict[str, list[str]]) -> None:
+    """There is one list for each key column, and all are equally long."""
+    assert keys.array_parameters(given, KEY) == expected
 
 
-def test_parameter() -> None:
-    """One key's parts under the names that `follows` gives them."""
-    assert keys.parameter(("1", "a")) == {"k0": "1", "k1": "a"}
+def test_key_parameters() -> None:
+    """One key's parts get the names that `key_follows` gives them."""
+    assert keys.key_parameters(("1", "a")) == {"k0": "1", "k1": "a"}

@@ -22,7 +22,7 @@ LONE, SEVERAL = ["one"], ["one", "two"]
 
 
 def trial(texts: list[str], *, suspected: bool = False, answered: int = 0) -> Trial:
-    """A request whose first attempt has just begun, after so many answers to anybody."""
+    """Return a trial whose first attempt began after `answered` answers."""
     begun = Trial(several=len(texts) > 1, suspected=suspected)
     begun.begin(answered)
     return begun
@@ -30,19 +30,19 @@ def trial(texts: list[str], *, suspected: bool = False, answered: int = 0) -> Tr
 
 @pytest.mark.parametrize("error", [REFUSED, TOO_LARGE])
 def test_a_refused_text_is_to_blame_only_for_an_answer_from_meanwhile(error: EmbeddingError) -> None:
-    """Rule 1: an answer from before the attempt is no proof, and the probe has to tell."""
+    """Rule 1: an answer given before the attempt proves nothing; the probe decides."""
     assert trial(LONE, answered=5).fault(error, 5) == "unclear"
     assert trial(LONE, answered=5).fault(error, 6) == "texts"
 
 
 def test_a_refused_request_is_split_if_anything_was_ever_answered() -> None:
-    """Rule 1: splitting is cheap; before the first answer it may be a setting."""
+    """Rule 1: any answer allows a split; before the first, it may be a setting."""
     assert trial(SEVERAL, answered=5).fault(REFUSED, 5) == "texts"
     assert trial(SEVERAL).fault(REFUSED, 0) == "unclear"
 
 
 def test_a_request_that_is_too_large_is_split_at_once() -> None:
-    """The service says itself what to do."""
+    """A service that says that a request is too large is believed."""
     assert trial(SEVERAL).fault(TOO_LARGE, 0) == "texts"
 
 
@@ -56,7 +56,7 @@ def test_a_request_that_is_too_large_is_split_at_once() -> None:
     ],
 )
 def test_overload_a_rate_and_the_network_are_never_a_text_s(texts: list[str], error: EmbeddingError) -> None:
-    """Rule 2: whoever else was answered."""
+    """Rule 2: such a failure is the service's, however many others are answered."""
     assert trial(texts).fault(error, 100) == "service"
 
 
@@ -64,7 +64,7 @@ def test_overload_a_rate_and_the_network_are_never_a_text_s(texts: list[str], er
     "error", [CRASH, TIMEOUT, BadAnswer("nan"), Unauthorized("403"), Misconfigured("404")]
 )
 def test_any_other_failure_is_unclear_until_the_probe_has_told(error: EmbeddingError) -> None:
-    """Rule 3: the service does not say whose it is."""
+    """Rule 3: the probe decides a failure that the service does not explain."""
     assert trial(LONE).fault(error, 100) == "unclear"
 
 
@@ -82,20 +82,21 @@ def test_any_other_failure_is_unclear_until_the_probe_has_told(error: EmbeddingE
 )
 def test_strikes_that_it_takes(
     texts: list[str],
-    suspected: bool,  # noqa: FBT001
+    *,
+    suspected: bool,
     error: EmbeddingError,
     strikes: int,
 ) -> None:
-    """Rule 3: more for what parks a row, one for what has cost a time-out already."""
+    """Rule 3: a single text needs most strikes; a refusal or a time-out is enough."""
     begun = trial(texts, suspected=suspected)
-    assert [begun.struck(error) for _ in range(strikes)] == [*[False] * (strikes - 1), True]
+    assert [begun.add_strike(error) for _ in range(strikes)] == [*[False] * (strikes - 1), True]
 
 
 def test_strikes_are_in_a_row() -> None:
-    """Rule 3: an outage in between takes them back."""
+    """Rule 3: an outage between two failures takes the strikes back."""
     begun = trial(LONE)
     for _ in range(10):
-        assert not begun.struck(CRASH)
+        assert not begun.add_strike(CRASH)
         begun.acquit()
 
 
@@ -103,6 +104,6 @@ def test_strikes_are_in_a_row() -> None:
     ("error", "passes"),
     [(REFUSED, False), (TOO_LARGE, False), (CRASH, True), (TIMEOUT, True), (BadAnswer(""), True)],
 )
-def test_a_refusal_does_not_pass_by_itself(error: EmbeddingError, passes: bool) -> None:  # noqa: FBT001
-    """Rule 4: the service would say the same to the same text."""
+def test_a_refusal_does_not_pass_by_itself(error: EmbeddingError, *, passes: bool) -> None:
+    """Rule 4: a service that refused a text would refuse it again."""
     assert may_pass(error) is passes

@@ -11,7 +11,7 @@ from walvec.embed.protocol import Vector
 
 
 def cosine(one: Vector, two: Vector) -> float:
-    """The vectors have unit length."""
+    """Return the cosine of two vectors of unit length."""
     return sum(a * b for a, b in zip(one, two, strict=True))
 
 
@@ -20,14 +20,14 @@ def cosine(one: Vector, two: Vector) -> float:
 @example("?!… ", 3)
 @example("a b", 1)
 def test_any_text_has_a_vector_of_unit_length(text: str, dimensions: int) -> None:
-    """Blank texts and texts without words included: pgvector has no cosine of a zero vector."""
+    """Blank texts have a vector too, because pgvector has no cosine of a zero vector."""
     vector = embed_text(text, dimensions)
     assert len(vector) == dimensions
     assert math.isclose(cosine(vector, vector), 1, rel_tol=1e-5)
 
 
 def test_vectors_never_change() -> None:
-    """They are stored; a release that computes others would have to re-embed everything."""
+    """A release that computed other vectors would have to embed everything again."""
     assert [round(value, 4) for value in embed_text("Write-ahead logs, décor and 日本語", 4)] == [
         0.5688,
         0.1709,
@@ -49,19 +49,19 @@ def test_vectors_never_change() -> None:
     ],
 )
 def test_texts_that_share_words_are_nearer(query: str, near: str, far: str) -> None:
-    """Inflected words and scripts without spaces too."""
+    """Inflected words and scripts without spaces count as shared words."""
     asked = embed_text(query, 384)
     assert cosine(asked, embed_text(near, 384)) > cosine(asked, embed_text(far, 384)) + 0.1
 
 
 def test_case_and_order_count_little_and_not_at_all() -> None:
-    """Case is folded; the order shows in pairs only."""
+    """Case does not change a vector, and the order of words changes it a little."""
     assert embed_text("Vacuum Full", 64) == embed_text("vacuum full", 64)
     assert 0.5 < cosine(embed_text("dog bites man", 384), embed_text("man bites dog", 384)) < 1
 
 
 async def test_the_event_loop_breathes_while_texts_are_embedded() -> None:
-    """Standby status must go out, however much there is to do."""
+    """The event loop runs on meanwhile, because standby status has to be sent."""
     embedder = HashingEmbedder("hashing", 384)
     text = "words about write-ahead logs and vacuum " * 8
     work = asyncio.create_task(embedder.embed([text] * 1_500))

@@ -25,7 +25,7 @@ NOW = 1_445_412_480.0  # Wed, 21 Oct 2015 07:28:00 GMT
 
 
 def answer(status: int, message: str = "", *, retry_after: str | None = None) -> HttpAnswer:
-    """An answer of a service whose errors are OpenAI's."""
+    """Return an answer of a service whose errors look like OpenAI's."""
     body = orjson.dumps({"error": {"message": message, "type": "invalid_request_error", "code": None}})
     return HttpAnswer("the service", status, retry_after, body)
 
@@ -53,7 +53,7 @@ def answer(status: int, message: str = "", *, retry_after: str | None = None) ->
     ],
 )
 def test_each_status_has_its_meaning(status: int, expected: type[EmbeddingError]) -> None:
-    """The table at the top of `errors`."""
+    """A status without words means what the table in `errors` says."""
     assert type(error_from_answer(answer(status), NOW)) is expected
 
 
@@ -89,7 +89,7 @@ def test_each_status_has_its_meaning(status: int, expected: type[EmbeddingError]
 def test_services_say_in_their_own_words_that_a_request_is_too_large(
     status: int, message: str, of: str, limit: int | None, counted: int | None
 ) -> None:
-    """Words of Mistral, OpenAI, TEI and DashScope, as their users reported them."""
+    """The words of Mistral, OpenAI, TEI, DashScope and others are understood."""
     error = error_from_answer(answer(status, message), NOW)
     assert isinstance(error, BatchTooLarge)
     assert (error.of, error.limit, error.counted) == (of, limit, counted)
@@ -114,7 +114,7 @@ def test_services_say_in_their_own_words_that_a_request_is_too_large(
 )
 @pytest.mark.parametrize("status", [400, 413, 422, 500])
 def test_one_text_too_long_is_no_limit_of_the_request(status: int, message: str) -> None:
-    """Nothing is learned from it, whatever the status; the text is found by splitting."""
+    """A text that is too long teaches no limit; splitting finds it."""
     assert type(error_from_answer(answer(status, message), NOW)) is InputRefused
 
 
@@ -124,7 +124,7 @@ def test_one_text_too_long_is_no_limit_of_the_request(status: int, message: str)
 def test_a_text_that_is_only_named_is_not_called_too_long(
     status: int, expected: type[EmbeddingError]
 ) -> None:
-    """A crash at input 3 is still a crash, which may pass."""
+    """A crash that names an input is still a crash, which may pass."""
     error = error_from_answer(answer(status, "Could not process input 3 of your batch"), NOW)
     assert type(error) is expected
     assert "longer" not in error.what
@@ -167,12 +167,12 @@ def test_a_text_that_is_only_named_is_not_called_too_long(
     ],
 )
 def test_429_means_different_things(message: str, expected: type[EmbeddingError]) -> None:
-    """Later, never in this size, or never at all: the words decide."""
+    """The words of a 429 decide: later, never in this size, or never at all."""
     assert type(error_from_answer(answer(429, message), NOW)) is expected
 
 
 def test_the_minute_s_limit_is_the_request_s() -> None:
-    """It is learned like any other; the 3 in a model's name is none."""
+    """A limit a minute is learned like any other; a digit in a model's name is none."""
     message = "Request too large for text-embedding-3-small on TPM: Limit 3000, Requested 4617"
     error = error_from_answer(answer(429, message), NOW)
     assert isinstance(error, BatchTooLarge)
@@ -182,7 +182,7 @@ def test_the_minute_s_limit_is_the_request_s() -> None:
 @pytest.mark.parametrize("status", [400, 402, 403, 429])
 @pytest.mark.parametrize("code", ["insufficient_quota", "billing_hard_limit_reached", "insufficient_balance"])
 def test_an_account_without_credit_is_named_with_what_to_do(status: int, code: str) -> None:
-    """By its code, in whatever field it is, and even where a wait is asked for."""
+    """The code decides, in whatever field it is, and even where a wait is asked for."""
     for body in ({"error": {"message": "No.", "code": code}}, {"message": "No.", "type": code}):
         error = error_from_answer(HttpAnswer("the service", status, "9", orjson.dumps(body)), NOW)
         assert type(error) is Unauthorized
@@ -202,7 +202,7 @@ def test_an_account_without_credit_is_named_with_what_to_do(status: int, code: s
 def test_a_wrong_key_or_model_is_no_fault_of_a_text(
     status: int, message: str, expected: type[EmbeddingError], setting: str
 ) -> None:
-    """Though it comes as a 400; the hint names the setting."""
+    """A 400 about the key or the model blames no text; the hint names the setting."""
     error = error_from_answer(answer(status, message), NOW)
     assert type(error) is expected
     assert setting in str(error.hint)
@@ -219,7 +219,7 @@ def test_a_wrong_key_or_model_is_no_fault_of_a_text(
     ],
 )
 def test_a_failure_within_a_200_is_one(code: object, expected: type[EmbeddingError]) -> None:
-    """As OpenRouter sends those of the providers behind it."""
+    """OpenRouter sends the failures of other providers with a 200."""
     body = orjson.dumps({"error": {"message": "Provider returned error", "code": code}})
     assert type(error_from_answer(HttpAnswer("the service", 200, None, body), NOW)) is expected
 
@@ -234,7 +234,7 @@ def test_a_failure_within_a_200_is_one(code: object, expected: type[EmbeddingErr
     ],
 )
 def test_the_option_that_a_service_names_is_known(body: object, names: set[str]) -> None:
-    """In its words, or by the place only; what it quotes is not read."""
+    """An option is found in the words or the path of an error, never in quoted input."""
     assert error_from_answer(HttpAnswer("the service", 422, None, orjson.dumps(body)), NOW).names == names
 
 
@@ -248,7 +248,7 @@ def test_the_option_that_a_service_names_is_known(body: object, names: set[str])
     ],
 )
 def test_all_of_the_service_s_words_are_read(message: object) -> None:
-    """Wherever they stand in the document: FastAPI's, OpenRouter's, Google's, Cloudflare's."""
+    """Words are found wherever FastAPI, OpenRouter, Google or Cloudflare put them."""
     error = error_from_answer(HttpAnswer("the service", 400, None, orjson.dumps(message)), NOW)
     assert isinstance(error, BatchTooLarge)
     assert error.limit == 7
@@ -270,21 +270,21 @@ def test_all_of_the_service_s_words_are_read(message: object) -> None:
     ],
 )
 def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | None) -> None:
-    """Never in the past, never past an hour; nonsense is as good as nothing."""
+    """The wait is between 0 and an hour; nonsense counts as no wait."""
     assert seconds_to_wait(header, NOW) == seconds
 
 
 @given(st.text(max_size=40))
 @example("0\x1f")
 def test_no_retry_after_is_too_odd_to_read(header: str) -> None:
-    """Anything gives None or a number within bounds."""
+    """Any header gives None or a number within bounds."""
     wait = seconds_to_wait(header, NOW)
     assert wait is None or 0 <= wait <= RETRY_AFTER_MAX
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_retry_after_goes_with_every_failure_that_passes(status: int) -> None:
-    """Services send it with 429 and with 5xx."""
+    """Services send Retry-After with a 429 and with a 5xx."""
     assert error_from_answer(answer(status, retry_after="9"), NOW).retry_after == 9.0
 
 
@@ -306,13 +306,13 @@ def test_retry_after_goes_with_every_failure_that_passes(status: int) -> None:
 )
 @pytest.mark.parametrize("status", [200, 400, 401, 404, 413, 422, 429, 500])
 def test_messages_do_not_repeat_the_service(status: int, body: object) -> None:
-    """A service's words may quote the text or the key."""
+    """A message never holds the service's words, which may quote the text or the key."""
     error = error_from_answer(HttpAnswer("the service", status, None, orjson.dumps(body)), NOW)
     assert "canary" not in f"{error} {error!r} {error.args}"
 
 
 def test_a_code_is_shown() -> None:
-    """It is what the operator will look up."""
+    """A message holds the service's error code, for the operator to look up."""
     body = orjson.dumps({"message": "Service tier capacity exceeded", "type": "x", "code": "3505"})
     assert (
         error_from_answer(HttpAnswer("the service", 429, None, body), NOW).what
@@ -321,7 +321,7 @@ def test_a_code_is_shown() -> None:
 
 
 def test_quoted_input_is_not_taken_for_the_service_s_words() -> None:
-    """A validation error repeats what it was sent; a text about batch sizes must not teach us a limit."""
+    """A quoted text about batch sizes teaches no limit."""
     body = {"detail": [{"type": "value_error", "msg": "bad", "input": "too many inputs, maximum 1"}]}
     assert (
         type(error_from_answer(HttpAnswer("the service", 422, None, orjson.dumps(body)), NOW)) is InputRefused
@@ -330,12 +330,12 @@ def test_quoted_input_is_not_taken_for_the_service_s_words() -> None:
 
 @given(st.integers(200, 599), st.binary(max_size=200))
 def test_any_answer_means_something(status: int, body: bytes) -> None:
-    """Whatever bytes come with whatever status."""
+    """Any bytes with any status mean one of the errors."""
     assert isinstance(error_from_answer(HttpAnswer("the service", status, None, body), NOW), EmbeddingError)
 
 
 def test_the_service_is_named_without_credentials() -> None:
-    """base_url may hold some."""
+    """The name leaves out the credentials that base_url may hold."""
     assert service_at("https://me:secret@host.example:8000/secret/v1?key=secret") == (
-        "the embedding service at host.example:8000"
+        "The embedding service at host.example:8000"
     )

@@ -24,7 +24,7 @@ print(sorted({{"aiohttp", "httpx2", "mistralai"}} & sys.modules.keys()))
     ],
 )
 def test_no_http_client_is_imported_before_it_is_used(settings: dict[str, object]) -> None:
-    """A start waits for none of them: the stream comes first."""
+    """A start does not wait for an HTTP client, since the stream comes first."""
     code = _OPEN.format(settings=settings)
     done = subprocess.run(
         [sys.executable, "-c", code], env={"KEY": "k"}, capture_output=True, text=True, check=True
@@ -34,7 +34,7 @@ def test_no_http_client_is_imported_before_it_is_used(settings: dict[str, object
 
 @pytest.mark.parametrize("key", ["two\nlines", "schlüssel", "bell\a"])
 def test_what_no_header_may_hold_is_no_key(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is refused at the start by the name of its variable, and not repeated."""
+    """Such a key is refused at the start; the message has only its variable."""
     monkeypatch.setenv("KEY", key)
     with pytest.raises(PreconditionFailed, match="KEY") as caught:
         open_embedder(EmbedderSettings.model_validate({"provider": "mistral", "api_key_env": "KEY"}))

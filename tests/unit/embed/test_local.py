@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from walvec.embed.dispatch import ask
 from walvec.embed.hashing import embed_text
 from walvec.embed.local import (
     LOCAL_DIMENSIONS,
@@ -22,6 +21,7 @@ from walvec.embed.local import (
     read_checked,
 )
 from walvec.embed.protocol import Vector, open_embedder
+from walvec.embed.service import ask
 from walvec_slots.errors import PreconditionFailed
 
 SETTINGS = SimpleNamespace(provider="local", model=LOCAL_MODEL, dimensions=LOCAL_DIMENSIONS)
@@ -64,7 +64,7 @@ def vector(text: str) -> Vector:
 
 
 def cosine(one: Vector, two: Vector) -> float:
-    """The vectors have unit length."""
+    """Return the cosine of two vectors of unit length."""
     return sum(a * b for a, b in zip(one, two, strict=True))
 
 
@@ -125,7 +125,7 @@ async def test_answers_are_what_the_pipeline_takes(monkeypatch: pytest.MonkeyPat
     # The event loop has its own by now.
     monkeypatch.setattr(socket, "socket", None)
     found = await ask(embedder(), ["one text", "another"])
-    assert [len(each) for each in found.vectors] == [LOCAL_DIMENSIONS] * 2
+    assert [len(embedding) for embedding in found.vectors] == [LOCAL_DIMENSIONS] * 2
     assert found.tokens == 3
 
 

@@ -6,7 +6,7 @@ from walvec.embed.pace import PACE_FIRST, PACE_MAX, Pace
 
 
 def starts(pace: Pace, count: int) -> list[float]:
-    """When so many requests start, if each starts as soon as it may."""
+    """Return when `count` requests start, if each starts as soon as it may."""
     now, times = 1000.0, []
     for _ in range(count):
         now += pace.delay(now)
@@ -16,24 +16,24 @@ def starts(pace: Pace, count: int) -> list[float]:
 
 
 def test_without_a_rate_requests_start_at_once() -> None:
-    """0 is no limit."""
+    """A rate of 0 means no limit."""
     assert starts(Pace(0), 3) == [0, 0, 0]
 
 
 def test_a_rate_spaces_requests() -> None:
-    """Four a second start a quarter of a second apart, without a burst."""
+    """Four requests a second start a quarter of a second apart, without a burst."""
     assert starts(Pace(4), 4) == pytest.approx([0, 0.25, 0.5, 0.75])
 
 
 def test_retry_after_holds_everybody_back() -> None:
-    """Nothing starts before the service wants to hear of us again."""
+    """No request starts before the time that the service asked for."""
     pace = Pace(0)
     pace.limited(1000.0, retry_after=3.0)
     assert starts(pace, 2) == [3.0, 3.0]
 
 
 def test_an_earlier_retry_after_does_not_shorten_a_later_one() -> None:
-    """The last word is the latest time, not the last number."""
+    """The latest time counts, not the newest header."""
     pace = Pace(0)
     pace.limited(1000.0, retry_after=3.0)
     pace.limited(1000.5, retry_after=1.0)
@@ -41,7 +41,7 @@ def test_an_earlier_retry_after_does_not_shorten_a_later_one() -> None:
 
 
 def test_refusals_that_come_together_slow_down_once() -> None:
-    """Eight requests in flight get eight times the same news."""
+    """Eight requests that are refused together slow the pace down once."""
     pace = Pace(0)
     for _ in range(8):
         pace.limited(1000.0, None)
@@ -49,7 +49,7 @@ def test_refusals_that_come_together_slow_down_once() -> None:
 
 
 def test_refusal_after_refusal_slows_down_to_a_limit_and_answers_speed_up_again() -> None:
-    """The pace is found between the two."""
+    """Refusals slow the pace down to its limit, and answers speed it up again."""
     pace, now = Pace(0), 1000.0
     for _ in range(20):
         now += 20
@@ -62,7 +62,7 @@ def test_refusal_after_refusal_slows_down_to_a_limit_and_answers_speed_up_again(
 
 @given(st.lists(st.sampled_from(["limited", "answered"]), max_size=50))
 def test_the_configured_rate_is_never_exceeded(events: list[str]) -> None:
-    """Whatever is learned, it is on top."""
+    """A learned pace never allows more than the configured rate."""
     pace, now = Pace(10), 0.0
     for event in events:
         now += 1

@@ -9,22 +9,24 @@ import pytest
 import structlog
 from pydantic import SecretStr
 
+from walvec.config.names import TRACEBACK_VARIABLE
 from walvec.config.sections import LogSettings
 from walvec.errors import ConfigInvalid
+from walvec.events import BATCH_COMMITTED
 from walvec.observe import logs
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
-        """Say so."""
+        """Claim to be a terminal."""
         return True
 
 
 @pytest.fixture(autouse=True)
 def _leave_logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv(logs.TRACEBACK_VARIABLE, raising=False)
+    monkeypatch.delenv(TRACEBACK_VARIABLE, raising=False)
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield
@@ -36,7 +38,7 @@ def _leave_logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def stream() -> io.StringIO:
-    """A stream that gets JSON lines."""
+    """Return a stream that gets JSON lines."""
     stream = io.StringIO()
     logs.set_up(LogSettings(), stream)
     return stream
@@ -48,7 +50,7 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
 
 
 def test_a_line_is_an_event_and_its_pairs(stream: io.StringIO) -> None:
-    """Elsewhere than on a terminal, JSON with level and UTC time."""
+    """A stream that is not a terminal gets JSON with level and UTC time."""
     structlog.get_logger().info("batch written", rows=3, lsn="0/1", café="é")
     (line,) = lines(stream)
     assert line.pop("timestamp").endswith("Z")
@@ -56,7 +58,7 @@ def test_a_line_is_an_event_and_its_pairs(stream: io.StringIO) -> None:
 
 
 def test_the_level_is_the_least_that_is_said(stream: io.StringIO) -> None:
-    """Below the level nothing is written."""
+    """Nothing below the configured level is written."""
     logs.set_up(LogSettings(level="warning"), stream)
     structlog.get_logger().info("quiet")
     structlog.get_logger().warning("loud")
@@ -64,7 +66,7 @@ def test_the_level_is_the_least_that_is_said(stream: io.StringIO) -> None:
 
 
 def test_a_terminal_gets_colours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`auto` is for eyes on a terminal."""
+    """The format `auto` means readable, coloured lines on a terminal."""
     monkeypatch.delenv("NO_COLOR", raising=False)
     terminal = Terminal()
     logs.set_up(LogSettings(), terminal)
@@ -73,7 +75,7 @@ def test_a_terminal_gets_colours(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_json_may_be_asked_for_on_a_terminal() -> None:
-    """The format set wins over the kind of stream."""
+    """The configured format wins over the kind of stream."""
     terminal = Terminal()
     logs.set_up(LogSettings(format="json"), terminal)
     structlog.get_logger().info("started")
@@ -81,15 +83,46 @@ def test_json_may_be_asked_for_on_a_terminal() -> None:
 
 
 def test_console_may_be_asked_for_elsewhere() -> None:
-    """In a file it comes without colours."""
+    """The console format has no colours in a file."""
     stream = io.StringIO()
     logs.set_up(LogSettings(format="console"), stream)
     structlog.get_logger().info("started", slot="walvec")
     assert "slot=walvec" in stream.getvalue()
 
 
+BATCH: dict[str, Any] = {
+    "vectorizer": "blog",
+    "lsn": "0/1",
+    "transactions": 2,
+    "rows": 1_881,
+    "rows_without_embedding": 3,
+    "rows_parked": 0,
+    "texts_embedded": 793,
+    "texts_reused": 90,
+    "chunks_written": 883,
+    "embed_ms": 500.2,
+    "total_ms": 626.4,
+}
+
+
+def test_a_batch_is_one_short_line_on_a_console() -> None:
+    """People see rows, texts and time of a batch, and none of the fields' names."""
+    stream = io.StringIO()
+    logs.set_up(LogSettings(format="console"), stream)
+    structlog.get_logger().info(BATCH_COMMITTED.name, **BATCH)
+    [line] = stream.getvalue().splitlines()
+    assert line.partition("] ")[2].strip() == "blog  1,881 rows, 793 embedded, 0 parked, 626 ms"
+
+
+def test_a_batch_has_all_its_fields_in_json(stream: io.StringIO) -> None:
+    """Programs get the whole line of a batch."""
+    structlog.get_logger().info(BATCH_COMMITTED.name, **BATCH)
+    (line,) = lines(stream)
+    assert {name: line[name] for name in ("event", *BATCH)} == {"event": "batch.committed", **BATCH}
+
+
 def test_libraries_speak_from_warning_up(stream: io.StringIO) -> None:
-    """`logging` comes out in the same shape, with the logger's name."""
+    """What libraries log looks the same, with the logger's name."""
     logging.getLogger("httpx").info("GET …")
     logging.getLogger("httpx").warning("slow: %s", "mistral")
     (line,) = lines(stream)
@@ -97,7 +130,7 @@ def test_libraries_speak_from_warning_up(stream: io.StringIO) -> None:
 
 
 def test_warnings_are_lines_too(stream: io.StringIO) -> None:
-    """Python's warnings would otherwise break the JSON."""
+    """Python's warnings become log lines; otherwise they would break the JSON."""
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         logging.captureWarnings(capture=False)
@@ -128,7 +161,7 @@ def test_warnings_are_lines_too(stream: io.StringIO) -> None:
     ],
 )
 def test_secrets_and_content_are_masked(stream: io.StringIO, pairs: dict[str, Any]) -> None:
-    """By the pair's name, or by what the value looks like."""
+    """A value is masked by its name, or because it looks like a secret."""
     structlog.get_logger().info("something", **pairs)
     assert "hunter2" not in stream.getvalue()
 
@@ -145,14 +178,14 @@ def test_secrets_and_content_are_masked(stream: io.StringIO, pairs: dict[str, An
     ],
 )
 def test_counts_and_names_are_not(stream: io.StringIO, pairs: dict[str, Any]) -> None:
-    """What an operator needs stays readable."""
+    """Values that an operator needs stay readable."""
     structlog.get_logger().info("something", **pairs)
     (line,) = lines(stream)
     assert {name: line[name] for name in pairs} == pairs
 
 
 def test_an_exception_is_its_class_and_place(stream: io.StringIO) -> None:
-    """A database's error quotes rows, so its words stay out."""
+    """An exception's message is left out, because a database's quotes rows."""
     try:
         int("hunter2")
     except ValueError:
@@ -164,20 +197,20 @@ def test_an_exception_is_its_class_and_place(stream: io.StringIO) -> None:
 
 
 def test_our_own_exceptions_speak(stream: io.StringIO) -> None:
-    """They never hold what must not be shown."""
-    structlog.get_logger().error("stopped", exc_info=ConfigInvalid("slot is wrong", hint="mend it"))
-    assert lines(stream)[0]["what"] == "slot is wrong; mend it"
+    """The message of walvec's own exceptions is logged, since none is private."""
+    structlog.get_logger().error("stopped", exc_info=ConfigInvalid("slot is wrong", hint="correct it"))
+    assert lines(stream)[0]["what"] == "slot is wrong; correct it"
 
 
 def test_a_traceback_on_request(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
-    """WALVEC_TRACEBACK=1 is the operator's own decision."""
-    monkeypatch.setenv(logs.TRACEBACK_VARIABLE, "1")
+    """The operator may ask for tracebacks with WALVEC_TRACEBACK=1."""
+    monkeypatch.setenv(TRACEBACK_VARIABLE, "1")
     structlog.get_logger().error("stopped", exc_info=ValueError("words"))
     assert "ValueError: words" in lines(stream)[0]["exception"]
 
 
 def test_lines_can_be_diverted_for_a_while(stream: io.StringIO) -> None:
-    """Ours and the libraries' alike, looking as before."""
+    """Lines of walvec and of libraries are diverted in the same format."""
     other = io.StringIO()
     with logs.diverted(other):
         structlog.get_logger().info("ours")

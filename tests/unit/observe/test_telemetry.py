@@ -5,9 +5,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from walvec.database.registry import Phase
 from walvec.observe.prometheus import Exposition
 from walvec.observe.telemetry import Tally, Telemetry
-from walvec.stages.committed import Committed
+from walvec.stages.batch import Batch, Committed, Parked, Position
 from walvec.stages.vitals import BackfillStanding, Vitals
-from walvec.stages.write import Batch, Parked, Position
 from walvec.vectorizer.target import Chunk
 from walvec_slots.lsn import Lsn
 
@@ -15,7 +14,7 @@ Sample = tuple[str, tuple[tuple[str, str], ...]]
 
 
 def exported(telemetry: Telemetry) -> dict[Sample, float]:
-    """What a scrape reads, by name and labels."""
+    """Return what a scrape reads, by name and labels."""
     families = text_string_to_metric_families(Exposition(telemetry).text().decode())
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
@@ -25,7 +24,7 @@ def exported(telemetry: Telemetry) -> dict[Sample, float]:
 
 
 def vitals(phase: Phase = "rows") -> Vitals:
-    """An attachment in the middle of its work."""
+    """Return the vitals of an attachment in the middle of its work."""
     return Vitals(
         received=Lsn(500),
         saved=Lsn(200),
@@ -44,7 +43,7 @@ def vitals(phase: Phase = "rows") -> Vitals:
 
 
 def test_tally_counts_up_to_and_including_each_bound() -> None:
-    """A bucket holds all that is not above its bound, as Prometheus has it."""
+    """A bucket counts the values up to its bound, as Prometheus defines it."""
     tally = Tally((1, 10))
     for value in (0, 1, 2, 10, 11):
         tally.add(value)
@@ -52,7 +51,7 @@ def test_tally_counts_up_to_and_including_each_bound() -> None:
 
 
 def test_every_row_and_text_of_a_batch_has_one_outcome() -> None:
-    """A parked row whose vectors go is not a deleted one, a vector that only moves not an embedded one."""
+    """A parked row is not a deleted one, and a vector that only moves is not embedded."""
     telemetry = Telemetry("hashing")
     chunk, vector = Chunk("text", b"hash"), array("f", [1.0])
     batch = Batch(
@@ -77,7 +76,7 @@ def test_every_row_and_text_of_a_batch_has_one_outcome() -> None:
 
 
 def test_an_attachment_is_read_off_as_it_is() -> None:
-    """What a scrape tells of it are its vitals at that moment."""
+    """A scrape reads the attachment's vitals at that moment."""
     telemetry = Telemetry("hashing")
     telemetry.attached(vitals)
     blog = ("vectorizer", "blog")
@@ -101,7 +100,7 @@ def test_an_attachment_is_read_off_as_it_is() -> None:
 
 
 def test_without_an_attachment_there_are_no_old_values() -> None:
-    """A lag from before the database went away would look like a good one."""
+    """Without an attachment there is no lag, since an old one would look healthy."""
     telemetry = Telemetry("hashing")
     telemetry.attached(vitals)
     telemetry.detached("trying again")

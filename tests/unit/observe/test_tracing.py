@@ -1,4 +1,4 @@
-"""Spans as docs/operations/log.md describes them, and nothing of OpenTelemetry where nobody asks for it."""
+"""Spans are as docs/operations/log.md describes them, and off unless asked for."""
 
 import re
 import subprocess
@@ -15,9 +15,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from tests.documents import section
 from walvec.observe import tracing
-from walvec.stages.committed import Committed
-from walvec.stages.timing import STAGES, Stages
-from walvec.stages.write import Batch, Parked, Position
+from walvec.stages.batch import Batch, Committed, Parked, Position
+from walvec.stages.stopwatch import STAGES, StageTimes
 from walvec_slots.lsn import Lsn
 
 SECTION = section("docs/operations/log.md", "Tracing")
@@ -25,20 +24,20 @@ SECTION = section("docs/operations/log.md", "Tracing")
 
 @pytest.fixture(autouse=True)
 def _unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No variable of the machine's own counts."""
+    """Remove the variables that the machine itself may have."""
     for name in (tracing.EXPORTER, *tracing._ENDPOINTS, *tracing._PROTOCOLS, "OTEL_SDK_DISABLED"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
 def exporter() -> InMemorySpanExporter:
-    """Where spans go."""
+    """Return where spans go."""
     return InMemorySpanExporter()
 
 
 @pytest.fixture
 def provider(exporter: InMemorySpanExporter) -> Iterator[TracerProvider]:
-    """What the SDK makes of them."""
+    """Yield a provider of the SDK that sends its spans to `exporter`."""
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     yield provider
@@ -46,7 +45,7 @@ def provider(exporter: InMemorySpanExporter) -> Iterator[TracerProvider]:
 
 
 def committed() -> Committed:
-    """A batch of four rows, of which one is deleted and one parked."""
+    """Return a batch of four rows, of which one is deleted and one parked."""
     batch = Batch(
         gone=[("canary-1",)],
         parked=[Parked(("canary-4",), "embed", "InputRefused", "canary")],
@@ -54,29 +53,29 @@ def committed() -> Committed:
         embedded=3,
         refused=1,
         texts=5,
-        stages=Stages(),
     )
+    times = StageTimes()
     for stage in STAGES:
-        batch.stages.done(stage)
-    return Committed("blog", batch, Position(Lsn.parse("0/1A"), Lsn(1), (), transactions=2))
+        times.done(stage)
+    return Committed("blog", batch, Position(Lsn.parse("0/1A"), Lsn(1), (), transactions=2), times)
 
 
 def described(column: int) -> list[set[str]]:
-    """The names in each row of the page's table of spans."""
+    """Return the names in each row of the page's table of spans."""
     rows = re.findall(r"^\| (`walvec\..*?) \| .*? \| (.*) \|$", SECTION, re.MULTILINE)
     return [set(re.findall(r"`(walvec\.\w+)`", row[column])) for row in rows]
 
 
 def spans_by_name(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
-    """All spans of a batch."""
+    """Return all spans of a batch."""
     return {span.name: span for span in exporter.get_finished_spans()}
 
 
 class TestSpans:
-    """Of a committed batch."""
+    """The spans of a committed batch."""
 
     def test_tree_is_as_documented(self, provider: TracerProvider, exporter: InMemorySpanExporter) -> None:
-        """A root for the batch, and a child for each stage."""
+        """A batch has a root span, and a child span for each stage."""
         tracing.spans_of(provider)(committed())
         spans = spans_by_name(exporter)
         root = spans.pop("walvec.batch")
@@ -86,7 +85,7 @@ class TestSpans:
         assert [{root.name}, set(spans)] == described(0)
 
     def test_stages_fill_the_batch(self, provider: TracerProvider, exporter: InMemorySpanExporter) -> None:
-        """They are in order, without a gap, and end now."""
+        """The stages follow each other without a gap, and end now."""
         before = time.time_ns()
         tracing.spans_of(provider)(committed())
         after = time.time_ns()
@@ -102,7 +101,7 @@ class TestSpans:
     def test_attributes_are_names_and_numbers(
         self, provider: TracerProvider, exporter: InMemorySpanExporter
     ) -> None:
-        """The counts are those of the log line; nothing of a row is among them."""
+        """A span has the counts of the log line, and nothing of a row."""
         tracing.spans_of(provider)(committed())
         spans = spans_by_name(exporter)
         attributes = dict(spans.pop("walvec.batch").attributes or {})
@@ -124,7 +123,7 @@ class TestSpans:
     def test_batches_have_traces_of_their_own(
         self, provider: TracerProvider, exporter: InMemorySpanExporter
     ) -> None:
-        """Whatever span is open around them."""
+        """Each batch starts a new trace, even inside another span."""
         trace = tracing.spans_of(provider)
         with provider.get_tracer("somebody").start_as_current_span("outer"):
             trace(committed())
@@ -136,7 +135,7 @@ class TestSpans:
     def test_batch_that_is_not_sampled(
         self, exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The standard variable decides, and no stage is made for nothing."""
+        """The standard variable decides about sampling, and no stage span is wasted."""
         monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -146,7 +145,7 @@ class TestSpans:
 
 
 class TestAskedFor:
-    """By the standard variables alone."""
+    """Only the standard variables turn tracing on."""
 
     @pytest.mark.parametrize(
         ("variables", "expected"),
@@ -165,13 +164,13 @@ class TestAskedFor:
     def test_variables(
         self, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], *, expected: bool
     ) -> None:
-        """An exporter or an endpoint turn it on, `none` and the switch of the SDK off."""
+        """An exporter or an endpoint turns tracing on; `none` and the SDK's switch, off."""
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         assert tracing.is_asked_for() is expected
 
     def test_nothing_is_imported_unasked(self) -> None:
-        """Start-up does not pay for it."""
+        """A start without tracing imports nothing of OpenTelemetry."""
         code = (
             "import sys, walvec.supervise, walvec.observe.tracing\n"
             "with walvec.observe.tracing.tracing(): pass\n"
@@ -180,48 +179,48 @@ class TestAskedFor:
         subprocess.run([sys.executable, "-c", code], check=True)
 
     def test_variables_of_the_code_are_on_the_page(self) -> None:
-        """All that it reads itself."""
+        """The page names every variable that the code reads."""
         named = {tracing.EXPORTER, *tracing._ENDPOINTS, "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_SDK_DISABLED"}
         assert {name for name in named if f"`{name}`" not in SECTION} == set()
 
 
 class Collector(SpanExporter):
-    """An exporter of somebody's, found by its name."""
+    """An installed exporter, found by its name."""
 
     def __init__(self, spans: list[ReadableSpan]) -> None:
         self._spans = spans
 
     def export(self, spans: Any) -> Any:
-        """Take them."""
+        """Keep the spans."""
         self._spans += spans
 
 
 @pytest.fixture
 def exported(monkeypatch: pytest.MonkeyPatch) -> list[ReadableSpan]:
-    """What goes to an exporter that is installed, whatever its name; asked for by the variable."""
+    """Return the spans sent to an installed exporter, which the variable asks for."""
     spans: list[ReadableSpan] = []
     monkeypatch.setenv(tracing.EXPORTER, "own")
-    monkeypatch.setattr(tracing, "_exporter", lambda _: lambda: Collector(spans))
+    monkeypatch.setattr(tracing, "_find_exporter", lambda _: lambda: Collector(spans))
     return spans
 
 
 def resource_of(span: ReadableSpan) -> object:
-    """The service's name."""
+    """Return the service's name."""
     return span.resource.attributes["service.name"]
 
 
 class TestProvider:
-    """Made where there is none."""
+    """walvec makes a provider if the process has none."""
 
     def test_last_spans_are_sent_at_the_end(
         self, exported: list[ReadableSpan], log: list[dict[str, Any]]
     ) -> None:
-        """The end of the block does not lose them."""
+        """The end of the block sends the spans that are left."""
         with tracing.tracing() as trace:
             trace(committed())
         assert len(exported) == 1 + len(STAGES)
         assert {resource_of(span) for span in exported} == {"walvec"}
-        assert [line["event"] for line in log] == ["batches are traced"]
+        assert [line["event"] for line in log] == ["tracing.started"]
 
     @pytest.mark.parametrize(
         ("variable", "value"),
@@ -235,7 +234,7 @@ class TestProvider:
         monkeypatch: pytest.MonkeyPatch,
         log: list[dict[str, Any]],
     ) -> None:
-        """The environment wins."""
+        """A name in the environment wins over walvec's."""
         monkeypatch.setenv(variable, value)
         with tracing.tracing() as trace:
             trace(committed())
@@ -248,7 +247,7 @@ class TestProvider:
         monkeypatch: pytest.MonkeyPatch,
         log: list[dict[str, Any]],
     ) -> None:
-        """As under opentelemetry-instrument; it is not walvec's to close."""
+        """A provider of the process is used and left open."""
         monkeypatch.setenv(tracing.EXPORTER, "console")
         monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: provider)
         with tracing.tracing():
@@ -260,30 +259,30 @@ class TestProvider:
     def test_collector_that_hangs_does_not_hold_up_the_end(
         self, monkeypatch: pytest.MonkeyPatch, provider: TracerProvider
     ) -> None:
-        """The last spans are given up."""
+        """The last spans are given up if the collector does not answer."""
         hanging = threading.Event()
         monkeypatch.setenv(tracing.EXPORTER, "own")
         monkeypatch.setattr(tracing, "_FLUSH_LIMIT", 0.01)
-        monkeypatch.setattr(tracing, "_begin", lambda: (lambda _: None, hanging.wait))
+        monkeypatch.setattr(tracing, "_open_provider", lambda: (lambda _: None, hanging.wait))
         with tracing.tracing():
             pass
         hanging.set()
 
 
 class TestMissing:
-    """What cannot be had is a warning: the work goes on untraced."""
+    """What is unavailable is a warning, and the work goes on untraced."""
 
     def warned(self, log: list[dict[str, Any]]) -> dict[str, Any]:
         """Trace a batch and return the one line that is logged."""
         with tracing.tracing() as trace:
             trace(committed())
         [line] = log
-        assert (line["event"], line["log_level"]) == ("tracing is asked for and cannot be had", "warning")
+        assert (line["event"], line["log_level"]) == ("tracing.unavailable", "warning")
         assert "walvec[otel]" in line["hint"]
         return line
 
     def test_sdk(self, monkeypatch: pytest.MonkeyPatch, log: list[dict[str, Any]]) -> None:
-        """It comes with the extra only."""
+        """The warning names the SDK's package if it is missing."""
         monkeypatch.setenv(tracing.EXPORTER, "console")
         monkeypatch.setitem(sys.modules, "opentelemetry.sdk.resources", None)
         assert self.warned(log)["what"] == "opentelemetry.sdk.resources is not installed"
@@ -303,26 +302,26 @@ class TestMissing:
         monkeypatch: pytest.MonkeyPatch,
         log: list[dict[str, Any]],
     ) -> None:
-        """It is named."""
+        """The warning names the exporter that is missing."""
         monkeypatch.setenv(tracing.EXPORTER, exporter)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
         assert self.warned(log)["what"] == f"{missing} is not installed"
 
     def test_value_is_not_told(self, monkeypatch: pytest.MonkeyPatch, log: list[dict[str, Any]]) -> None:
-        """A variable may hold a secret in the wrong place."""
+        """The warning leaves out a variable's value, which may be a secret."""
 
         def refuse(_: str) -> Callable[[], SpanExporter]:
             raise ValueError("canary")
 
         monkeypatch.setenv(tracing.EXPORTER, "otlp")
-        monkeypatch.setattr(tracing, "_exporter", refuse)
+        monkeypatch.setattr(tracing, "_find_exporter", refuse)
         assert self.warned(log)["what"] == "ValueError"
         assert "canary" not in str(log)
 
 
 @pytest.mark.parametrize("protocol", ["", "http/protobuf"])
 def test_otlp_is_over_http(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That is what the extra brings."""
+    """OTLP goes over HTTP by default, which the extra includes."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
-    made = tracing._exporter("otlp")
+    made = tracing._find_exporter("otlp")
     assert getattr(made, "__module__", "").startswith("opentelemetry.exporter.otlp.proto.http")

@@ -15,20 +15,20 @@ HOSTILE = (
 
 @given(st.text())
 def test_nothing_that_drives_a_terminal_comes_through(text: str) -> None:
-    """Whatever the text is, what is shown of it is one line of characters that are seen."""
+    """Any text is shown as one line of visible characters."""
     shown = visible(text)
     assert not set(shown) & {chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F))}
     assert len(shown.splitlines()) <= 1
 
 
 def test_words_of_every_language_stay_as_they_are() -> None:
-    """Accents, right-to-left letters, joined letters and emoji are text."""
+    """Accents, right-to-left letters, joined letters and emoji stay as they are."""
     text = "naïve Ünïcödé, שלום, नमस्ते, \u0645\u06cc\u200c\u062e, 👩\u200d🚀, 表"
     assert visible(text) == text
 
 
 def test_a_console_log_shows_no_control_character() -> None:
-    """Names and messages in key-values are made visible for eyes; JSON escapes them by itself."""
+    """The console shows no control character; JSON escapes them anyway."""
     for form in ("console", "json"):
         stream = io.StringIO()
         logs.set_up(LogSettings(format=form), stream)

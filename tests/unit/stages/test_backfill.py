@@ -8,11 +8,13 @@ from walvec.database.keys import Key
 from walvec.database.registry import VectorizerState
 from walvec.stages.actions import DELETE
 from walvec.stages.backfill import Backfill
+from walvec.stages.batch import Batch, PreparedBatch
 from walvec.stages.evaluate import SourceReader
-from walvec.stages.lane import Claim, Lane, Segment, SegmentLimits
+from walvec.stages.lane import Claim, Lane
 from walvec.stages.memory import ByteBudget
-from walvec.stages.write import Batch
-from walvec.vectorizer.bind import Binding
+from walvec.stages.segment import Segment, SegmentLimits
+from walvec.stages.stopwatch import StageTimes
+from walvec.vectorizer.binding import Binding
 from walvec.vectorizer.target import TargetTable
 from walvec_slots.ack import Ledger
 from walvec_slots.lsn import Lsn
@@ -34,10 +36,10 @@ class Swept:
         """Return the next keys."""
         self.asked.append(key)
         if key == self._asks_at and self.asked.count(key) == 1:
-            self._lane.sweep()
+            self._lane.request_sweep()
         return [each for each in KEYS if key is None or each > key][:rows]
 
-    async def gone(self, binding: Binding, keys: list[Key]) -> list[Key]:
+    async def keys_gone(self, binding: Binding, keys: list[Key]) -> list[Key]:
         """Return all of them: no row is left in the source."""
         return keys
 
@@ -46,9 +48,9 @@ class Swept:
         assert set(segment.actions.values()) <= {DELETE}
         return OneBatch(Batch(gone=list(segment.actions), progress=segment.progress))
 
-    async def commit(self, lane: Lane, batch: Batch) -> None:
+    async def commit(self, lane: Lane, prepared: PreparedBatch) -> None:
         """Note which rows go."""
-        self.deleted += batch.gone
+        self.deleted += prepared.batch.gone
         self._ledger.finish(lane.name, 1)
 
 
@@ -58,13 +60,13 @@ class OneBatch:
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
 
-    async def next(self) -> Batch:
+    async def next(self) -> PreparedBatch:
         """Return it."""
-        return self._batch
+        return PreparedBatch(self._batch, StageTimes())
 
 
 async def test_a_sweep_that_is_asked_for_during_a_read_begins_at_the_first_key() -> None:
-    """What was being read is let go: placed, it would take the sweep past the keys that are asked for."""
+    """What was being read is dropped: appended, it would take the sweep past those keys."""
     binding = SimpleNamespace(name="blog", relation=SimpleNamespace(key_is_canonical=True))
     ledger = Ledger(Lsn(1), {"blog": Lsn(1)})
     lane = Lane(cast("Binding", binding), ledger, ByteBudget(1_000_000), LIMITS)

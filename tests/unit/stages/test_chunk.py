@@ -52,14 +52,14 @@ def test_no_chunk_is_too_long_blank_or_untrimmed(text: str, size: int, data: st.
 
 @given(TEXT, SIZE)
 def test_the_same_text_gives_the_same_chunks(text: str, size: int) -> None:
-    """One Chunker used again, and a new one, agree."""
+    """A Chunker that is used again and a new one agree."""
     chunker = Chunker(size, size // 5)
     assert chunker.split(text) == chunker.split(text) == split(text, size, size // 5)
 
 
 @given(st.lists(st.sampled_from(["👩\u200d👩\u200d👧", "e\u0301", "🇩🇪", "a"]), max_size=60))
 def test_grapheme_clusters_stay_whole(clusters: list[str]) -> None:
-    """A family, a letter with its accent, a flag: none is cut where it fits."""
+    """No cluster that fits is cut: a family, a letter with its accent, a flag."""
     chunks = split(" ".join(clusters), 8, 0)
     assert [part for chunk in chunks for part in chunk.split()] == clusters
 
@@ -77,13 +77,13 @@ def test_neighbours_share_words() -> None:
 
 @given(st.text(max_size=50))
 def test_a_text_that_fits_is_one_chunk(text: str) -> None:
-    """It comes back trimmed; a blank one has no chunk."""
+    """A text that fits comes back trimmed; a blank one has no chunk."""
     assert split(text, 50, 10) == ([text.strip()] if text.strip() else [])
 
 
 @given(st.text(max_size=50))
 def test_without_chunking_a_text_is_itself(text: str) -> None:
-    """`chunk = "none"`: the text as it is; a blank one has no chunk."""
+    """With `chunk = "none"` a text stays as it is; a blank one has no chunk."""
     assert Chunker().split(text) == ([text] if text.strip() else [])
 
 
@@ -100,7 +100,7 @@ def test_windows_leave_no_trace() -> None:
 
 @pytest.mark.parametrize("size", [300, 1000, 2000])
 def test_windows_cut_prose_as_the_whole_would_be_cut(size: int) -> None:
-    """Working off a long text in windows is no reason for other borders."""
+    """A long text that is cut window by window has the same borders."""
     whole = TextSplitter(size)
     assert [split(text, size, 0) for text in topics.values()] == [
         whole.chunks(text.strip()) for text in topics.values()
@@ -118,7 +118,7 @@ def test_long_white_space_is_a_border(blank: str) -> None:
     "text", ["a", "中", "👩\u200d👧", "a ", "一\n", " \n", "x" + " \n" * 90, "的一是不了人我在"]
 )
 def test_time_is_linear_in_the_text(text: str) -> None:
-    """300,000 characters of the worst take seconds, not hours: there may be rows of 50 MB."""
+    """300,000 characters of the worst text take seconds: there may be rows of 50 MB."""
     started = time.perf_counter()
     chunks = split("start " + text * (300_000 // len(text)) + " end", 1000, 100)
     assert time.perf_counter() - started < 10

@@ -3,18 +3,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from walvec.stages import lag
-from walvec.stages.lag import Awaited, age
+from walvec.stages.lag import Awaited, commit_age
 from walvec_slots.lsn import Lsn
 
 
 def test_nothing_is_awaited() -> None:
-    """Caught up is no lag, not an unknown one."""
+    """A stream that is caught up has no lag, and not an unknown one."""
     assert Awaited().oldest(Lsn(100)) is None
-    assert age(None) == 0.0
+    assert commit_age(None) == 0.0
 
 
 def test_the_oldest_past_the_checkpoint_counts() -> None:
-    """Each is awaited until the checkpoint is at its commit's end."""
+    """A commit is awaited until the checkpoint is at its end."""
     awaited = Awaited()
     for end, committed in ((110, 1), (120, 2)):
         awaited.add(Lsn(end), committed, Lsn(100))
@@ -29,7 +29,7 @@ def test_the_oldest_past_the_checkpoint_counts() -> None:
 
 @pytest.mark.parametrize("count", [lag._LIMIT - 1, lag._LIMIT, 10 * lag._LIMIT + 3])
 def test_memory_is_bounded_and_no_age_is_understated(count: int) -> None:
-    """However many there are, what is told is never newer than the oldest, and none is forgotten early."""
+    """The age reported is never that of a newer commit, and none is forgotten early."""
     awaited = Awaited()
     for end in range(1, count + 1):
         awaited.add(Lsn(end), end, Lsn(0))
@@ -42,7 +42,7 @@ def test_memory_is_bounded_and_no_age_is_understated(count: int) -> None:
 
 
 def test_what_the_checkpoint_has_passed_takes_no_room() -> None:
-    """A stream that is kept up with holds nothing, whether anybody asks or not."""
+    """A stream that is kept up with takes no room, whether anybody asks or not."""
     awaited = Awaited()
     for end in range(1, 100):
         awaited.add(Lsn(end), 0, Lsn(end - 1))
@@ -56,9 +56,9 @@ def ago(span: timedelta) -> int:
 
 def test_age() -> None:
     """The age is that by this machine's clock."""
-    assert age(ago(timedelta(hours=1))) == pytest.approx(3_600, abs=30)
+    assert commit_age(ago(timedelta(hours=1))) == pytest.approx(3_600, abs=30)
 
 
 def test_clock_that_is_ahead_gives_no_negative_age() -> None:
     """The source's clock is not walvec's."""
-    assert age(ago(-timedelta(hours=1))) == 0.0
+    assert commit_age(ago(-timedelta(hours=1))) == 0.0

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from walvec.database.keys import Key
 from walvec.stages.actions import DELETE, Action, Found, Upsert
-from walvec.stages.lane import Claim, Lane, Segment, SegmentLimits
+from walvec.stages.batch import Batch, PreparedBatch, Progress
+from walvec.stages.lane import Claim, Lane
 from walvec.stages.memory import ByteBudget
-from walvec.stages.write import Batch, Progress
-from walvec.vectorizer.bind import Binding
+from walvec.stages.segment import Segment, SegmentLimits
+from walvec.stages.stopwatch import StageTimes
+from walvec.vectorizer.binding import Binding
 from walvec_slots.ack import Ledger
 from walvec_slots.lsn import Lsn
 
@@ -41,9 +43,10 @@ class Target:
         self.in_flight.append(segment)
         return Slices(self, segment, claim)
 
-    async def commit(self, lane: Lane, batch: Batch) -> None:
+    async def commit(self, lane: Lane, prepared: PreparedBatch) -> None:
         """Apply a slice of the oldest segment."""
         await asyncio.sleep(0)
+        batch = prepared.batch
         segment, keys = self.slices.pop(id(batch))
         assert segment is self.in_flight[0]
         if batch.truncate:
@@ -63,7 +66,7 @@ class Slices:
         self._rows = target.random.choice([1, 1, len(self._keys)])
         self._truncate = segment.truncate
 
-    async def next(self) -> Batch:
+    async def next(self) -> PreparedBatch:
         """Prepare some rows."""
         weight = self._target.random.randrange(2 * WORK)
         await self._claim(weight)
@@ -73,8 +76,9 @@ class Slices:
         batch = Batch(is_last=not self._keys, truncate=self._truncate, weight=weight)
         self._truncate = False
         self._target.slices[id(batch)] = self._segment, keys
-        self._kept = batch  # so that no other gets its id
-        return batch
+        # Kept, so that no other batch gets its id.
+        self._kept = batch
+        return PreparedBatch(batch, StageTimes())
 
 
 async def work_off(steps: list[str], seed: int, *, canonical: bool) -> tuple[dict[Key, Any], dict[Key, Any]]:
@@ -112,13 +116,11 @@ async def work_off(steps: list[str], seed: int, *, canonical: bool) -> tuple[dic
 
 
 @settings(deadline=None)
-@given(STEPS, st.integers(0, 1000), st.booleans())
+@given(steps=STEPS, seed=st.integers(0, 1000), canonical=st.booleans())
 def test_no_two_actions_on_one_key_are_in_flight_together(
-    steps: list[str],
-    seed: int,
-    canonical: bool,  # noqa: FBT001
+    steps: list[str], seed: int, *, canonical: bool
 ) -> None:
-    """And the last one in the stream's order is the one that stays."""
+    """The last action in the stream's order is the one that stays."""
     found, expected = asyncio.run(work_off(steps, seed, canonical=canonical))
     assert found == expected
 
@@ -149,9 +151,10 @@ class Held:
         self.begun.append(segment)
         return HeldBatches(self, segment, claim, self._batches)
 
-    async def commit(self, lane: Lane, batch: Batch) -> None:
+    async def commit(self, lane: Lane, prepared: PreparedBatch) -> None:
         """Wait until it is allowed."""
         await self.allowed.acquire()
+        batch = prepared.batch
         self.committed.append(batch)
         self._ledger.finish(lane.name, int(batch.is_last))
 
@@ -162,12 +165,12 @@ class HeldBatches:
     def __init__(self, held: Held, segment: Segment, claim: Claim, count: int) -> None:
         self._held, self._segment, self._claim, self._left = held, segment, claim, count
 
-    async def next(self) -> Batch:
+    async def next(self) -> PreparedBatch:
         """Prepare one as soon as there is room."""
         await self._claim(WORK // 5)
         self._held.prepared.append(self._segment)
         self._left -= 1
-        return Batch(is_last=self._left == 0, weight=WORK // 5)
+        return PreparedBatch(Batch(is_last=self._left == 0, weight=WORK // 5), StageTimes())
 
 
 async def test_what_follows_a_truncate_in_flight_is_not_begun() -> None:
@@ -193,9 +196,9 @@ async def test_what_follows_a_truncate_in_flight_is_not_begun() -> None:
 async def test_a_truncate_between_a_read_and_its_place_makes_it_void() -> None:
     """What a backfill read before it, and would place behind it, may not come back."""
     lane, _ = lane_of(ROW_BY_ROW)
-    lane.watch()
+    lane.begin_read()
     lane.truncate()
-    assert lane.place({("1",): Found("old")}, Progress("rows", None, 1)) is None
+    assert lane.append_read({("1",): Found("old")}, Progress("rows", None, 1)) is None
     assert lane.queued == 1
 
 
@@ -218,7 +221,7 @@ async def test_younger_segments_leave_the_oldest_room_to_work() -> None:
 
 
 async def test_a_heavy_segment_is_worked_off_two_slices_at_a_time() -> None:
-    """One is written while the next is prepared; and the lane has moved only after the last."""
+    """One slice is written while the next is prepared; the lane moves after the last."""
     lane, ledger = lane_of(ROW_BY_ROW)
     held = Held(ledger, batches=4)
     async with asyncio.TaskGroup() as tasks:
@@ -238,7 +241,7 @@ async def test_a_heavy_segment_is_worked_off_two_slices_at_a_time() -> None:
 
 
 async def test_the_oldest_segment_waits_for_no_younger_one() -> None:
-    """Those that are prepared ahead give nothing back before it is committed, slice by slice."""
+    """Younger segments give nothing back before the oldest is committed."""
     lane, ledger = lane_of(ROW_BY_ROW)
     held = Held(ledger, batches=3)
     async with asyncio.TaskGroup() as tasks:
@@ -255,15 +258,15 @@ async def test_the_oldest_segment_waits_for_no_younger_one() -> None:
 
 
 async def test_backfill_has_room_behind_a_stream_that_never_ends() -> None:
-    """Only its own segments are counted: two that wait are enough, however many of the stream's do."""
+    """Only the backfill's segments are counted, however many of the stream's wait."""
     lane, _ = lane_of(ROW_BY_ROW)
     for number in range(9):
         lane.push((str(number),), DELETE)
     for _ in range(2):
-        await asyncio.wait_for(lane.room(), 5)
-        lane.watch()
-        lane.place({}, Progress(phase="rows", last_key=None, rows=0))
-    full = asyncio.create_task(lane.room())
+        await asyncio.wait_for(lane.wait_for_room(), 5)
+        lane.begin_read()
+        lane.append_read({}, Progress(phase="rows", last_key=None, rows=0))
+    full = asyncio.create_task(lane.wait_for_room())
     await asyncio.sleep(0)
     assert not full.done()
     full.cancel()
@@ -285,17 +288,17 @@ class Hands:
         self._released[segment] = asyncio.Event()
         return InHand(self, segment)
 
-    async def held(self, segment: Segment) -> Batch:
+    async def held(self, segment: Segment) -> PreparedBatch:
         """Wait until the segment is released."""
         await self._released[segment].wait()
         batch = Batch(truncate=segment.truncate)
         self._prepared[id(batch)] = segment
-        return batch
+        return PreparedBatch(batch, StageTimes())
 
-    async def commit(self, lane: Lane, batch: Batch) -> None:
+    async def commit(self, lane: Lane, prepared: PreparedBatch) -> None:
         """Note the order."""
         self._ledger.finish(lane.name, 1)
-        self.committed.append(self._prepared.pop(id(batch)))
+        self.committed.append(self._prepared.pop(id(prepared.batch)))
 
     async def release(self, number: int) -> None:
         """Let a segment be ready, by the order in which they were begun; see what comes of it."""
@@ -313,7 +316,7 @@ class InHand:
     def __init__(self, hands: Hands, segment: Segment) -> None:
         self._hands, self._segment = hands, segment
 
-    async def next(self) -> Batch:
+    async def next(self) -> PreparedBatch:
         """Return it once it is released."""
         return await self._hands.held(self._segment)
 
@@ -328,7 +331,7 @@ async def turns() -> None:
 async def at_work(
     *, canonical: bool = True, rows: int = 1, depth: int = 9
 ) -> AsyncIterator[tuple[Lane, Hands]]:
-    """Give a lane at work whose segments are full with `rows`, and whoever holds what it begins."""
+    """Give a lane at work, whose segments are full with `rows`, and what it begins."""
     binding = SimpleNamespace(name="blog", relation=SimpleNamespace(key_is_canonical=canonical))
     ledger = Ledger(Lsn(1), {"blog": Lsn(1)})
     limits = SegmentLimits(rows=rows, size=1_000_000, delay=0.0, depth=depth, flight=1_000_000, work=WORK)
@@ -350,7 +353,7 @@ def push(lane: Lane, keys: str) -> None:
 
 
 class TestOrder:
-    """The rules one by one, on the fewest segments that show them."""
+    """Each rule holds on the fewest segments that show it."""
 
     async def test_an_action_waits_for_an_earlier_one_on_its_key(self) -> None:
         """Other keys are prepared beside the first segment; one that shares a key waits for its commit."""
@@ -385,7 +388,7 @@ class TestOrder:
             assert (early, hands.keys(hands.committed)) == ([], ["a", "b", "c"])
 
     async def test_a_truncate_waits_for_all_before_it(self) -> None:
-        """Its own keys are others, and it still concerns every row in flight."""
+        """A truncate shares no key with the rows in flight, and still concerns them all."""
         async with at_work(rows=2) as (lane, hands):
             push(lane, "abcd")
             await turns()
@@ -398,7 +401,7 @@ class TestOrder:
             assert (before, hands.keys(hands.begun)) == (["ab", "cd"], ["ab", "cd", "!x"])
 
     async def test_a_truncate_supersedes_what_is_not_begun(self) -> None:
-        """Only what came behind it is left of its segment."""
+        """Only what came after the truncate is left of its segment."""
         async with at_work(rows=9) as (lane, hands):
             push(lane, "ab")
             lane.truncate()
@@ -407,7 +410,7 @@ class TestOrder:
             assert hands.keys(hands.begun) == ["!c"]
 
     async def test_keys_that_have_several_texts_wait_for_all(self) -> None:
-        """Where one key may be written in several ways, no two segments are ever in flight together."""
+        """Where a key has several spellings, no two segments are in flight together."""
         async with at_work(canonical=False) as (lane, hands):
             push(lane, "ab")
             await turns()
@@ -416,7 +419,7 @@ class TestOrder:
             assert (alone, hands.keys(hands.begun)) == (["a"], ["a", "b"])
 
     async def test_the_newest_action_on_a_key_is_the_only_one(self) -> None:
-        """Within a segment the last word counts."""
+        """Within a segment the last action on a key counts."""
         async with at_work(rows=9) as (lane, hands):
             lane.push(("a",), Upsert({}, 0))
             lane.push(("a",), DELETE)
@@ -424,12 +427,12 @@ class TestOrder:
             assert [segment.actions for segment in hands.begun] == [{("a",): DELETE}]
 
     async def test_a_read_yields_to_what_the_stream_touched_since(self) -> None:
-        """The backfill's row is older than the stream's; the others of its read are placed."""
+        """The backfill's row is older than the stream's; its other rows are appended."""
         async with at_work(rows=9) as (lane, hands):
-            lane.watch()
+            lane.begin_read()
             push(lane, "a")
             read = dict[Key, Action]({(key,): Upsert({}, 0) for key in "abc"})
-            lane.place(read, Progress(phase="rows", last_key=("c",), rows=3))
+            lane.append_read(read, Progress(phase="rows", last_key=("c",), rows=3))
             await turns()
             assert hands.keys(hands.begun) == ["a", "bc"]
 

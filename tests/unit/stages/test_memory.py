@@ -7,10 +7,10 @@ from walvec.stages.memory import ByteBudget
 
 
 async def test_room_is_waited_for() -> None:
-    """Who asks for room waits until enough is given back."""
+    """A task that asks for room waits until enough is given back."""
     budget = ByteBudget(10)
     budget.take(12)
-    waiting = asyncio.create_task(budget.room())
+    waiting = asyncio.create_task(budget.wait_for_room())
     await asyncio.sleep(0)
     before = waiting.done()
     budget.give(1)
@@ -26,13 +26,13 @@ async def test_a_row_larger_than_all_of_it_passes() -> None:
     budget = ByteBudget(10)
     budget.take(1_000)
     budget.give(1_000)
-    await budget.room()
+    await budget.wait_for_room()
     assert budget.used == 0
 
 
 @given(st.integers(1, 50), st.lists(st.integers(0, 30)))
 def test_there_is_room_below_the_limit_only(limit: int, sizes: list[int]) -> None:
-    """Whatever was taken and given back before."""
+    """There is room below the limit, whatever was taken and given back before."""
     budget, taken, rooms = ByteBudget(limit), list[int](), list[bool]()
     for size in sizes:
         if size % 3 == 0 and taken:

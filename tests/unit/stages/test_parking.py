@@ -11,68 +11,68 @@ class TestRetries:
     """Each request is taken up once."""
 
     def test_what_is_new_is_taken_up(self) -> None:
-        """In the order given."""
-        assert Retries().fresh([TWO, ONE]) == [TWO, ONE]
+        """New requests are taken up in the order given."""
+        assert Retries().newly_asked([TWO, ONE]) == [TWO, ONE]
 
     def test_what_is_at_work_is_left_alone(self) -> None:
         """A row is asked for until its attempt has ended."""
         retries = Retries()
-        retries.fresh([ONE])
-        assert retries.fresh([ONE, TWO]) == [TWO]
+        retries.newly_asked([ONE])
+        assert retries.newly_asked([ONE, TWO]) == [TWO]
 
     def test_a_row_may_be_asked_for_again_after_it_failed_again(self) -> None:
-        """Even if no look fell in between."""
+        """A request with more attempts is new, even if no look fell in between."""
         retries = Retries()
-        retries.fresh([ONE])
+        retries.newly_asked([ONE])
         again = DeadLetter("blog", ("1",), 2)
-        assert retries.fresh([again]) == [again]
+        assert retries.newly_asked([again]) == [again]
 
     def test_a_row_may_be_asked_for_again_after_it_was_well(self) -> None:
-        """It is parked anew then, with one attempt."""
+        """A row that was well and is parked again has one attempt."""
         retries = Retries()
-        retries.fresh([ONE])
-        retries.fresh([])
-        assert retries.fresh([ONE]) == [ONE]
+        retries.newly_asked([ONE])
+        retries.newly_asked([])
+        assert retries.newly_asked([ONE]) == [ONE]
 
     def test_knows_whether_anything_is_at_work(self) -> None:
-        """`run --once` waits for it."""
+        """`run --once` waits for rows that are at work."""
         retries = Retries()
-        looks = [(retries.fresh(asked), retries.at_work)[1] for asked in ([], [ONE], [])]
+        looks = [(retries.newly_asked(asked), retries.at_work)[1] for asked in ([], [ONE], [])]
         assert looks == [False, True, False]
 
 
 class TestShare:
-    """The share of parked rows in the last ones."""
+    """The share is that of parked rows among the last ones."""
 
     def test_few_rows_prove_nothing(self) -> None:
         """All of fewer rows than the window may be parked."""
-        assert not Share(1000).after(999, 999).over_half
+        assert not Share(1000).with_batch(999, 999).over_half
 
     def test_half_is_not_over_half(self) -> None:
-        """One more is."""
-        assert not Share(1000).after(1000, 500).over_half
-        assert Share(1000).after(1000, 501).over_half
+        """Half of the rows are not too many; one more is."""
+        assert not Share(1000).with_batch(1000, 500).over_half
+        assert Share(1000).with_batch(1000, 501).over_half
 
     def test_old_rows_do_not_count(self) -> None:
         """A million good rows before don't hide that nothing works any more."""
         share = Share(1000)
         for _ in range(1000):
-            share = share.after(1000, 0)
+            share = share.with_batch(1000, 0)
         for _ in range(501):
             assert not share.over_half
-            share = share.after(1, 1)
+            share = share.with_batch(1, 1)
         for _ in range(499):
-            share = share.after(1, 1)
+            share = share.with_batch(1, 1)
         assert share.over_half
 
     @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1), st.integers(1, 50))
     def test_looks_at_the_window_and_no_batch_more_than_it_takes(
         self, batches: list[tuple[int, int]], window: int
     ) -> None:
-        """All that is kept is needed to fill the window."""
+        """Every batch that is kept is needed to fill the window."""
         share = Share(window)
         for rows, parked in batches:
-            share = share.after(rows, min(rows, parked))
+            share = share.with_batch(rows, min(rows, parked))
         kept = [rows for rows, _ in share.batches]
         assert 0 not in kept
         assert sum(kept[1:]) < window

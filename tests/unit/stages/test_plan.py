@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from walvec.database.keys import Key
 from walvec.stages.actions import DELETE, REFETCH, Action, Upsert
-from walvec.stages.plan import LARGE_IMAGE, Unidentified, plan, plan_refetch
+from walvec.stages.plan import LARGE_IMAGE, Unidentified, plan_change, plan_refetch
 from walvec.vectorizer.row_shape import RowShape
 from walvec_slots.changes import Change, Text
 from walvec_slots.lsn import Lsn
@@ -38,7 +38,7 @@ def delete(identity: Image) -> Change:
 
 def planned(change: Change, shape: RowShape = SHAPE) -> list[tuple[Key, object]]:
     """The actions, an Upsert as the JSON of its image."""
-    return [(key, _shown(action)) for key, action in plan(change, shape)]
+    return [(key, _shown(action)) for key, action in plan_change(change, shape)]
 
 
 def _shown(action: Action) -> object:
@@ -46,14 +46,14 @@ def _shown(action: Action) -> object:
 
 
 class TestKinds:
-    """What each kind of change asks for."""
+    """Each kind of change asks for its own actions."""
 
     def test_insert(self) -> None:
         """The image holds the columns that are used, and no others."""
         assert planned(insert({"id": "1", "body": "x", "views": "3"})) == [(("1",), '{"body":"x"}')]
 
     def test_update(self) -> None:
-        """The same, where the key stays."""
+        """An update that leaves the key alone is one action."""
         assert planned(update({"id": "1", "body": "x"}, {"id": "1"})) == [(("1",), '{"body":"x"}')]
 
     def test_update_of_the_key(self) -> None:
@@ -62,11 +62,11 @@ class TestKinds:
         assert planned(change) == [(("1",), DELETE), (("2",), '{"body":"x"}')]
 
     def test_update_without_identity(self) -> None:
-        """The plugin leaves it out at times: the key is that of the columns."""
+        """The plugin omits the identity at times: then the key is that of the columns."""
         assert planned(update({"id": "1", "body": "x"}, {})) == [(("1",), '{"body":"x"}')]
 
     def test_delete(self) -> None:
-        """By the identity, which may hold more than the key."""
+        """A delete names the row by its identity, which may hold more than the key."""
         assert planned(delete({"id": "1", "body": "x"})) == [(("1",), DELETE)]
 
     @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ class TestKeys:
         assert planned(delete({"id": text})) == [((text,), DELETE)]
 
     def test_several_columns(self) -> None:
-        """In the key's order, whatever the order they come in."""
+        """A key has its parts in its own order, whatever the order they come in."""
         shape = replace(SHAPE, key=("b", "a"))
         assert planned(delete({"a": "1", "b": "2"}), shape) == [(("2", "1"), DELETE)]
 
@@ -98,7 +98,7 @@ class TestKeys:
 
     @pytest.mark.parametrize("change", [delete({}), insert({"body": "x"}), delete({"id": None})])
     def test_missing(self, change: Change) -> None:
-        """Without a key there is no telling which row it is."""
+        """A change without a key does not tell which row it is about."""
         with pytest.raises(Unidentified):
             planned(change)
 
@@ -118,34 +118,34 @@ class TestKeys:
         assert plan_refetch(unclear, SHAPE) == [((key,), REFETCH) for key in keys]
 
     def test_unclear_column_outside_the_key(self) -> None:
-        """A column of no key that is unclear is a missing one."""
+        """An unclear column outside the key counts as a missing one."""
         change = insert({"id": "1"})._replace(unclear={"body": ("NaN",)})
         assert planned(change) == [(("1",), REFETCH)]
 
     @pytest.mark.parametrize("change", [insert({"body": "x"}), delete({}), update({"body": "x"}, {})])
     def test_missing_before_the_horizon(self, change: Change) -> None:
-        """Without a key an older change does not tell the row either."""
+        """An older change without a key does not tell the row either."""
         with pytest.raises(Unidentified):
             plan_refetch(change, SHAPE)
 
 
 class TestImages:
-    """An image is what PostgreSQL reads back exactly; where the stream has none, the row is read."""
+    """An image is what PostgreSQL reads back exactly; without one the row is read."""
 
     def test_unchanged_toast(self) -> None:
-        """A used column that is in neither image."""
+        """A used column that is in neither image has the row read."""
         assert planned(update({"id": "1"}, {"id": "1"})) == [(("1",), REFETCH)]
 
     def test_unchanged_toast_under_full(self) -> None:
-        """Its old value, which is its value, is in the identity."""
+        """The old value, which did not change, is in the identity."""
         assert planned(update({"id": "1"}, {"id": "1", "body": "old"})) == [(("1",), '{"body":"old"}')]
 
     def test_unused_column_that_is_missing(self) -> None:
-        """Is none of our business."""
+        """A missing column that no expression uses does not matter."""
         assert planned(update({"id": "1", "body": "x"}, {"id": "1"})) == [(("1",), '{"body":"x"}')]
 
     def test_null(self) -> None:
-        """Is a value."""
+        """NULL is a value like any other."""
         assert planned(insert({"id": "1", "body": None})) == [(("1",), '{"body":null}')]
 
     def test_expressions_that_images_do_not_serve(self) -> None:

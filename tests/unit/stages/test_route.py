@@ -43,7 +43,7 @@ class Recorder:
         """Note a truncate."""
         self.told.append("truncate")
 
-    def sweep(self) -> None:
+    def request_sweep(self) -> None:
         """Note a sweep."""
         self.told.append("sweep")
 
@@ -101,7 +101,7 @@ def truncate(*tables: str, at: int = 1) -> list[Event]:
 
 
 def test_each_lane_gets_its_tables() -> None:
-    """Two vectorizers of one table both do; other tables, other schemas none."""
+    """Two vectorizers of one table both get its changes, and those of no other table."""
     blog, titles, page = lane("blog"), lane("titles", "blog"), lane("page")
     Stream(blog, titles, page).transaction(
         110, delete(1), delete(2, "page"), delete(3, schema="other"), delete(4, "x")
@@ -114,7 +114,7 @@ def test_each_lane_gets_its_tables() -> None:
 
 
 class TestTruncate:
-    """Of the table, of its partitions, of others."""
+    """A truncate may name the table, its partitions, or others."""
 
     @pytest.mark.parametrize(
         ("tables", "told"),
@@ -144,7 +144,7 @@ class TestTruncate:
         assert blog.told == ["sweep", "sweep"]
 
     def test_unpublished(self) -> None:
-        """Is not followed."""
+        """A truncate that is not published is not followed."""
         blog = lane("blog", published=frozenset({"insert"}))
         Stream(blog).transaction(110, *truncate("blog"))
         assert blog.told == []
@@ -158,7 +158,7 @@ class TestTruncate:
 
 
 def test_change_without_a_key() -> None:
-    """Some row has changed: the keys are looked up."""
+    """Some row has changed, so the keys are looked up."""
     blog = lane("blog")
     Stream(blog).transaction(110, delete(None))
     assert blog.told == ["sweep"]
@@ -175,18 +175,18 @@ class TestReplay:
         assert blog.told == told
 
     def test_by_lane(self) -> None:
-        """Another lane that does not have it gets it."""
+        """A lane that does not have the transaction gets it."""
         blog, page = lane("blog"), lane("page", "blog")
         Stream(blog, page, applied={"blog": 120}).transaction(110, delete(1))
         assert (blog.told, page.told) == ([], [(("1",), DELETE)])
 
 
 class TestEpoch:
-    """What commits at or before the horizon may be of another table, or older than what was read since."""
+    """A change at or before the horizon may be of another table, or older than a read."""
 
     @pytest.mark.parametrize(("end", "action"), [(110, REFETCH), (120, REFETCH), (121, DELETE)])
     def test_change_up_to_the_horizon_is_read_by_key(self, end: int, action: Action) -> None:
-        """A change that ends at or before the horizon is never taken at its word."""
+        """A change that ends at or before the horizon is never relied on."""
         blog = lane("blog")
         Stream(blog, horizon=120).transaction(end, delete(1))
         assert blog.told == [(("1",), action)]
@@ -232,9 +232,9 @@ class TestLandmark:
     def test_keepalive_past_it_is_refused(self) -> None:
         """A source that has read past the place without sending the commit no longer has it."""
         stream = Stream(lane("blog"), landmark=Landmark(7, Lsn(90)))
-        stream.router.keepalive(Lsn(89))
+        stream.router.note_keepalive(Lsn(89))
         with pytest.raises(SlotLost):
-            stream.router.keepalive(Lsn(90))
+            stream.router.note_keepalive(Lsn(90))
 
     def test_landmark_before_the_streams_beginning_is_not_waited_for(self) -> None:
         """A slot that was confirmed past the commit does not send it again."""
@@ -254,62 +254,62 @@ class TestLandmark:
 
 
 class TestPlace:
-    """How far the stream is planned."""
+    """The ledger says how far the stream is planned."""
 
     def test_commit(self) -> None:
-        """Through a transaction's end."""
+        """The stream is planned through a transaction's end."""
         stream = Stream(lane("blog"))
         stream.transaction(110)
         assert stream.ledger.planned == Lsn(110)
 
     def test_keepalive_between_transactions(self) -> None:
-        """Through what the server has read."""
+        """The stream is planned through what the server has read."""
         stream = Stream(lane("blog"))
-        stream.router.keepalive(Lsn(150))
+        stream.router.note_keepalive(Lsn(150))
         assert stream.ledger.planned == Lsn(150)
 
     def test_keepalive_within_a_transaction(self) -> None:
-        """No further: its changes are still to come."""
+        """The stream is planned no further: the changes are still to come."""
         stream = Stream(lane("blog"))
         stream.router.route(Begin(7, Lsn(109), LONG_AGO))
-        stream.router.keepalive(Lsn(150))
+        stream.router.note_keepalive(Lsn(150))
         assert stream.ledger.planned == Lsn(100)
 
     def test_transactions_are_noted_as_unseen(self) -> None:
-        """Until a snapshot contains them."""
+        """A transaction is unseen until a snapshot contains it."""
         stream = Stream(lane("blog"))
         stream.transaction(110, xid=7)
         stream.transaction(120, xid=8)
         assert set(stream.unseen.current()) == {7, 8}
 
     def test_transaction_is_unseen_from_its_begin(self) -> None:
-        """Rows of a large transaction are read again before its end has come: those reads must see it too."""
+        """Rows of a large transaction are read before its end: those reads must see it too."""
         stream = Stream(lane("blog"))
         stream.router.route(Begin(7, Lsn(109), LONG_AGO))
         assert set(stream.unseen.current()) == {7}
 
     def test_what_asks_for_something(self) -> None:
-        """The newest transaction with a change that a lane follows."""
+        """The newest transaction with a change that a lane follows is remembered."""
         stream = Stream(lane("blog"))
         stream.transaction(110, delete(1))
         stream.transaction(120, delete(1, "page"), Message(Lsn(1), transactional=True, prefix="", content=""))
         assert stream.router.acted == Lsn(110)
 
     def test_own_progress_is_not_foreign(self) -> None:
-        """What a sidecar writes to save its progress keeps it not busy."""
+        """The transaction that saves its progress does not keep a sidecar busy."""
         stream = Stream(lane("blog"))
-        stream.router.own_xid = 7
+        stream.router.note_own(7)
         stream.transaction(110, xid=7)
-        own = stream.router.foreign
+        own = stream.router.passed_foreign
         stream.transaction(120, xid=8)
-        assert (own, stream.router.foreign) == (False, True)
+        assert (own, stream.router.passed_foreign) == (False, True)
 
 
 class TestLag:
-    """The age of the oldest commit that is to be embedded."""
+    """Lag is the age of the oldest commit that is to be embedded."""
 
     def test_no_change_that_is_followed(self) -> None:
-        """Nobody waits for another table's."""
+        """A change of a table that nobody follows is no lag."""
         stream = Stream(lane("blog"))
         stream.transaction(110, delete(1, "page"), committed=LONG_AGO)
         assert stream.router.lag_seconds() == 0.0
@@ -326,7 +326,7 @@ class TestLag:
         assert stream.router.lag_seconds() == 0.0
 
     def test_transaction_that_is_still_arriving(self) -> None:
-        """Counts from its first change on, since its rows are worked off before its end has come."""
+        """A transaction counts from its first change on: its rows are worked off at once."""
         stream = Stream(lane("blog"))
         stream.router.route(Begin(7, Lsn(109), LONG_AGO))
         assert stream.router.lag_seconds() == 0.0
@@ -334,19 +334,19 @@ class TestLag:
         assert stream.router.lag_seconds() > YEAR
 
     def test_replay(self) -> None:
-        """What the lanes had is not waited for."""
+        """Transactions that the lanes have are no lag."""
         stream = Stream(lane("blog"), applied={"blog": 120})
         stream.transaction(110, delete(1), committed=LONG_AGO)
         assert stream.router.lag_seconds() == 0.0
 
 
 def test_transactions_are_counted_by_span() -> None:
-    """Those that ask for something, with the span that they are complete with."""
+    """A span counts the transactions that ask for something and end with it."""
     stream = Stream(lane("blog"))
     stream.ledger.open_span("blog")
     stream.transaction(110, delete(1))
     stream.transaction(120, delete(1, "page"))
-    stream.router.keepalive(Lsn(125))
+    stream.router.note_keepalive(Lsn(125))
     stream.transaction(130, delete(2))
     first = stream.ledger.transactions("blog")
     stream.ledger.open_span("blog")
@@ -378,16 +378,16 @@ class TestUntil:
     def test_progress_ends_there(self) -> None:
         """Neither a keepalive from later on nor a later transaction takes the checkpoint past it."""
         stream = Stream(lane("blog"), until=120)
-        stream.router.keepalive(Lsn(110))
+        stream.router.note_keepalive(Lsn(110))
         assert stream.ledger.planned == Lsn(110)
-        stream.router.keepalive(Lsn(500))
+        stream.router.note_keepalive(Lsn(500))
         assert stream.ledger.planned == Lsn(120)
         stream.transaction(510)
-        stream.router.keepalive(Lsn(600))
+        stream.router.note_keepalive(Lsn(600))
         assert stream.ledger.planned == Lsn(120)
 
     def test_a_landmark_past_it_is_not_missed(self) -> None:
-        """The commit that the checkpoint before had covered comes later: nothing says that it is gone."""
+        """The commit that the checkpoint covers comes later, so it does not count as gone."""
         stream = Stream(lane("blog"), landmark=Landmark(7, Lsn(200)), until=120)
-        stream.router.keepalive(Lsn(500))
+        stream.router.note_keepalive(Lsn(500))
         stream.transaction(300, xid=9)

@@ -1,4 +1,5 @@
-from walvec.stages.stall import BATCH_SILENT_AFTER, STALL_AFTER, Mark, Stall
+from walvec.stages.stall import Mark, Stall
+from walvec.stages.timing import TIMING
 
 
 class Clock:
@@ -10,9 +11,9 @@ class Clock:
         self.stall = Stall(lambda _: self.reason)
 
     def after(self, seconds: float, *, idle: bool = False) -> Mark | None:
-        """Let so many seconds pass and look."""
+        """Let the seconds pass and look."""
         self.now += seconds
-        return self.stall.look(self.now, idle=idle)
+        return self.stall.next_mark(self.now, idle=idle)
 
 
 def test_an_idle_process_says_nothing() -> None:
@@ -23,17 +24,17 @@ def test_an_idle_process_says_nothing() -> None:
 
 
 def test_work_that_takes_its_time_has_no_reason() -> None:
-    """It is said once that work is in flight, and not why it is."""
+    """The mark says that work is in flight, and gives no reason."""
     clock = Clock()
     assert clock.after(0) is None
-    clock.stall.finished(clock.now)
-    assert clock.after(STALL_AFTER) is None
-    assert clock.after(1) == Mark(STALL_AFTER + 1, None)
+    clock.stall.batch_finished(clock.now)
+    assert clock.after(TIMING.stall_after) is None
+    assert clock.after(1) == Mark(TIMING.stall_after + 1, None)
     assert clock.after(1) is None
 
 
 def test_a_reason_that_comes_and_goes_is_told() -> None:
-    """Each change is saved once."""
+    """Each change of the reason is saved once."""
     clock = Clock()
     clock.after(0)
     clock.reason = "the service fails"
@@ -49,11 +50,11 @@ def test_nothing_finished_is_a_reason_by_itself() -> None:
     clock.after(0, idle=True)
     clock.after(0)
     clock.after(6)
-    mark = clock.after(BATCH_SILENT_AFTER)
+    mark = clock.after(TIMING.silent_after)
     assert mark is not None
     assert mark.waits_for
-    clock.stall.finished(clock.now)
-    assert clock.after(1) == Mark(BATCH_SILENT_AFTER + 7, None)
+    clock.stall.batch_finished(clock.now)
+    assert clock.after(1) == Mark(TIMING.silent_after + 7, None)
 
 
 def test_a_checkpoint_takes_it_back() -> None:
@@ -61,9 +62,9 @@ def test_a_checkpoint_takes_it_back() -> None:
     clock = Clock()
     clock.after(0)
     clock.after(6)
-    clock.stall.moved()
+    clock.stall.checkpoint_moved()
     assert clock.after(1) is None
-    assert clock.after(STALL_AFTER) is None
+    assert clock.after(TIMING.stall_after) is None
     assert clock.after(1) is not None
 
 

@@ -24,8 +24,12 @@ def test_parse(text: str, xmax: int, in_progress: Iterable[int]) -> None:
     assert Snapshot.parse(text) == Snapshot(xmax, frozenset(in_progress))
 
 
-@given(FULL_IDS, st.integers(-(1 << 31) + 1, (1 << 31) - 1), st.booleans())
-def test_sees_by_the_low_bits(xmax: int, distance: int, running: bool) -> None:  # noqa: FBT001
+@given(
+    xmax=FULL_IDS,
+    distance=st.integers(-(1 << 31) + 1, (1 << 31) - 1),
+    running=st.booleans(),
+)
+def test_sees_by_the_low_bits(xmax: int, distance: int, *, running: bool) -> None:
     """32 bits tell a transaction within half an epoch, on whichever side of a wrap it lies."""
     full = max(xmax + distance, 3)
     snapshot = Snapshot(xmax, frozenset([full] if running else []))
@@ -43,28 +47,28 @@ def test_sees_by_the_low_bits(xmax: int, distance: int, running: bool) -> None: 
         pytest.param(5 * EPOCH + 100, 99, True, id="in a later epoch"),
     ],
 )
-def test_epoch_wrap(xmax: int, xid: int, seen: bool) -> None:  # noqa: FBT001
+def test_epoch_wrap(xmax: int, xid: int, *, seen: bool) -> None:
     """The id that comes after 2**32 - 1 is small again, and newer."""
     assert Snapshot(xmax, frozenset()).sees(xid) == seen
 
 
 class TestUnseen:
-    """What has been decoded and no snapshot has contained."""
+    """Unseen holds what was decoded and no snapshot has contained."""
 
     def test_remembers_until_seen(self) -> None:
         """A snapshot lets go of what it contains, and of nothing else."""
         unseen = Unseen([7])
         for xid in (8, 9, 12):
-            unseen.decoded(xid)
+            unseen.note_decoded(xid)
         unseen.observe(Snapshot(12, frozenset([8])))
         assert sorted(unseen.current()) == [8, 12]
 
     def test_what_is_asked_for_does_not_change_later(self) -> None:
-        """A read's list is the one of its beginning."""
+        """A read has to see what was decoded when it began."""
         unseen = Unseen()
-        unseen.decoded(1)
+        unseen.note_decoded(1)
         needed = unseen.current()
-        unseen.decoded(2)
+        unseen.note_decoded(2)
         assert set(needed) == {1}
 
     @given(
@@ -74,7 +78,7 @@ class TestUnseen:
     def test_never_forgets_what_no_snapshot_saw(
         self, decoded: list[int], snapshots: list[tuple[int, frozenset[int]]]
     ) -> None:
-        """Whatever snapshots are taken."""
+        """A transaction is remembered until one of the snapshots contains it."""
         unseen = Unseen(decoded)
         taken = [Snapshot(xmax, running) for xmax, running in snapshots]
         for snapshot in taken:
@@ -107,4 +111,4 @@ def test_oldest_transaction_in_progress(snapshot: str, oldest: int) -> None:
 )
 def test_an_id_past_all_that_are_open(snapshot: str, open_xids: list[int], past: int) -> None:
     """An open transaction may be younger than all that have ended, and than the last epoch of ids."""
-    assert Snapshot.parse(snapshot).past(open_xids) == past
+    assert Snapshot.parse(snapshot).id_past(open_xids) == past

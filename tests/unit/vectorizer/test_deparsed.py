@@ -33,7 +33,7 @@ NAMES = st.one_of(
     ],
 )
 def test_calls(printed: str, calls: list[tuple[str, str, int]]) -> None:
-    """A function is a name with a parenthesis at once, outside of constants and quotes."""
+    """A function is a name directly followed by a parenthesis, outside of quotes."""
     assert read_printed([printed]).calls == {Call(*call) for call in calls}
 
 
@@ -42,7 +42,7 @@ def test_calls(printed: str, calls: list[tuple[str, str, int]]) -> None:
 def test_no_constant_hides_a_call(
     name: tuple[str, str], schema: tuple[str, str], constants: list[str]
 ) -> None:
-    """A call is found whatever constants are its arguments, and nothing within them is a call."""
+    """A call is found whatever its constants hold, and none is found within them."""
     printed = f"{schema[1]}.{name[1]}({', '.join(constants)})"
     assert read_printed([printed]).calls == {Call(schema[0], name[0], len(constants))}
 
@@ -58,7 +58,7 @@ def test_a_constant_says_nothing(constant: str) -> None:
 @settings(deadline=None)
 @given(column=NAMES, alias=NAMES)
 def test_a_joined_column_is_found_by_any_name(column: tuple[str, str], alias: tuple[str, str]) -> None:
-    """A column is found on either side of ||, however it and its table are called."""
+    """A column is found on either side of ||, whatever it and its table are called."""
     printed = f"{alias[1]}.{column[1]}"
     for expression in (f"({printed} || 'x'::text)", f"('x'::text || {printed})"):
         assert [each.name for each in joined_columns(expression, alias[0])] == [column[0]]

@@ -1,6 +1,6 @@
 import pytest
 
-from walvec.vectorizer.literals import literals, pointed, without_clock
+from walvec.vectorizer.literals import find_literals, point_out, without_clock
 
 
 @pytest.mark.parametrize(
@@ -25,13 +25,13 @@ from walvec.vectorizer.literals import literals, pointed, without_clock
     ],
 )
 def test_constants(written: str, found: list[str]) -> None:
-    """A constant is found in every way of quoting, and not in comments and names."""
-    assert [written[begin:end] for begin, end in literals(written)] == found
+    """Constants are found however they are quoted, but not in comments and names."""
+    assert [written[begin:end] for begin, end in find_literals(written)] == found
 
 
 @pytest.mark.parametrize("value", ["now", "NOW", " today ", "{today,now}", "[tomorrow,)", "yesterday 04:05"])
 def test_a_word_of_the_clock_is_replaced(value: str) -> None:
-    """A constant with a word that dates know gives another one, without it."""
+    """A word such as today is replaced by one that no date has."""
     assert "walvec" in (without_clock(value) or "")
 
 
@@ -52,5 +52,5 @@ def test_other_words_stay(value: str) -> None:
     ],
 )
 def test_the_mark_stands_under_the_place(position: int, shown: str) -> None:
-    """A mark stands under the place in its own line, and at the end for what lies past it."""
-    assert pointed("wrong", "ab\ncd", position) == shown
+    """A mark stands under the place in its line, or at the end for what lies past it."""
+    assert point_out("wrong", "ab\ncd", position) == shown

@@ -193,7 +193,7 @@ class Sidecar:
                 if not line.endswith(b"\n"):
                     return
                 self._read += len(line)
-                if line.startswith(b"{") and (event := json.loads(line))["event"] == "batch committed":
+                if line.startswith(b"{") and (event := json.loads(line))["event"] == "batch.committed":
                     yield event
 
 

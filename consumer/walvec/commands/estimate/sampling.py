@@ -14,11 +14,12 @@ import psycopg
 from psycopg.types.string import TextLoader
 
 from walvec.config.load import EmbedderSettings
-from walvec.database import keys as key_sql
-from walvec.database.keys import Key
+from walvec.database.keys import Key, array_parameters
 from walvec.embed.pack import estimate_tokens
 from walvec.stages.chunk import Chunker, InputHasher
-from walvec.vectorizer.bind import Binding, resolve_expressions, source_query
+from walvec.vectorizer.bind import resolve_expressions
+from walvec.vectorizer.binding import Binding
+from walvec.vectorizer.source_sql import source_query
 from walvec.vectorizer.target import TargetTable
 from walvec_slots.errors import PreconditionFailed
 from walvec_slots.queries import load_sql
@@ -203,7 +204,7 @@ async def _read_keys(source: Connection, binding: Binding, keys: Sequence[Key], 
         async with source.transaction(force_rollback=True):
             await source.execute(_LIMIT_STATEMENTS, {"milliseconds": STATEMENT_LIMIT})
             await resolve_expressions(source, local=True)
-            cursor = await source.execute(query, key_sql.parameters(keys, binding.key))
+            cursor = await source.execute(query, array_parameters(keys, binding.key))
             texts.found.update(zip(keys, [text for *_, text in await cursor.fetchall()], strict=True))
             return
     except psycopg.errors.QueryCanceled:
@@ -235,9 +236,9 @@ async def _compare(
     chunker = Chunker() if chunk == "none" else Chunker(chunk.size, chunk.overlap)
     hasher = InputHasher(embedder.model, embedder.dimensions)
     table = TargetTable(binding.vectorizer, binding.key, embedder.dimensions)
-    exists = bool(await table.columns(target))
+    exists = bool(await table.read_columns(target))
     for keys in _batched([key for key, text in texts.items() if text]):
-        held = await table.existing(target, keys) if exists else {}
+        held = await table.held_hashes(target, keys) if exists else {}
         for key in keys:
             chunks, known = chunker.split(texts[key] or ""), set(held.get(key, {}).values())
             found.add(chunks, [chunk for chunk in chunks if hasher(chunk) not in known])

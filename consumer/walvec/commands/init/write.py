@@ -19,10 +19,10 @@ from psycopg.conninfo import conninfo_to_dict
 from walvec.commands.init.proposal import Proposal, TextColumn, lengths_of, propose
 from walvec.commands.init.template import FRAME, PROVIDERS, VECTORIZER
 from walvec.commands.output import say
-from walvec.config.environment import spelling
+from walvec.config.environment import spell_variable
 from walvec.config.load import TableName
 from walvec.config.masking import SECRETS
-from walvec.config.search_path import spell
+from walvec.config.search_path import spell_path
 from walvec.config.table_name import MAX_NAME_BYTES
 from walvec.errors import UsageInvalid
 
@@ -54,7 +54,7 @@ def write(
         proposals, dsn=dsn, provider=provider, left_out=found.left_out, schemas=found.schemas
     )
     if found.schemas:
-        say(f"search_path of expressions: {spell(found.schemas)}, as in the database", err=True)
+        say(f"search_path of expressions: {spell_path(found.schemas)}, as in the database", err=True)
     if output == STDOUT:
         sys.stdout.write(text)
         return
@@ -99,7 +99,7 @@ def render_config(
         vectorizers = ["".join(f"# {line}\n" for line in example.splitlines())]
     if left_out:
         vectorizers.append("# Left out:\n" + "".join(_remark(f"  {reason}") for reason in left_out))
-    path = f"search_path = {_quoted(spell(schemas))}"
+    path = f"search_path = {_quoted(spell_path(schemas))}"
     path = f"{path:<36} # for functions and operators in expressions"
     return FRAME.format(
         dsn=_dsn_line(dsn), search_path=path, embedder=PROVIDERS[provider], vectorizers="\n".join(vectorizers)
@@ -174,8 +174,8 @@ def _names(tables: Sequence[TableName]) -> list[str]:
     taken: dict[str, str] = {}
     for table in tables:
         wanted = [_identifier(table.name), _identifier(f"{table.schema}_{table.name}")]
-        name = _free(wanted, lambda name: spelling(name) in taken)
-        taken[spelling(name)] = name
+        name = _free(wanted, lambda name: spell_variable(name) in taken)
+        taken[spell_variable(name)] = name
     return list(taken.values())
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from walvec.commands.status.reading import Report, VectorizerStatus
 from walvec.config.masking import printable
-from walvec.stages.commit import IDLE_BYTES
-from walvec.stages.stall import STALL_AFTER
+from walvec.stages.confirm import IDLE_BYTES
+from walvec.stages.timing import TIMING
 from walvec.units import byte_size, duration
 from walvec_slots.lsn import Lsn
 from walvec_slots.probe import Level
@@ -57,9 +57,8 @@ def _found(report: Report) -> Iterator[Verdict]:
     for rule in _RULES:
         if verdict := rule(report):
             yield verdict
-    yield Verdict(
-        "ok", "fine", f"All is well: no change has been waiting for longer than {STALL_AFTER:.0f} seconds."
-    )
+    longest = f"{TIMING.stall_after:.0f} seconds"
+    yield Verdict("ok", "fine", f"All is well: no change has been waiting for longer than {longest}.")
 
 
 def _source_away(report: Report) -> Verdict | None:
