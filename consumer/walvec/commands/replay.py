@@ -19,10 +19,11 @@ from walvec.commands.slots import find_idle, parse_lsn
 from walvec.config.load import Config
 from walvec.database.checkpoint import load_checkpoint, set_back
 from walvec.database.connect import connect_source, connect_source_for_changes, connect_target
-from walvec.database.continuity import Server, look_at_server, require_same_history
+from walvec.database.continuity import Server, look_at_server, require_same_history, was_promoted
 from walvec.database.fence import fenced, only_command
 from walvec.database.migrate import require_schema
 from walvec.database.ownership import announce, require_own_schema
+from walvec.database.slot_making import make_copy
 from walvec.errors import UsageInvalid
 from walvec.failpoint import failpoint
 from walvec.supervise import supervise
@@ -100,8 +101,13 @@ async def _find_way(
             f'slot "{config.source.slot}" has no checkpoint in the target', hint="run: walvec resync"
         )
     server = await look_at_server(source)
-    require_same_history(config.source.slot, checkpoint, server)
     copy = await find_idle(source, name)
+    if was_promoted(checkpoint, server):
+        raise PreconditionFailed(
+            "The source was promoted since the last checkpoint, and walvec has not followed it yet",
+            hint="run: walvec run; once it streams, stop it and run walvec replay again",
+        )
+    require_same_history(config.source.slot, checkpoint, server)
     place = _place_of(copy, config, source)
     if place > checkpoint.lsn:
         raise PreconditionFailed(
@@ -213,7 +219,7 @@ async def _go_back(config: Config, source: Connection, target: Connection, way: 
     if way.own:
         await manage.drop_slot(source, name)
     failpoint("replay-drop")
-    reached = await manage.copy_slot(source, way.copy.name, name)
+    reached = await make_copy(config, source, way.copy.name, name)
     failpoint("replay-copy")
     if reached > way.begin:
         raise SlotLost(
