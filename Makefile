@@ -29,6 +29,10 @@ test: lint $(if $(WALVEC_TEST_DSN),,servers) ## lint, types, every test; WALVEC_
 torture: venv $(if $(WALVEC_TEST_DSN),,servers) ## the crash tests at full length; KILLS=… random kills, SEED=…
 	@WALVEC_TORTURE=1 WALVEC_KILLS=$(or $(KILLS),100) $(if $(SEED),WALVEC_SEED=$(SEED)) $(BIN)/pytest tests/crash $(ARGS)
 
+.PHONY: mutants
+mutants: venv postgres ## try mistakes that break a guarantee, and count those that a test sees; ONLY=a room or names' beginnings
+	@$(BIN)/python -m tests.mutants $(ONLY)
+
 .PHONY: bench
 bench: venv postgres ## measure, and write docs/performance.md; PART=…, ROUNDS=…, QUICK=1
 	@$(if $(QUICK),QUICK=$(QUICK)) $(if $(ROUNDS),ROUNDS=$(ROUNDS)) $(BIN)/python -m bench $(PART)

@@ -167,10 +167,26 @@ def test_huge_transaction_is_worked_off_in_parts(sidecar: Sidecar) -> None:
     assert len(sidecar.service.texts) == 50_000 - len(paid)
 
 
+def test_heavy_segment_takes_its_place_with_its_last_slice(sidecar: Sidecar) -> None:
+    """Rows too heavy for one batch come one by one, the checkpoint with the last one."""
+    sidecar.settings["pipeline"] = {"max_buffer_bytes": 200_000}
+    follow_blog(sidecar, chunk={"size": 10, "overlap": 0})
+    sidecar.once()
+    insert(sidecar, 1, 3, "word " * 200)
+    end = wal_end(sidecar)
+
+    process = sidecar.start("run", env={"WALVEC_FAILPOINT": "after-commit"})
+    assert process.wait() == -SIGKILL
+    assert len(sidecar.actual()) == 1
+    assert checkpoint(sidecar) < end
+    sidecar.once()
+    assert sidecar.actual() == sidecar.expected()
+
+
 @pytest.fixture
 def talkative(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a status be sent every second, whatever there is to say."""
-    connect = functools.partial(ReplicationStream.connect, sender_timeout=3.0)
+    """Let a status be sent every two seconds, whatever there is to say."""
+    connect = functools.partial(ReplicationStream.connect, sender_timeout=6.0)
     monkeypatch.setattr(ReplicationStream, "connect", connect)
 
 

@@ -11,6 +11,7 @@ from typing import LiteralString
 
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from tests.crash.observe import FOREIGN_WORK, checkpoint, slot_lsn, wal_end
@@ -127,6 +128,12 @@ def test_backfill_waits_until_it_sees_what_was_decoded(cluster: Cluster, hung: S
 def test_backfill_waits_for_what_was_decoded_before_a_crash(cluster: Cluster, hung: Sidecar) -> None:
     """What no snapshot was seen to contain is in the checkpoint: the slot will not send it again."""
     with last_row_is_updated(cluster, hung) as (first, lsn):
+        row = sql.SQL("SELECT FROM {} WHERE id = 400").format(sql.Identifier(*hung.followed["blog"].target))
+        until(lambda: hung.target.execute(row).fetchall(), "the update, embedded")
+        # The batch's own checkpoint remembers it, before any progress is saved beside batches.
+        assert hung.target.execute(
+            "SELECT cardinality(unseen_xids) > 0 FROM walvec.checkpoint"
+        ).fetchall() == [(True,)]
         # A later commit, with which the idle stream's progress is saved past the update.
         hung.source.execute(FOREIGN_WORK)
         until(lambda: slot_lsn(hung) >= lsn, "the update, embedded and confirmed")

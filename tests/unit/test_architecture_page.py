@@ -7,8 +7,8 @@ ROOT = Path(__file__).parents[2]
 MOST_WORDS = 1_800
 PAGE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
 
-# `consumer/walvec/stages/plan.py`, `consumer/walvec/embed/`, `tests/unit/slots/test_ack.py::test_it`
-NAMED = re.compile(r"`((?:slots|consumer|sql|tests|compose|docs)/[\w./-]*)(?:::(\w+))?`")
+# `consumer/walvec/stages/plan.py`, `consumer/walvec/embed/`, `tests/unit/slots/test_ack.py::TestIt::test_it`
+NAMED = re.compile(r"`((?:slots|consumer|sql|tests|compose|docs)/[\w./-]*)(?:(?:::\w+)*::(\w+))?`")
 
 
 # The pages that name modules and tests.
@@ -23,7 +23,7 @@ def test_what_is_named_is_there(path: str, test: str) -> None:
     assert (ROOT / path).exists()
     if test:
         assert re.search(
-            rf"^ *(async )?def {test}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE
+            rf"^ *((async )?def|class) {test}\b", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE
         )
 
 

@@ -4,7 +4,7 @@ from psycopg import errors
 
 from walvec.database.connect import connection_error
 from walvec.errors import CatalogChanged, ConfigInvalid
-from walvec.policy import explain_failure, rule_for, worst
+from walvec.policy import explain_failure, refusal_of, rule_for, worst
 from walvec_slots.errors import ConnectionLost, MalformedMessage, PreconditionFailed
 from walvec_slots.lsn import Lsn
 
@@ -135,3 +135,11 @@ class TestExplain:
     def test_a_fault_of_ours(self) -> None:
         """A defect of walvec has no explanation; its words are for the traceback."""
         assert explain_failure(ValueError("the row's text")) is None
+
+
+@pytest.mark.parametrize("kind", [errors.InvalidTextRepresentation, errors.CheckViolation])
+def test_a_dead_letter_does_not_quote_the_row(kind: type[psycopg.Error]) -> None:
+    """It tells the kind of the target's refusal, and not the words, which quote the row."""
+    error_class, why = refusal_of(kind("the row's text"))
+    assert "the row's text" not in why
+    assert error_class == f"{kind.__name__} ({kind.sqlstate})"

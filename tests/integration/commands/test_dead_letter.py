@@ -455,7 +455,7 @@ class TestCap:
         self.insert(blog, 10, 39)
         error = blog.refusal(blog.once)
         assert isinstance(error, TooManyDeadLetters)
-        assert "most of these by InputRefused" in error.what
+        assert "most of these for InputRefused" in error.what
         assert 8 <= len(parked(blog)) <= 10
         assert blog.target.execute(
             "SELECT count(*) FROM walvec.checkpoint c, pg_replication_slots s "

@@ -499,6 +499,15 @@ class TestTeardown:
             tear_down(embedded, tables=tables)
         assert "Nothing is set up" in capsys.readouterr().out.splitlines()[-1]
 
+    def test_slot_that_setup_did_not_make_is_kept(
+        self, embedded: Sidecar, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A slot without a record may be somebody else's, so teardown says so and leaves it."""
+        embedded.target.execute("DELETE FROM walvec.made WHERE kind = 'slot'")
+        tear_down(embedded)
+        assert [name for name, _ in world(embedded)["slots"]] == [embedded.slot]
+        assert f"slot {embedded.slot}, which setup did not make" in capsys.readouterr().out
+
     @pytest.mark.needs("test_decoding")
     def test_nothing_was_ever_set_up(self, blog: Sidecar, capsys: pytest.CaptureFixture[str]) -> None:
         """A slot, a publication and a table of somebody else's stay."""

@@ -12,6 +12,7 @@ from psycopg import sql
 from tests.fix_process import until
 from tests.fix_sidecar import Sidecar
 from walvec.config.load import Config
+from walvec.database.checkpoint import take_over
 from walvec.database.connect import connect_target
 from walvec.database.registry import begin_epoch
 from walvec.errors import CatalogChanged, EpochEnded
@@ -103,6 +104,37 @@ async def test_command_waits_for_what_is_being_written(blog: Sidecar) -> None:
             await begin_epoch(command, "blog", config.source.slot, {"table": "public.blog"})
         cursor = await target.execute(load_sql("metadata.sql")["hold_epoch"], values)
         assert cursor.rowcount == 0
+
+
+async def test_a_process_that_takes_over_waits_for_what_is_being_written(blog: Sidecar) -> None:
+    """An attachment takes over once no batch of the one before is being written."""
+    slot = blog.config.source.slot
+    async with (
+        await connect_target(blog.config, role="test") as target,
+        await connect_target(blog.config, role="next") as successor,
+    ):
+        await successor.execute("SET lock_timeout = '50ms'")
+        values = {"name": "blog", "generation": 0, "slot": slot, "holder": HOLDER}
+        async with target.transaction():
+            await target.execute(load_sql("metadata.sql")["hold_epoch"], values)
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                await take_over(successor, slot, UUID(int=2), 1)
+        await take_over(successor, slot, UUID(int=2), 1)
+        cursor = await target.execute(load_sql("metadata.sql")["hold_epoch"], values)
+        assert cursor.rowcount == 0
+
+
+@pytest.mark.parametrize("phase", ["rows", "sweep", "index", "done"])
+async def test_an_epoch_begins_at_the_first_key(blog: Sidecar, phase: str) -> None:
+    """Every row is compared, wherever the epoch before was in its backfill and the stream."""
+    blog.target.execute(
+        "UPDATE walvec.vectorizer SET phase = %s, last_key = '{5}', sweeps = false, lsn = '1/0'", [phase]
+    )
+    config = blog.config
+    async with await connect_target(config, role="test") as target:
+        await begin_epoch(target, "blog", config.source.slot, {"table": "public.blog"})
+    found = blog.target.execute("SELECT phase, last_key, sweeps, lsn FROM walvec.vectorizer").fetchall()
+    assert found == [("rows", None, True, None)]
 
 
 @pytest.mark.parametrize(

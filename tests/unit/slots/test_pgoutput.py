@@ -137,6 +137,14 @@ class TestNames:
         assert isinstance(change, Change)
         assert change.table == "blog"
 
+    def test_renamed_column(self) -> None:
+        """A table that is announced again is read by its newest description."""
+        renamed = RELATION.replace(b"mood".hex(), b"tone".hex())
+        change = after(RELATION, renamed).decode(bytes.fromhex(RECORDED[3][0]), AT)
+        assert isinstance(change, Change)
+        assert "id" in change.columns
+        assert "mood" not in change.columns
+
     def test_namesake(self) -> None:
         """Another table that was given the name is not followed."""
         namesake = "52" + "0000400b" + RELATION[10:]

@@ -36,7 +36,16 @@ def test_refuses_a_file_that_says_too_much_or_nothing(folder: Path, text: str) -
 
 
 def test_every_file_of_the_project_loads() -> None:
-    """Every file in sql/ can be loaded, and has a statement."""
+    """Each statement that a file names is there to be found, in the order of the file."""
     queries.load_sql.cache_clear()
-    files = [path.name for path in queries.FOLDER.glob("*.sql")]
-    assert all(queries.load_sql(file) for file in files)
+    named = {
+        path.name: [
+            line.removeprefix("-- name: ")
+            for line in path.read_text().splitlines()
+            if line.startswith("-- name: ")
+        ]
+        for path in queries.FOLDER.glob("*.sql")
+    }
+    assert {file: list(queries.load_sql(file)) for file in named} == named
+    assert {"metadata.sql", "source.sql", "target.sql"} <= named.keys()
+    assert all(named.values())

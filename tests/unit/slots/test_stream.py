@@ -45,6 +45,13 @@ async def test_a_poke_is_answered_soon() -> None:
     assert len(await times(10.0, poke, 0.4)) == 2
 
 
+async def test_a_poke_that_comes_right_after_a_status_is_not_lost() -> None:
+    """What is committed after a status is told soon, and not an interval later."""
+    poke = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.02, poke.set)
+    assert len(await times(10.0, poke, 0.3)) == 2
+
+
 async def test_pokes_without_end_are_answered_ten_times_a_second() -> None:
     """Statuses are ten a second at most, however often the server asks."""
     poke = asyncio.Event()
