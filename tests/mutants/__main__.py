@@ -183,6 +183,8 @@ def main(words: Sequence[str]) -> int:
         if not words or any(word == mutant.room or mutant.name.startswith(word) for word in words)
     ]
     verdicts: list[tuple[Mutant, Verdict]] = []
+    # Like an interrupt: what was made here is removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     with copied() as copy:
         useless = failing(copy, mutants)
         for mutant in mutants:
