@@ -158,7 +158,7 @@ def require_same_history(
 def require_same_beginning(
     name: str, checkpoint: Checkpoint, server: Server, slot: Slot | None, fork: Lsn | None
 ) -> None:
-    """Raise SlotLost unless a promoted server has the slot and all WAL up to the checkpoint."""
+    """Raise SlotLost unless a promoted server has the slot and the WAL it needs."""
     what = (
         f'The checkpoint of slot "{name}" is of timeline {checkpoint.timeline}, the source is on '
         f"{server.timeline}: it was promoted or restored"
