@@ -195,7 +195,7 @@ async def _open_sessions(
 
 
 def _writers(config: Config, stack: AsyncExitStack, fence: Connection, patience: Patience) -> SessionPool:
-    """Return the pool of sessions that write, on the server of the session that holds the fence."""
+    """Return the pool of writing sessions, on the server that has the fence."""
 
     async def connect() -> Connection:
         session = await connect_target(config, role="write", patience=patience)
@@ -263,7 +263,7 @@ async def _find_checkpoint(config: Config, sessions: Sessions, server: Server) -
     name = config.source.slot
     checkpoint = await load_checkpoint(sessions.writer, name)
     if checkpoint is None:
-        raise PreconditionFailed(f'slot "{name}" has no checkpoint in the target', hint="run: walvec setup")
+        raise PreconditionFailed(f'Slot "{name}" has no checkpoint in the target', hint="run: walvec setup")
     fork = None
     if was_promoted(checkpoint, server):
         fork = await find_fork(sessions.stream.session, checkpoint, server.timeline)

@@ -98,7 +98,7 @@ async def _find_way(
     checkpoint = await load_checkpoint(target, config.source.slot)
     if checkpoint is None:
         raise PreconditionFailed(
-            f'slot "{config.source.slot}" has no checkpoint in the target', hint="run: walvec resync"
+            f'Slot "{config.source.slot}" has no checkpoint in the target', hint="run: walvec resync"
         )
     server = await look_at_server(source)
     copy = await find_idle(source, name)
@@ -118,7 +118,7 @@ async def _find_way(
     own = await manage.find_slot(source, config.source.slot)
     if own and own.active:
         raise SlotActive(
-            f'process {own.active_pid} reads slot "{own.name}"', hint="stop it, then run walvec replay again"
+            f'Process {own.active_pid} reads slot "{own.name}"', hint="stop it, then run walvec replay again"
         )
     begin = place if begin is None else begin
     _require_order(begin, stop_at, place, checkpoint.lsn, server)
@@ -136,7 +136,7 @@ def _place_of(copy: Slot, config: Config, source: Connection) -> Lsn:
     else:
         return copy.confirmed_flush_lsn
     raise PreconditionFailed(
-        f'slot "{copy.name}" {how}, so replay cannot use it',
+        f'Slot "{copy.name}" {how}, so replay cannot use it',
         hint="choose another: walvec slots list",
     )
 

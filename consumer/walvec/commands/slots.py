@@ -91,9 +91,9 @@ async def find_idle(connection: Connection, name: str) -> Slot:
     """
     slot = await manage.find_slot(connection, name)
     if slot is None:
-        raise PreconditionFailed(f'slot "{name}" does not exist', hint="list them: walvec slots list")
+        raise PreconditionFailed(f'Slot "{name}" does not exist', hint="list them: walvec slots list")
     if slot.active:
-        raise SlotActive(f'process {slot.active_pid} reads slot "{name}"', hint="stop it first")
+        raise SlotActive(f'Process {slot.active_pid} reads slot "{name}"', hint="stop it first")
     return slot
 
 

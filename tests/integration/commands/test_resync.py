@@ -229,7 +229,7 @@ def test_refused_for_a_slot_of_another_plugin(blog: Sidecar) -> None:
     make_slot(blog, "test_decoding")
     error = blog.refusal(lambda: mend(blog))
     assert isinstance(error, PreconditionFailed)
-    assert error.what == f'slot "{blog.slot}" uses the plugin test_decoding'
+    assert error.what == f'Slot "{blog.slot}" uses the plugin test_decoding'
 
 
 def test_names_what_the_new_slot_waits_for(blog: Sidecar, database: str) -> None:
