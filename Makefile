@@ -47,6 +47,7 @@ lint: venv ## ruff, mypy, and the direction of imports
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m bench.house --check
 
 .PHONY: docs
 docs: venv ## write the tables of events and metrics into docs/, from their catalogues

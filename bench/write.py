@@ -104,7 +104,7 @@ async def _writer(stack: AsyncExitStack, config: Config) -> Write:
         binding = await bind(source, vectorizer, config.source.publication)
     table = TargetTable(vectorizer, binding.key, DIMENSIONS)
     holder = uuid4()
-    await take_over(connection, config.source.slot, holder)
+    await take_over(connection, config.source.slot, holder, checkpoint.timeline)
     generation = (await load_vectorizers(connection))[vectorizer.name].generation
     writer = Writer(connection, config.source.slot, checkpoint.lsn, holder, {vectorizer.name: generation})
     position = checkpoint.lsn

@@ -35,7 +35,9 @@ VALUES (%(slot)s, %(system_identifier)s, %(timeline)s, %(lsn)s, %(unseen_xids)s)
 -- Make an attachment the one that writes. FOR UPDATE waits for an open transaction of the previous one; its later
 -- transactions find another holder and write nothing.
 WITH locked AS (SELECT slot FROM walvec.checkpoint WHERE slot = %(slot)s FOR UPDATE)
-UPDATE walvec.checkpoint AS c SET holder = %(holder)s, stalled_since = NULL, waits_for = NULL FROM locked WHERE c.slot = locked.slot
+UPDATE walvec.checkpoint AS c
+SET holder = %(holder)s, timeline = %(timeline)s, stalled_since = NULL, waits_for = NULL
+FROM locked WHERE c.slot = locked.slot
 
 -- name: save_checkpoint
 -- Belongs to the transaction that commits the last action it covers. No row: another attachment writes, or moved it.

@@ -341,6 +341,7 @@ SELECT
     s.temporary,
     s.two_phase,
     (to_jsonb(s) ->> 'failover')::boolean AS failover,
+    (to_jsonb(s) ->> 'synced')::boolean AS synced,
     (to_jsonb(s) ->> 'inactive_since')::timestamptz AS inactive_since
 FROM pg_replication_slots AS s
 CROSS JOIN (
@@ -356,6 +357,18 @@ SELECT set_config('statement_timeout', %(milliseconds)s::text, true)
 -- name: create_slot
 -- Waits for every open transaction that has written, in any database.
 SELECT lsn::text FROM pg_create_logical_replication_slot(%(name)s, %(plugin)s, %(temporary)s)
+
+-- name: create_failover_slot
+-- The same from PostgreSQL 17 on, for a slot that standbys keep a copy of.
+SELECT lsn::text FROM pg_create_logical_replication_slot(%(name)s, %(plugin)s, %(temporary)s, false, true)
+
+-- name: alter_slot
+-- A command of the replication protocol, from PostgreSQL 17 on; there is no function for it.
+ALTER_REPLICATION_SLOT {slot} (FAILOVER {failover})
+
+-- name: timeline_history
+-- A command of the replication protocol: where each earlier timeline was left.
+TIMELINE_HISTORY {timeline}
 
 -- name: blockers
 -- The transactions that a new slot waits for, the oldest first: those that hold the lock of their own id, and prepared
@@ -383,6 +396,10 @@ ROLLBACK PREPARED {gid}
 -- Refused while the slot is active.
 SELECT pg_drop_replication_slot(%(name)s)
 
+-- name: drop_one_slot
+-- Remedy.
+SELECT pg_drop_replication_slot({slot})
+
 -- name: flush_position
 -- The end of the WAL that is on disk.
 SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END)::text AS lsn
@@ -393,7 +410,8 @@ SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_curr
 SELECT end_lsn::text AS lsn FROM pg_replication_slot_advance(%(name)s, %(lsn)s::pg_lsn)
 
 -- name: copy_slot
--- The copy begins where the original was confirmed last. It is permanent, even if the original is temporary.
+-- The copy begins where the original was confirmed last. It is permanent, even if the original is temporary, and never a
+-- failover slot.
 SELECT lsn::text FROM pg_copy_logical_replication_slot(%(source)s, %(name)s, false)
 
 -- name: count_messages

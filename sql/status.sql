@@ -7,6 +7,8 @@ SELECT
     s.active_pid,
     s.wal_status,
     s.safe_wal_size,
+    (to_jsonb(s) ->> 'failover')::boolean AS failover,
+    coalesce((to_jsonb(s) ->> 'failover')::boolean AND (to_jsonb(s) ->> 'synced')::boolean, false) AS came_along,
     s.confirmed_flush_lsn::text,
     (here - s.restart_lsn)::bigint AS retained_bytes,
     (here - s.confirmed_flush_lsn)::bigint AS lag_bytes,

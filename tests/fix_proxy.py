@@ -62,8 +62,10 @@ class Proxy:
             self._do(connection.forget)
 
     def heal(self) -> None:
-        """Let new connections pass. The server learns that the silenced ones are gone, as from its kernel's
-        first keepalive probe after a cut; the client is told nothing, as by a firewall that has forgotten.
+        """Let new connections pass.
+
+        The server learns that the silenced ones are gone, as from its kernel's first keepalive probe after a
+        cut. The client is told nothing, as by a firewall that has forgotten the connection.
         """
         self._silent = self._refusing = False
         for connection in list(self._connections):

@@ -16,12 +16,20 @@ import structlog
 from walvec.config.load import Config
 from walvec.database.checkpoint import Checkpoint, load_checkpoint, take_over
 from walvec.database.connect import connect_source, connect_target, conninfo
-from walvec.database.continuity import Server, look_at_server, require_continuity, require_one_server
+from walvec.database.continuity import (
+    Server,
+    look_at_server,
+    require_continuity,
+    require_one_server,
+    was_promoted,
+)
 from walvec.database.fence import OwnSessions
 from walvec.database.migrate import require_schema
 from walvec.database.ownership import require_own_schema
 from walvec.database.pgvector import require_vectors
 from walvec.database.pool import SessionPool
+from walvec.database.promotion import find_fork
+from walvec.database.registry import begin_epoch, load_vectorizers
 from walvec.database.silence import Patience
 from walvec.vectorizer.admission import Vectorizers, admit_vectorizers
 from walvec.vectorizer.binding import Binding
@@ -112,11 +120,11 @@ async def attach(
     writer, catalog = sessions.writer, sessions.catalog
     await require_to_run(config, catalog, writer)
     server = await look_at_server(catalog)
-    checkpoint, slot = await _find_checkpoint(config, writer, catalog, server)
+    checkpoint, slot = await _find_checkpoint(config, sessions, server)
     plugin = require_plugin(slot, config.source.plugin)
     require_readable(catalog, plugin)
     holder = uuid4()
-    await take_over(writer, config.source.slot, holder)
+    await _take_over(config, writer, checkpoint, server, holder)
     vectorizers = await admit_vectorizers(config, plugin, writer, catalog, starting=starting)
     return Attachment(
         config=config,
@@ -187,7 +195,7 @@ async def _open_sessions(
 
 
 def _writers(config: Config, stack: AsyncExitStack, fence: Connection, patience: Patience) -> SessionPool:
-    """Return the pool of sessions that write, on the server of the session that holds the fence."""
+    """Return the pool of writing sessions, on the server that has the fence."""
 
     async def connect() -> Connection:
         session = await connect_target(config, role="write", patience=patience)
@@ -225,7 +233,11 @@ async def _connect_stream(config: Config, stack: AsyncExitStack) -> tuple[Replic
             if notice.sqlstate == CHANGES_LOST:
                 changes_lost.set()
 
-    stream = await ReplicationStream.connect(conninfo(config.source_dsn, "stream"), on_notice=on_notice)
+    stream = await ReplicationStream.connect(
+        conninfo(config.source_dsn, "stream"),
+        on_notice=on_notice,
+        decoding_memory=config.source.logical_decoding_work_mem,
+    )
     stack.push_async_callback(stream.close)
     return stream, changes_lost
 
@@ -246,16 +258,18 @@ async def _start_stream(
     return decoder
 
 
-async def _find_checkpoint(
-    config: Config, writer: Connection, catalog: Connection, server: Server
-) -> tuple[Checkpoint, Slot]:
+async def _find_checkpoint(config: Config, sessions: Sessions, server: Server) -> tuple[Checkpoint, Slot]:
     """Return the checkpoint and the slot; refuse two that do not belong together."""
     name = config.source.slot
-    checkpoint = await load_checkpoint(writer, name)
+    checkpoint = await load_checkpoint(sessions.writer, name)
     if checkpoint is None:
-        raise PreconditionFailed(f'slot "{name}" has no checkpoint in the target', hint="run: walvec setup")
-    slots = await list_slots(catalog)
-    slot = require_continuity(config.source, catalog.info.dbname, slots, checkpoint, server)
+        raise PreconditionFailed(f'Slot "{name}" has no checkpoint in the target', hint="run: walvec setup")
+    fork = None
+    if was_promoted(checkpoint, server):
+        fork = await find_fork(sessions.stream.session, checkpoint, server.timeline)
+    slots = await list_slots(sessions.catalog)
+    database = sessions.catalog.info.dbname
+    slot = require_continuity(config.source, database, slots, checkpoint, server, fork=fork)
     begin = slot.confirmed_flush_lsn or checkpoint.lsn
     if begin < checkpoint.lsn:
         _log.info(
@@ -267,3 +281,28 @@ async def _find_checkpoint(
             hint="to apply it again: walvec replay --slot COPY, of a copy that begins there",
         )
     return checkpoint, slot
+
+
+async def _take_over(
+    config: Config, writer: Connection, checkpoint: Checkpoint, server: Server, holder: UUID
+) -> None:
+    """Become the attachment that writes, on the server's current timeline.
+
+    After a promotion all rows are compared: what a refetch or a backfill read from the old primary may be
+    newer than anything the promoted server has.
+    """
+    name = config.source.slot
+    async with writer.transaction():
+        await take_over(writer, name, holder, server.timeline)
+        if was_promoted(checkpoint, server):
+            for state in (await load_vectorizers(writer)).values():
+                # A paused vectorizer is compared when its pause ends.
+                if state.slot == name and not state.paused:
+                    await begin_epoch(writer, state.name, name, state.fingerprint)
+    if was_promoted(checkpoint, server):
+        _log.warning(
+            "stream.promoted",
+            slot=name,
+            timeline=server.timeline,
+            before=checkpoint.timeline,
+        )

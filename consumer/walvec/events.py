@@ -62,6 +62,12 @@ EVENTS: Final = (
         "slot in its place. That applies nothing again: use [`walvec replay`](recovery.md#replay)",
     ),
     LogEvent(
+        "stream.promoted",
+        "warning",
+        "the source was promoted and has a copy of the slot; walvec goes on with it and compares all rows. "
+        "Nothing to do; see [failover slots](recovery.md#failover-slots)",
+    ),
+    LogEvent(
         "plugin.warning",
         "warning",
         "the output plugin left something out. wal2json: usually changes of a table without a replica "

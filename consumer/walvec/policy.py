@@ -120,17 +120,17 @@ def explain_failure(error: BaseException) -> WalvecError | None:
     hint, state = rule.hint, error.sqlstate
     if state is None:
         broke = isinstance(error, psycopg.OperationalError)
-        return ConnectionLost("the connection to a database broke") if broke else None
+        return ConnectionLost("The connection to a database broke") if broke else None
     if state.startswith(_CONSTRAINT):
         constraint = error.diag.constraint_name or type(error).__name__
-        what = f"the target table refuses what is written: {constraint} (SQLSTATE {state})"
+        what = f"The target table refuses what is written: {constraint} (SQLSTATE {state})"
         return WalvecError(what, hint=hint or "the target has to take every row: drop the constraint")
     if state[:2] not in _SPEAKABLE:
         name = type(error).__name__.rstrip("_")
-        return WalvecError(f"the database reports {name} (SQLSTATE {state})", hint=hint) if hint else None
+        return WalvecError(f"The database reports {name} (SQLSTATE {state})", hint=hint) if hint else None
     kind = PreconditionFailed if state[:2] in _PRECONDITIONS else WalvecError
     said = error.diag.message_primary or type(error).__name__
-    return kind(f"the database says: {said} (SQLSTATE {state})", hint=hint)
+    return kind(f"The database says: {said} (SQLSTATE {state})", hint=hint)
 
 
 def _with_hint(error: WalvecError, hint: str | None) -> WalvecError:

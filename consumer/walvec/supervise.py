@@ -209,7 +209,7 @@ class Supervisor:
             if self._once and pipeline.is_at_end and attachment.vectorizers.paused:
                 names = ", ".join(attachment.vectorizers.paused)
                 raise PreconditionFailed(
-                    f"everything is embedded except {names}", hint="`walvec status` says why it is paused"
+                    f"Everything is embedded except {names}", hint="`walvec status` says why it is paused"
                 )
             return pipeline.is_at_end
 

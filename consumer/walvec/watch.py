@@ -113,7 +113,7 @@ class Watch:
         except (PreconditionFailed, ConfigInvalid) as error:
             raise CatalogChanged(error.what) from error
         if now.identity() != binding.identity():
-            raise CatalogChanged(f'vectorizer "{binding.name}": its table or the publication has changed')
+            raise CatalogChanged(f'Vectorizer "{binding.name}": its table or the publication has changed')
 
     async def _look_for_repair(self, name: str) -> None:
         """Attach again once a paused vectorizer can be bound and its target fits."""
@@ -130,7 +130,7 @@ class Watch:
             )
         except (PreconditionFailed, ConfigInvalid):
             return
-        raise CatalogChanged(f'vectorizer "{name}" can follow its table again')
+        raise CatalogChanged(f'Vectorizer "{name}" can follow its table again')
 
     async def _look_at_slot(self) -> None:
         """Warn when the slot keeps much WAL back, or the server is about to remove it."""

@@ -41,11 +41,13 @@ The modules, in the order in which to read them:
     ack           which LSN is safe to confirm; pure
 
     manage        slots: list, find, create, drop, advance, copy
+    failover      slots of which a standby keeps a copy
     relation      a table as the stream sees it: columns, key, partitions
     identity      what identifies a row: replica identity and unique indexes
     publication   what a publication lets through of a table
     choice        which plugin a slot has, or is to have
     rights        what the role may do, and the statements that let it
+    known_faults  minor releases with a known fault of logical decoding; pure
     probe         every precondition of all this, each with its remedy
 
     sqlstates     what the server's refusals mean

@@ -34,7 +34,8 @@ class Slot:
     `restart_lsn` on, which is `retained_bytes`; a stream begins at `confirmed_flush_lsn`, and the WAL from
     there is `unconfirmed_bytes`. `wal_status` is reserved, extended, unreserved or lost. `safe_wal_size` is
     how many bytes may be written before the slot is in danger, None where no limit is set. A good slot has
-    the `invalidation_reason` None.
+    the `invalidation_reason` None. Standbys keep a copy of a `failover` slot. A `synced` slot is such a copy,
+    or was one until the server was promoted.
     """
 
     name: str
@@ -52,7 +53,13 @@ class Slot:
     temporary: bool
     two_phase: bool
     failover: bool | None
+    synced: bool | None
     inactive_since: datetime | None
+
+    @property
+    def came_along(self) -> bool:
+        """Whether a standby kept the slot in step before it was promoted."""
+        return bool(self.failover and self.synced and not self.temporary)
 
     @property
     def is_lost(self) -> bool:
@@ -71,13 +78,20 @@ async def find_slot(conn: Connection, name: str) -> Slot | None:
 
 
 async def create_slot(
-    conn: Connection, name: str, plugin: str, *, time_limit: float, temporary: bool = False
+    conn: Connection,
+    name: str,
+    plugin: str,
+    *,
+    time_limit: float,
+    temporary: bool = False,
+    failover: bool = False,
 ) -> Lsn:
     """Create a logical slot in the connection's database.
 
     Returns where its stream begins. It waits for every open transaction that has written anything, in any
     database, but at most `time_limit` seconds; then it raises SlotBlocked with the transactions in the way
-    and the statements that end them.
+    and the statements that end them. A `failover` slot, of which standbys keep a copy, needs PostgreSQL 17
+    and cannot be temporary.
 
     Raises PreconditionFailed for a name in use, no slot free, a plugin missing or not allowed, the right to
     replicate or wal_level.
@@ -86,7 +100,8 @@ async def create_slot(
     try:
         async with conn.transaction():
             await _fetch(conn, "limit_statements", milliseconds=max(1, round(time_limit * 1000)))
-            [row] = await _fetch(conn, "create_slot", name=name, plugin=plugin, temporary=temporary)
+            query = "create_failover_slot" if failover else "create_slot"
+            [row] = await _fetch(conn, query, name=name, plugin=plugin, temporary=temporary)
     except errors.QueryCanceled:
         raise _blocked(name, time_limit, await _fetch(conn, "blockers")) from None
     except psycopg.Error as error:
@@ -129,7 +144,7 @@ async def advance_slot(conn: Connection, name: str, lsn: Lsn) -> Lsn:
 async def copy_slot(conn: Connection, source: str, name: str) -> Lsn:
     """Copy a slot, active or not; return where the copy's stream begins.
 
-    Raises PreconditionFailed.
+    The copy is never a failover slot; `failover.set_failover` makes it one. Raises PreconditionFailed.
     """
     _require_name(name)
     with _refusals(conn, source):

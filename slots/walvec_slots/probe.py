@@ -17,6 +17,7 @@ from walvec_slots import manage
 from walvec_slots.catalog import QUERIES, statement
 from walvec_slots.choice import choose_plugin, plugin_for, require_plugin, try_plugin
 from walvec_slots.errors import PreconditionFailed, WalvecError
+from walvec_slots.known_faults import faults_of, minor_to_upgrade_to
 from walvec_slots.plugin import Plugin, PluginSetting
 from walvec_slots.publication import (
     NotPublished,
@@ -135,6 +136,10 @@ def _server(state: DictRow, version: int) -> Iterator[Finding]:
     yield _found(
         "server version", version >= _OLDEST_VERSION, state["version"], "upgrade to PostgreSQL 14 or later"
     )
+    if faults := faults_of(version):
+        detail = f"{state['version']}: {'; '.join(fault.what for fault in faults)}"
+        remedy = f"upgrade to PostgreSQL {minor_to_upgrade_to(faults, version)} or a later minor release"
+        yield Finding("minor release", "warning", detail, remedy)
     wal_level = state["wal_level"]
     remedy = f"{QUERIES['set_wal_level']}, {_RESTART}"
     yield _found("wal_level", wal_level == "logical", wal_level, remedy)

@@ -136,6 +136,20 @@ def startup(conninfo: str, settings: Mapping[str, str], *, standby: bool = False
     )
 
 
+def standby_hint(message: str) -> str | None:
+    """Return a hint for libpq's message that a host is a hot standby, else None.
+
+    PostgreSQL 16 and later can decode on a standby. But publications are created on the primary, and a slot
+    that was created on a standby cannot be a failover slot and is invalidated by conflicts with recovery.
+    """
+    if "server is in hot standby mode" not in message:
+        return None
+    return (
+        "let [source] dsn lead to the primary too: a publication cannot be created on a standby, and a slot "
+        "that is created there is lost with it"
+    )
+
+
 def require_utf8(connection: psycopg.AsyncConnection[Any], side: str) -> None:
     """Raise NotUtf8 unless the database keeps its text in UTF-8.
 

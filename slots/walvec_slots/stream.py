@@ -75,17 +75,21 @@ class ReplicationStream:
         *,
         on_notice: Callable[[Notice], None],
         sender_timeout: float = SENDER_TIMEOUT,
+        decoding_memory: str | None = None,
     ) -> Self:
         """Connect to the database of `conninfo` for replication.
 
         The connection must be direct, because poolers do not pass replication on. `on_notice` receives
-        warnings, the only trace of changes that the output plugin must leave out. Raises PreconditionFailed
-        if the role may not replicate, ConnectionLost if the server cannot be reached.
+        warnings, the only trace of changes that the output plugin must leave out. `decoding_memory`, such as
+        "256MB", is what the server may hold of open transactions before it writes them to its disk; None
+        leaves it to the server. Raises PreconditionFailed if the role may not replicate, ConnectionLost if
+        the server cannot be reached.
         """
-        return cls(
-            await Walsender.connect(conninfo, on_notice=on_notice, sender_timeout=sender_timeout),
-            sender_timeout,
+        settings = {"logical_decoding_work_mem": decoding_memory} if decoding_memory else {}
+        walsender = await Walsender.connect(
+            conninfo, on_notice=on_notice, sender_timeout=sender_timeout, settings=settings
         )
+        return cls(walsender, sender_timeout)
 
     @property
     def backend_pid(self) -> int:

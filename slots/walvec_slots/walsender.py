@@ -8,6 +8,7 @@ https://www.postgresql.org/docs/current/libpq-copy.html
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Self
 
 import psycopg
@@ -16,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from walvec_slots.errors import ConnectionLost, PreconditionFailed
 from walvec_slots.rights import grant_replication
-from walvec_slots.settle import open_session
+from walvec_slots.settle import open_session, standby_hint
 
 # How long to wait for the server to release the slot.
 CLOSE_TIMEOUT: Final = 1.0  # seconds
@@ -30,6 +31,8 @@ _CONNECTION_DEFAULTS: Final[Mapping[str, str]] = {
     "keepalives_count": "6",
     "tcp_user_timeout": "90000",  # milliseconds
 }
+
+_NO_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class CommandFailed(Exception):
@@ -71,18 +74,23 @@ class Walsender:
 
     @classmethod
     async def connect(
-        cls, conninfo: str, *, on_notice: Callable[[Notice], None], sender_timeout: float
+        cls,
+        conninfo: str,
+        *,
+        on_notice: Callable[[Notice], None],
+        sender_timeout: float,
+        settings: Mapping[str, str] = _NO_SETTINGS,
     ) -> Self:
         """Open a session, with every setting pinned that shapes values or could end it.
 
-        Raises PreconditionFailed if the role may not replicate or a pooler is in between, ConnectionLost if
-        no connection can be made.
+        `settings` are pinned besides. Raises PreconditionFailed if the role may not replicate or a pooler is
+        in between, ConnectionLost if no connection can be made.
         """
         try:
             conn = await open_session(
                 psycopg.AsyncConnection,
                 make_conninfo("", **{**_CONNECTION_DEFAULTS, **conninfo_to_dict(conninfo)}),
-                {"wal_sender_timeout": f"{round(sender_timeout * 1000)}ms"},
+                {**settings, "wal_sender_timeout": f"{round(sender_timeout * 1000)}ms"},
                 replication="database",
                 prepare_threshold=None,
                 # A walsender takes simple queries only.
@@ -263,4 +271,4 @@ def _unreachable(error: psycopg.Error) -> ConnectionLost | PreconditionFailed:
     if "walsender" in text.lower().replace(" ", ""):
         role = error.pgconn.user.decode() if error.pgconn else ""
         return PreconditionFailed(text, hint=grant_replication(role))
-    return ConnectionLost(f"Could not connect for replication: {text}")
+    return ConnectionLost(f"Could not connect for replication: {text}", hint=standby_hint(text))

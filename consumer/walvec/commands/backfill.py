@@ -47,7 +47,7 @@ async def restart(config: Config, names: Sequence[str], *, sure: bool) -> None:
             changes[vectorizer.name] = _changed(config, vectorizer, state)
             if not await require_own_table(target, ledger, vectorizer.target):
                 raise PreconditionFailed(
-                    f"the target table {vectorizer.target} does not exist", hint="run: walvec setup"
+                    f"The target table {vectorizer.target} does not exist", hint="run: walvec setup"
                 )
         if any(changes.values()):
             costs = [
@@ -67,7 +67,7 @@ def _changed(config: Config, vectorizer: Vectorizer, state: VectorizerState) -> 
     changed = changed_settings(state, fingerprint_of(vectorizer, config.embedder))
     if "target" in changed:
         raise PreconditionFailed(
-            f'vectorizer "{vectorizer.name}" writes to {state.target_table}, not to {vectorizer.target}',
+            f'Vectorizer "{vectorizer.name}" writes to {state.target_table}, not to {vectorizer.target}',
             hint="a vectorizer keeps its target: give the new one another name, and run: walvec setup",
         )
     return changed
@@ -125,7 +125,7 @@ async def _empty(config: Config, binding: Binding, target: Connection) -> None:
 def choose(config: Config, name: str | None, *, every: bool) -> list[str]:
     """Return the chosen names. Raises UsageInvalid unless exactly one choice is given."""
     if every == (name is not None):
-        raise UsageInvalid("backfill needs either a NAME or --all", hint="walvec backfill --all")
+        raise UsageInvalid("Backfill needs either a NAME or --all", hint="walvec backfill --all")
     return [vectorizer.name for vectorizer in config.vectorizers] if name is None else [name]
 
 
@@ -134,5 +134,5 @@ def configured_vectorizer(config: Config, name: str) -> Vectorizer:
     vectorizer = config.vectorizer(name)
     if vectorizer is None:
         names = ", ".join(other.name for other in config.vectorizers) or "none"
-        raise UsageInvalid(f'there is no vectorizer "{name}"', hint=f"configured: {names}")
+        raise UsageInvalid(f'Unknown vectorizer "{name}"', hint=f"configured: {names}")
     return vectorizer

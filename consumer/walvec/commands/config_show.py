@@ -132,4 +132,6 @@ def _toml(value: str | float) -> str:
     """Write a TOML value; JSON's escapes are a subset of TOML's."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, bool):
+        return str(value).lower()
     return repr(value)

@@ -19,10 +19,11 @@ from walvec.commands.slots import find_idle, parse_lsn
 from walvec.config.load import Config
 from walvec.database.checkpoint import load_checkpoint, set_back
 from walvec.database.connect import connect_source, connect_source_for_changes, connect_target
-from walvec.database.continuity import Server, look_at_server, require_same_history
+from walvec.database.continuity import Server, look_at_server, require_same_history, was_promoted
 from walvec.database.fence import fenced, only_command
 from walvec.database.migrate import require_schema
 from walvec.database.ownership import announce, require_own_schema
+from walvec.database.slot_making import make_copy
 from walvec.errors import UsageInvalid
 from walvec.failpoint import failpoint
 from walvec.supervise import supervise
@@ -97,11 +98,16 @@ async def _find_way(
     checkpoint = await load_checkpoint(target, config.source.slot)
     if checkpoint is None:
         raise PreconditionFailed(
-            f'slot "{config.source.slot}" has no checkpoint in the target', hint="run: walvec resync"
+            f'Slot "{config.source.slot}" has no checkpoint in the target', hint="run: walvec resync"
         )
     server = await look_at_server(source)
-    require_same_history(config.source.slot, checkpoint, server)
     copy = await find_idle(source, name)
+    if was_promoted(checkpoint, server):
+        raise PreconditionFailed(
+            "The source was promoted since the last checkpoint, and walvec has not followed it yet",
+            hint="run: walvec run; once it streams, stop it and run walvec replay again",
+        )
+    require_same_history(config.source.slot, checkpoint, server)
     place = _place_of(copy, config, source)
     if place > checkpoint.lsn:
         raise PreconditionFailed(
@@ -112,7 +118,7 @@ async def _find_way(
     own = await manage.find_slot(source, config.source.slot)
     if own and own.active:
         raise SlotActive(
-            f'process {own.active_pid} reads slot "{own.name}"', hint="stop it, then run walvec replay again"
+            f'Process {own.active_pid} reads slot "{own.name}"', hint="stop it, then run walvec replay again"
         )
     begin = place if begin is None else begin
     _require_order(begin, stop_at, place, checkpoint.lsn, server)
@@ -130,7 +136,7 @@ def _place_of(copy: Slot, config: Config, source: Connection) -> Lsn:
     else:
         return copy.confirmed_flush_lsn
     raise PreconditionFailed(
-        f'slot "{copy.name}" {how}, so replay cannot use it',
+        f'Slot "{copy.name}" {how}, so replay cannot use it',
         hint="choose another: walvec slots list",
     )
 
@@ -213,7 +219,7 @@ async def _go_back(config: Config, source: Connection, target: Connection, way: 
     if way.own:
         await manage.drop_slot(source, name)
     failpoint("replay-drop")
-    reached = await manage.copy_slot(source, way.copy.name, name)
+    reached = await make_copy(config, source, way.copy.name, name)
     failpoint("replay-copy")
     if reached > way.begin:
         raise SlotLost(

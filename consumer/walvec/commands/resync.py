@@ -91,14 +91,14 @@ async def _own_slot(config: Config, source: Connection) -> Slot | None:
         raise _foreign(name, f"belongs to database {slot.database}")
     if slot.active:
         raise SlotActive(
-            f'process {slot.active_pid} reads slot "{name}"', hint="stop it, then run walvec resync again"
+            f'Process {slot.active_pid} reads slot "{name}"', hint="stop it, then run walvec resync again"
         )
     return slot
 
 
 def _foreign(name: str, how: str) -> PreconditionFailed:
     return PreconditionFailed(
-        f'slot "{name}" {how}', hint="it is not walvec's: set [source] slot to another name"
+        f'Slot "{name}" {how}', hint="it is not walvec's: set [source] slot to another name"
     )
 
 

@@ -40,6 +40,7 @@ from walvec.database.ownership import (
 )
 from walvec.database.pgvector import CREATE_EXTENSION, find_vectors, require_vectors
 from walvec.database.registry import add_vectorizer, begin_epoch, load_vectorizers, remove_vectorizer
+from walvec.database.slot_making import differs_in_failover, make_copy, make_slot, mark_failover
 from walvec.database.snapshot import Snapshot
 from walvec.failpoint import failpoint
 from walvec.vectorizer.bind import bind
@@ -159,9 +160,11 @@ async def publish(site: Site, relations: list[Relation]) -> None:
 
 async def _create_slot(site: Site, time_limit: float) -> None:
     """Create the slot and its first checkpoint, which belong together."""
+    slot = await manage.find_slot(site.source, site.slot)
+    if slot:
+        await _match_failover(site, slot)
     if await load_checkpoint(site.target, site.slot):
         return
-    slot = await manage.find_slot(site.source, site.slot)
     if slot is None:
         beginning = await _make_slot(site, time_limit)
     else:
@@ -173,6 +176,18 @@ async def _create_slot(site: Site, time_limit: float) -> None:
     await begin(site, beginning)
 
 
+async def _match_failover(site: Site, slot: manage.Slot) -> None:
+    """Make the slot what [source] failover says, unless a process holds it.
+
+    `check` reports a slot that differs.
+    """
+    if slot.active or not differs_in_failover(site.config, site.source, slot):
+        return
+    require_own_slot(slot, await load_ledger(site.target))
+    await mark_failover(site.config, slot.name, failover=not slot.failover)
+    say(f"slot {slot.name} is now {'an ordinary slot' if slot.failover else 'a failover slot'}")
+
+
 async def _make_slot(site: Site, time_limit: float) -> Lsn:
     """Create the slot and return where its stream begins."""
     name = site.slot
@@ -181,7 +196,7 @@ async def _make_slot(site: Site, time_limit: float) -> Lsn:
         site,
         "slot",
         name,
-        lambda: manage.create_slot(site.source, name, plugin.name, time_limit=time_limit),
+        lambda: make_slot(site.config, site.source, name, plugin.name, time_limit=time_limit),
         lambda: manage.drop_slot(site.source, name),
     )
     say(f"slot {name} uses the output plugin {plugin.name}")
@@ -195,7 +210,7 @@ async def rename_slot(site: Site, original: str) -> None:
         site,
         "slot",
         name,
-        lambda: manage.copy_slot(site.source, original, name),
+        lambda: make_copy(site.config, site.source, original, name),
         lambda: manage.drop_slot(site.source, name),
     )
 

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from walvec.commands.output import confirm, print_json, print_table, say
 from walvec.config.load import Config
 from walvec.database.connect import connect_source, connect_source_for_changes
+from walvec.database.slot_making import make_copy, make_slot
 from walvec.errors import UsageInvalid
 from walvec.units import byte_size
 from walvec_slots import manage
@@ -38,7 +39,7 @@ async def create(config: Config, name: str | None, time_limit: float) -> None:
     name = name or config.source.slot
     async with await connect_source_for_changes(config) as connection:
         plugin = await choose_plugin(connection, config.source.plugin)
-        lsn = await manage.create_slot(connection, name, plugin.name, time_limit=time_limit)
+        lsn = await make_slot(config, connection, name, plugin.name, time_limit=time_limit)
     say(f"created {name}, which keeps every change from {lsn} on")
 
 
@@ -57,7 +58,7 @@ async def drop(config: Config, name: str, *, sure: bool) -> None:
 async def copy(config: Config, name: str, new: str) -> None:
     """Copy a slot under a new name."""
     async with await connect_source_for_changes(config) as connection:
-        lsn = await manage.copy_slot(connection, name, new)
+        lsn = await make_copy(config, connection, name, new)
     say(f"copied {name} to {new}, which begins at {lsn}")
 
 
@@ -90,9 +91,9 @@ async def find_idle(connection: Connection, name: str) -> Slot:
     """
     slot = await manage.find_slot(connection, name)
     if slot is None:
-        raise PreconditionFailed(f'slot "{name}" does not exist', hint="list them: walvec slots list")
+        raise PreconditionFailed(f'Slot "{name}" does not exist', hint="list them: walvec slots list")
     if slot.active:
-        raise SlotActive(f'process {slot.active_pid} reads slot "{name}"', hint="stop it first")
+        raise SlotActive(f'Process {slot.active_pid} reads slot "{name}"', hint="stop it first")
     return slot
 
 

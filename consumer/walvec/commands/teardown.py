@@ -85,7 +85,7 @@ async def _plan(config: Config, source: Connection, target: Connection, *, table
     is_own = bool(slot and slot.database == source.info.dbname and ledger.maker("slot", name) is not None)
     if slot and is_own and slot.active:
         raise SlotActive(
-            f'process {slot.active_pid} reads slot "{name}"', hint="stop it, then run walvec teardown again"
+            f'Process {slot.active_pid} reads slot "{name}"', hint="stop it, then run walvec teardown again"
         )
     plan = _Plan(is_own, known, vectorizers)
     if slot and not is_own:

@@ -12,7 +12,7 @@ by its name. Here a variable that means nothing is refused. Variables without a 
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -138,10 +138,12 @@ def _require_known(key: str, model: type[BaseModel] | None, variable: str) -> No
 
 
 def _read_value(kind: type[Any] | None, text: str) -> object:
-    """Turn a number's text into the number; the model judges all else."""
+    """Turn the text of a number or a boolean into it; the model judges all else."""
     if kind is int or kind is float:
         try:
             return kind(text)
         except ValueError:
             pass
+    if any(isinstance(choice, bool) for choice in get_args(kind)):
+        return {"true": True, "false": False}.get(text, text)
     return text

@@ -25,10 +25,14 @@ from walvec.config.search_path import schemas
 from walvec.config.table_name import MAX_NAME_BYTES, TableName
 from walvec.config.values import Conninfo, Count, NotBlank, Section, TableSetting
 from walvec.embed.local import LOCAL_DIMENSIONS, LOCAL_MODEL
+from walvec_slots.failover import FailoverSetting
 from walvec_slots.plugin import PluginSetting
 
 MAX_DIMENSIONS = 16_000  # pgvector: vector and halfvec
 MAX_PORT = 65_535
+# PostgreSQL's bounds for logical_decoding_work_mem.
+MIN_DECODING_KB, MAX_DECODING_KB = 64, 2_147_483_647
+_KB_IN = {"kB": 1, "MB": 2**10, "GB": 2**20}
 
 Provider = Literal["mistral", "openai", "local", "hashing", "python"]
 Index = Literal["hnsw", "none"]
@@ -53,6 +57,26 @@ class SourceSettings(Section):
     slot: str = "walvec"
     publication: NotBlank = "walvec"
     plugin: PluginSetting = "auto"
+    failover: FailoverSetting = "auto"
+    logical_decoding_work_mem: str | None = None
+
+    @field_validator("failover", mode="before")
+    @classmethod
+    def _auto_or_not(cls, failover: object) -> object:
+        if failover != "auto" and not isinstance(failover, bool):
+            raise refusal('must be "auto", true or false', 'failover = "auto"')
+        return failover
+
+    @field_validator("logical_decoding_work_mem")
+    @classmethod
+    def _memory(cls, size: str | None) -> str | None:
+        if size is None:
+            return None
+        match = re.fullmatch(r"([0-9]{1,10})(kB|MB|GB)", size)
+        if not match or not MIN_DECODING_KB <= int(match[1]) * _KB_IN[match[2]] <= MAX_DECODING_KB:
+            hint = 'for example logical_decoding_work_mem = "256MB"'
+            raise refusal("is not a size from 64kB to 2047GB", hint)
+        return size
 
     @field_validator("search_path")
     @classmethod

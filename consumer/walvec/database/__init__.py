@@ -14,5 +14,8 @@ In reading order:
     registry      the vectorizers that the target knows, and their epochs
     dead_letters  parked rows
     continuity    whether slot, checkpoint and server still belong together
+    promotion     where a promoted server left the old timeline
+    standbys      whether a promoted standby could go on with the slot
+    slot_making   how slots are created, as [source] failover says
     fence         one writer for a slot
 """

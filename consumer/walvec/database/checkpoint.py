@@ -51,12 +51,13 @@ async def load_checkpoint(connection: Connection, slot: str) -> Checkpoint | Non
     return Checkpoint(system_identifier, timeline, Lsn.parse(lsn), tuple(unseen_xids), landmark)
 
 
-async def take_over(connection: Connection, slot: str, holder: UUID) -> None:
+async def take_over(connection: Connection, slot: str, holder: UUID, timeline: int) -> None:
     """Make `holder` the attachment that writes for the slot.
 
-    Every earlier one can write nothing more.
+    Every earlier one can write nothing more. The checkpoint lies on `timeline`, the source's, from now on.
     """
-    await connection.execute(_QUERIES["take_over"], {"slot": slot, "holder": holder})
+    values = {"slot": slot, "holder": holder, "timeline": timeline}
+    await connection.execute(_QUERIES["take_over"], values)
 
 
 async def begin_checkpoint(connection: Connection, slot: str, checkpoint: Checkpoint) -> None:

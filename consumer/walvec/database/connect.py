@@ -4,6 +4,7 @@ Every session prints values as the replication session does (PostgreSQL document
 Defaults"), so that a key read here and the same key from the stream are equal as text.
 """
 
+import os
 import re
 
 import psycopg
@@ -16,7 +17,7 @@ from walvec.database.silence import PATIENCE, Patience, Session
 from walvec.errors import ConfigInvalid
 from walvec_slots.errors import ConnectionLost, PreconditionFailed
 from walvec_slots.queries import load_sql
-from walvec_slots.settle import Connection, open_session, startup
+from walvec_slots.settle import Connection, open_session, standby_hint, startup
 
 _QUERIES = load_sql("session.sql")
 
@@ -112,6 +113,38 @@ async def connect_source_for_changes(config: Config) -> Connection:
     return await _connect("source", config.source_dsn, "setup", settings)
 
 
+async def connect_source_host(dsn: str) -> Connection:
+    """Open a session on one host of [source] dsn, which may be a standby.
+
+    Raises as `connect_source` does.
+    """
+    return await _connect("source", dsn, "check", _SOURCE, standby=True)
+
+
+def single_hosts(dsn: str) -> list[tuple[str, str]]:
+    """Return each host of a connection string, with a string that leads to it alone.
+
+    Returns nothing if there is only one host.
+    """
+    given = conninfo_to_dict(dsn)
+    names = str(given.get("host") or os.environ.get("PGHOST", "")).split(",")
+    addresses = str(given.get("hostaddr") or os.environ.get("PGHOSTADDR", "")).split(",")
+    hosts = max(len(names), len(addresses))
+    ports = str(given.get("port") or os.environ.get("PGPORT", "")).split(",")
+    if hosts == 1:
+        return []
+    found = []
+    for number in range(hosts):
+        own = {
+            "host": names[number] if len(names) == hosts else "",
+            "hostaddr": addresses[number] if len(addresses) == hosts else "",
+            "port": ports[number] if len(ports) == hosts else ports[0],
+        }
+        place = f"{own['host'] or own['hostaddr']}:{own['port'] or 5432}"
+        found.append((place, make_conninfo("", **{**given, **own, "target_session_attrs": "any"})))
+    return found
+
+
 def conninfo(dsn: str, role: str) -> str:
     """Complete a connection string with keepalives and a name.
 
@@ -168,7 +201,8 @@ def connection_error(
         return PreconditionFailed(
             f"The {which} database refuses the connection: {message}", hint=f"check [{setting}] dsn"
         )
-    return ConnectionLost(f"The {which} database cannot be reached: {message}")
+    hint = standby_hint(message) if which == "source" else None
+    return ConnectionLost(f"The {which} database cannot be reached: {message}", hint=hint)
 
 
 def _connection_message(message: str) -> str:

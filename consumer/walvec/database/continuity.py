@@ -7,6 +7,10 @@ they are.
 
 One case cannot be seen here: a server that went back in time and has since written past the checkpoint.
 `stages.landmark` sees it in the stream.
+
+walvec follows a promoted standby that kept a copy of the slot (a failover slot) and left the old primary's
+timeline at or past the checkpoint. Then it has everything that was embedded from the stream, and the slot has
+the rest.
 """
 
 from collections.abc import Iterable
@@ -120,17 +124,29 @@ def replay_from(copy: Slot, lsn: Lsn) -> str:
     return f"walvec replay --slot {copy.name} --from {lsn}"
 
 
-def require_same_history(name: str, checkpoint: Checkpoint, server: Server) -> None:
-    """Raise SlotLost where the source is not the checkpoint's server, in its history."""
+def was_promoted(checkpoint: Checkpoint, server: Server) -> bool:
+    """Whether a server is on a later timeline, by a promotion or a restore."""
+    same = checkpoint.system_identifier == server.system_identifier
+    return same and server.timeline > checkpoint.timeline
+
+
+def require_same_history(
+    name: str,
+    checkpoint: Checkpoint,
+    server: Server,
+    *,
+    slot: Slot | None = None,
+    fork: Lsn | None = None,
+) -> None:
+    """Raise SlotLost where the source is not the checkpoint's server, in its history.
+
+    `slot` is the source's own, and `fork` is where a promoted server left the checkpoint's timeline.
+    """
     if checkpoint.system_identifier != server.system_identifier:
         raise SlotLost(f'The checkpoint of slot "{name}" is of another server than the source', hint=_RESYNC)
     require_present_primary(name, checkpoint, server)
-    if checkpoint.timeline != server.timeline:
-        raise SlotLost(
-            f'The checkpoint of slot "{name}" is of timeline {checkpoint.timeline}, the source is on '
-            f"{server.timeline}: it was promoted or restored, and may have other changes than were embedded",
-            hint=_RESYNC,
-        )
+    if was_promoted(checkpoint, server):
+        require_same_beginning(name, checkpoint, server, slot, fork)
     if checkpoint.lsn > server.position:
         raise SlotLost(
             f'The checkpoint {checkpoint.lsn} of slot "{name}" lies past the source\'s last LSN '
@@ -139,27 +155,63 @@ def require_same_history(name: str, checkpoint: Checkpoint, server: Server) -> N
         )
 
 
+def require_same_beginning(
+    name: str, checkpoint: Checkpoint, server: Server, slot: Slot | None, fork: Lsn | None
+) -> None:
+    """Raise SlotLost unless a promoted server has the slot and the WAL it needs."""
+    what = (
+        f'The checkpoint of slot "{name}" is of timeline {checkpoint.timeline}, the source is on '
+        f"{server.timeline}: it was promoted or restored"
+    )
+    if slot is None:
+        raise SlotLost(f"{what}, and it kept no copy of the slot", hint=_RESYNC)
+    if not slot.came_along:
+        raise SlotLost(
+            f'{what}, and its slot "{slot.name}" is not a copy that a standby kept in step', hint=_RESYNC
+        )
+    if fork is None:
+        raise SlotLost(
+            f"{what}, and no longer knows where it left timeline {checkpoint.timeline}", hint=_RESYNC
+        )
+    if checkpoint.lsn > fork:
+        raise SlotLost(
+            f"{what}. It left the old primary's timeline at {fork}, before the checkpoint {checkpoint.lsn}, "
+            "so changes were embedded that it never had",
+            hint=f"{_RESYNC}; to prevent this, name the standby's slot in synchronized_standby_slots",
+        )
+
+
 def require_continuity(
-    source: SourceSettings, database: str, slots: Iterable[Slot], checkpoint: Checkpoint, server: Server
+    source: SourceSettings,
+    database: str,
+    slots: Iterable[Slot],
+    checkpoint: Checkpoint,
+    server: Server,
+    *,
+    fork: Lsn | None = None,
 ) -> Slot:
     """Return the source's own slot, which begins at or before the checkpoint.
 
-    `slots` are all of the server's. Raises SlotLost where checkpoint, slot and server do not belong together,
-    so that changes may be missing. The hint names a copy that has them, if there is one.
+    `slots` are all of the server's, and `fork` is where a promoted server left the checkpoint's timeline.
+    Raises SlotLost where checkpoint, slot and server do not belong together, so that changes may be missing.
+    The hint names a copy that has them, if there is one.
     """
     name = source.slot
-    require_same_history(name, checkpoint, server)
     by_name = {slot.name: slot for slot in slots}
     slot = by_name.get(name)
+    require_same_history(name, checkpoint, server, slot=slot, fork=fork)
     if slot is None:
         what = f'Slot "{name}" does not exist on the source; changes since {checkpoint.lsn} are missing'
     elif slot.is_lost or slot.confirmed_flush_lsn is None:
         reason = slot.invalidation_reason or "its WAL was removed"
         what = f'Slot "{name}" was invalidated ({reason}); changes since {checkpoint.lsn} are missing'
     elif slot.confirmed_flush_lsn > checkpoint.lsn:
+        why = "somebody else moved it or recreated it"
+        if was_promoted(checkpoint, server):
+            why = "the target lost its last commits with the old primary"
         what = (
             f'Slot "{name}" stands at {slot.confirmed_flush_lsn}, past the checkpoint {checkpoint.lsn}: '
-            "somebody else moved it or recreated it, and the changes between are missing"
+            f"{why}, and the changes between are missing"
         )
     else:
         return slot

@@ -1,7 +1,7 @@
-"""A few sessions of one kind, opened when they are needed and closed once they are idle.
+"""A few sessions of one kind, opened when they are needed and closed when idle.
 
-Sessions are given in the order of asking. A server that is short of connections is no reason to stop: whoever
-gets none while others are open waits for one of these.
+Callers get sessions in the order of asking. A server that is short of connections does not stop the work: a
+caller that is refused a session while others are open waits for one of these.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ class SessionPool:
                 await self._give_back(session)
 
     async def close_idle(self) -> NoReturn:
-        """Close sessions that nobody has used for a while, except the last one; never return."""
+        """Close idle sessions, except the last one; never return."""
         while True:
             await asyncio.sleep(IDLE_AFTER / 4)
             while self._open > 1 and self._free and monotonic() - self._free[0][1] > IDLE_AFTER:

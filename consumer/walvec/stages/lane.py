@@ -310,7 +310,7 @@ class Lane:
             self.workspace.give(-size)
 
     async def _finish_job(self, job: _Job, before: _Job | None, commit: CommitBatch) -> None:
-        """Write a job and commit it after the one before it, batch by batch, and make room.
+        """Write a job, commit it after the one before it, and make room.
 
         It is written only while all before it are being written: so no transaction stays open for the sake of
         a segment that is still being embedded, and the sessions are asked for in the order of the commits.

@@ -290,4 +290,4 @@ class Writer:
         return await session.execute(_QUERIES["save_checkpoint"], values)
 
     def _checkpoint_gone(self) -> CatalogChanged:
-        return CatalogChanged(f'the checkpoint of slot "{self._slot}" was removed, moved or taken over')
+        return CatalogChanged(f'The checkpoint of slot "{self._slot}" was removed, moved or taken over')

@@ -648,7 +648,7 @@ class TestBackfill:
         embedded.backfill()
         said = capsys.readouterr().err
         assert "public.blog_embedding will be emptied" in said
-        assert "about 2 of 2 rows are embedded" in said
+        assert "about 2 of 2 rows will be embedded" in said
 
     def test_unchanged_settings_are_not_asked_for(self, embedded: Sidecar) -> None:
         """A comparison of every row embeds only what differs, and needs no answer."""

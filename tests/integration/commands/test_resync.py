@@ -121,7 +121,7 @@ def test_says_what_it_will_do(blog: Sidecar, capsys: pytest.CaptureFixture[str])
     with pytest.raises(UsageInvalid):
         mend(blog, sure=False)
     said = capsys.readouterr().err
-    assert f"slot {blog.slot} is dropped" in said
+    assert f"This drops slot {blog.slot}" in said
     assert "public.blog, about " in said
     blog.once()
 
@@ -181,7 +181,7 @@ def test_what_cannot_be_made_costs_nothing(
     before = kept(blog)
     with psycopg.connect(database) as application:
         if harm == "no slot free":
-            monkeypatch.setattr(manage, "create", _no_slot_free)
+            monkeypatch.setattr(manage, "create_slot", _no_slot_free)
         else:
             application.execute("INSERT INTO blog VALUES (7, 'seven')")
         assert isinstance(blog.refusal(lambda: mend(blog, time_limit=1)), PreconditionFailed)
@@ -229,7 +229,7 @@ def test_refused_for_a_slot_of_another_plugin(blog: Sidecar) -> None:
     make_slot(blog, "test_decoding")
     error = blog.refusal(lambda: mend(blog))
     assert isinstance(error, PreconditionFailed)
-    assert error.what == f'slot "{blog.slot}" uses the plugin test_decoding'
+    assert error.what == f'Slot "{blog.slot}" uses the plugin test_decoding'
 
 
 def test_names_what_the_new_slot_waits_for(blog: Sidecar, database: str) -> None:

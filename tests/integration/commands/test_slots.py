@@ -107,7 +107,7 @@ def test_drop_with_yes(source: psycopg.Connection, walvec: Walvec, created: str)
 def test_drop_of_none(walvec: Walvec, spare: str) -> None:
     """A slot that isn't there is a precondition that fails."""
     result = walvec("slots", "drop", spare, "--yes")
-    assert (result.code, result.stderr.splitlines()[0]) == (3, f'walvec: slot "{spare}" does not exist')
+    assert (result.code, result.stderr.splitlines()[0]) == (3, f'walvec: Slot "{spare}" does not exist')
 
 
 def test_advance_moves_forward(source: psycopg.Connection, walvec: Walvec, created: str) -> None:
@@ -138,4 +138,4 @@ def test_a_slot_that_is_read_is_left_alone(
         for command in (["drop", created, "--yes"], ["advance", created, "FFFFFFFF/0", "--yes"]):
             result = walvec("slots", *command)
             assert result.code == 5
-            assert f"process {reader.info.backend_pid} reads slot" in result.stderr
+            assert f"Process {reader.info.backend_pid} reads slot" in result.stderr

@@ -223,7 +223,7 @@ def test_says_that_the_slot_is_gone(blog: Sidecar) -> None:
     assert status(blog)["verdict"] == {
         "level": "failed",
         "state": "slot_missing",
-        "text": f'The slot "{blog.slot}" no longer exists; run `walvec resync`.',
+        "text": f'Slot "{blog.slot}" no longer exists; run `walvec resync`.',
         "remedy": "walvec resync",
         "also": ["not_running"],
     }
@@ -325,7 +325,7 @@ def test_watching_live_says_what_it_cannot_read(
     with terminal(blog, "status", "--watch", "--interval", "0.1") as (process, read):
         until_seen(read, lambda seen: "No process is running" in seen)
         proxy.refuse()
-        until_seen(read, lambda seen: "nothing is known" in seen and "As it was at" in seen)
+        until_seen(read, lambda seen: "the status is unknown" in seen and "As it was at" in seen)
         process.send_signal(signal.SIGINT)
         assert process.wait(TIMEOUT) == 0
 

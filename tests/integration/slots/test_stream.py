@@ -358,3 +358,14 @@ async def test_keepalives_follow_other_databases(
             frames = await stream.read()
             reached = max([reached, *(frame.wal_end for frame in frames if isinstance(frame, Keepalive))])
     assert reached >= Lsn.parse(end)
+
+
+async def test_memory_for_decoding_is_set_in_the_session_alone(database: str) -> None:
+    """The session has the memory that was asked for, or the server's own setting."""
+    for asked, shown in (("128kB", "128kB"), ("1GB", "1GB"), (None, "64MB")):
+        stream = await ReplicationStream.connect(database, on_notice=lambda _: None, decoding_memory=asked)
+        try:
+            cursor = await stream.session.execute("SHOW logical_decoding_work_mem")
+            assert await cursor.fetchone() == (shown,)
+        finally:
+            await stream.session.close()

@@ -1,5 +1,6 @@
-"""What PostgreSQL makes of the statements that serve for months: planned over empty tables, they still go by
-an index when the tables have grown.
+"""Plans of the statements that serve for months.
+
+They are made over empty tables, and still use an index when the tables have grown.
 """
 
 import psycopg

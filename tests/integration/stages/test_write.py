@@ -118,8 +118,8 @@ async def test_a_process_that_takes_over_waits_for_what_is_being_written(blog: S
         async with target.transaction():
             await target.execute(load_sql("metadata.sql")["hold_epoch"], values)
             with pytest.raises(psycopg.errors.LockNotAvailable):
-                await take_over(successor, slot, UUID(int=2))
-        await take_over(successor, slot, UUID(int=2))
+                await take_over(successor, slot, UUID(int=2), 1)
+        await take_over(successor, slot, UUID(int=2), 1)
         cursor = await target.execute(load_sql("metadata.sql")["hold_epoch"], values)
         assert cursor.rowcount == 0
 
@@ -143,8 +143,10 @@ async def test_an_epoch_begins_at_the_first_key(blog: Sidecar, phase: str) -> No
 async def test_a_sweep_that_is_asked_for_begins_at_the_first_key(
     blog: Sidecar, phase: str, key: list[str] | None
 ) -> None:
-    """Keys may have gone anywhere, those that a sweep under way has passed included: a crash right after
-    this transaction must not let the next process go on in the middle. Rows that are being read go on.
+    """A sweep begins at the first key, even if one is half done.
+
+    Keys may have gone anywhere, so a crash right after this transaction must not let the next process
+    continue in the middle. Rows that are being read go on.
     """
     blog.target.execute("UPDATE walvec.vectorizer SET phase = %s, last_key = '{5}'", [phase])
     await write(blog.config, Batch(sweep=True), Position(FAR, FAR, []))

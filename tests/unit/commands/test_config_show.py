@@ -11,6 +11,8 @@ from walvec.config.load import Config, load_config
 FILE = """
 [source]
 dsn = "postgresql://walvec:hunter2@db.example.org/app"
+failover = false
+logical_decoding_work_mem = "256MB"
 [target]
 dsn = "host=h password=hunter2"
 [embedder]
@@ -87,15 +89,17 @@ def test_secrets_are_masked(path: Path, capsys: pytest.CaptureFixture[str], *, a
 def test_every_origin_is_told(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """File and line, a variable, a default, or nobody."""
     found = origins(path, capsys)
-    assert found["embedder.model"] == ("m", f"{path} line 8")
+    assert found["source.failover"] == (False, f"{path} line 4")
+    assert found["source.logical_decoding_work_mem"] == ("256MB", f"{path} line 5")
+    assert found["embedder.model"] == ("m", f"{path} line 10")
     assert found["embedder.timeout"] == (9.0, "WALVEC_EMBEDDER__TIMEOUT")
     assert found["embedder.concurrency"] == (8, "default")
     assert found["vectorizer.0.where"] == (None, "absent")
-    assert found["vectorizer.0.table"] == ('app."odd.name"', f"{path} line 14")
-    assert found["vectorizer.0.chunk.size"] == (100, f"{path} line 18")
+    assert found["vectorizer.0.table"] == ('app."odd.name"', f"{path} line 16")
+    assert found["vectorizer.0.chunk.size"] == (100, f"{path} line 20")
     assert found["vectorizer.0.chunk.overlap"] == (10, "default")
     assert found["vectorizer.1.where"] == ("body <> ''", "WALVEC_VECTORIZER__PAGE_2__WHERE")
-    assert found["vectorizer.1.chunk"] == ("none", f"{path} line 25")
+    assert found["vectorizer.1.chunk"] == ("none", f"{path} line 27")
 
 
 def test_a_variable_that_is_pointed_to_is_told_to_be_set(

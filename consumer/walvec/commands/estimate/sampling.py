@@ -154,7 +154,7 @@ async def _read(source: Connection, binding: Binding, size: _Size) -> tuple[_Tex
             if texts.found or not number:
                 return texts, percent, complete
     raise PreconditionFailed(
-        f'vectorizer "{binding.name}": could not read a sample of {binding.vectorizer.table} within '
+        f'Vectorizer "{binding.name}": could not read a sample of {binding.vectorizer.table} within '
         f"{STATEMENT_LIMIT // 1000} s",
         hint="its text or where is slow: look at them with EXPLAIN ANALYZE",
     )
@@ -214,7 +214,7 @@ async def _read_keys(source: Connection, binding: Binding, keys: Sequence[Key], 
             texts.add_failing(keys[0])
         if texts.failing > FAILED_ROWS_LIMIT:
             raise PreconditionFailed(
-                f'vectorizer "{binding.name}": text or where fails on over {FAILED_ROWS_LIMIT} rows '
+                f'Vectorizer "{binding.name}": text or where fails on over {FAILED_ROWS_LIMIT} rows '
                 f"of a sample: {type(error).__name__} (SQLSTATE {error.sqlstate})",
                 hint="make the expression tolerate such rows: NULLIF, CASE, coalesce",
             ) from None

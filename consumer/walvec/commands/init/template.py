@@ -13,6 +13,8 @@ FRAME = """\
 slot = "walvec"                      # the replication slot, created by setup
 publication = "walvec"               # which tables are followed, created by setup
 # plugin = "auto"
+# failover = "auto"                  # slots that standbys keep a copy of: from PostgreSQL 17 on
+# logical_decoding_work_mem = "256MB"  # of the stream's session on the source; absent: the server's
 
 # [target]                           # another database for the vectors
 # dsn = "postgresql://localhost/vectors"

@@ -39,7 +39,7 @@ def write(
     """
     names = list(dict.fromkeys(_table(name) for name in tables))
     if provider not in PROVIDERS:
-        raise UsageInvalid(f'unknown provider "{provider}"', hint=f"choose one of {', '.join(PROVIDERS)}")
+        raise UsageInvalid(f'Unknown provider "{provider}"', hint=f"choose one of {', '.join(PROVIDERS)}")
     if output != STDOUT and output.exists() and not force:
         raise UsageInvalid(
             f"{output} exists", hint="overwrite it with --force, or choose another with --output"

@@ -17,9 +17,12 @@ from walvec.database.dead_letters import count_parked, count_retried
 from walvec.database.fence import find_holder
 from walvec.database.migrate import require_schema
 from walvec.database.registry import VectorizerState, load_vectorizers
+from walvec.database.standbys import Gap, find_gaps, read_standbys
 from walvec.database.waiting import HELD_UP_AFTER, WaitingStatement, look_at_statement
 from walvec_slots.errors import ConnectionLost
+from walvec_slots.failover import FIRST_VERSION, failover_wanted
 from walvec_slots.lsn import Lsn
+from walvec_slots.manage import find_slot
 from walvec_slots.queries import load_sql
 from walvec_slots.settle import Connection
 
@@ -48,6 +51,12 @@ class SlotStatus:
     same_server: bool | None
     # Whether it belongs to this server on a later timeline.
     old_primary: bool
+    # Whether the server was promoted since the checkpoint, and has its copy of the slot.
+    promoted: bool
+    # Whether standbys keep a copy of the slot; None if the server has no such slots.
+    failover: bool | None
+    # What a promotion would fail on, as far as the primary shows it.
+    failover_gaps: tuple[Gap, ...]
     lag_bytes: int | None
     # Age of the checkpoint.
     checkpoint_seconds: float | None
@@ -195,6 +204,9 @@ class Reader:
             source_lsn=row.get("position"),
             same_server=same,
             old_primary=bool(server and checkpoint and _is_old(server, checkpoint)),
+            promoted=bool(server and checkpoint and row.get("came_along") and _is_newer(server, checkpoint)),
+            failover=row.get("failover"),
+            failover_gaps=await _gaps(self._config, source),
             lag_bytes=lag,
             checkpoint_seconds=_rounded(age),
             lag_seconds=None if lag is None or age is None else behind_for(lag, age, stalled, active=active),
@@ -294,6 +306,21 @@ def _stalled(
     if statement and seconds >= HELD_UP_AFTER and (reason := statement.reason()):
         return max(stalled or 0.0, seconds), reason
     return stalled, waits_for
+
+
+async def _gaps(config: Config, source: Connection | None) -> tuple[Gap, ...]:
+    """Inspect slot and standbys, if the server has failover slots and standbys."""
+    if source is None or source.info.server_version < FIRST_VERSION:
+        return ()
+    name, standbys = config.source.slot, await read_standbys(source)
+    if not (standbys.listed or standbys.connected or standbys.without_slot):
+        return ()
+    wanted = failover_wanted(config.source.failover, source.info.server_version)
+    return tuple(find_gaps(await find_slot(source, name), standbys, name, wanted=wanted))
+
+
+def _is_newer(server: tuple[int, int], checkpoint: dict[str, Any]) -> bool:
+    return server[0] == checkpoint["system_identifier"] and bool(server[1] > checkpoint["timeline"])
 
 
 def _is_old(server: tuple[int, int], checkpoint: dict[str, Any]) -> bool:

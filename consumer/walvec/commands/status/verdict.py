@@ -101,8 +101,15 @@ def _old_primary(report: Report) -> Verdict | None:
     return Verdict("failed", "old_primary", text, "walvec check")
 
 
+def _promoted(report: Report) -> Verdict | None:
+    if not report.slot.promoted:
+        return None
+    text = "The source was promoted and has a copy of the slot; `walvec run` goes on with it or says why not."
+    return Verdict("warning" if report.slot.writer else "failed", "promoted", text, "walvec run")
+
+
 def _other_server(report: Report) -> Verdict | None:
-    if report.slot.same_server is not False:
+    if report.slot.same_server is not False or report.slot.promoted:
         return None
     text = "The source was promoted, restored or replaced since the checkpoint; run `walvec resync`."
     return Verdict("failed", "other_server", text, "walvec resync")
@@ -122,6 +129,26 @@ def _slot_moved(report: Report) -> Verdict | None:
         return None
     text = "Somebody else moved the slot past the checkpoint, so changes are missing; run `walvec resync`."
     return Verdict("failed", "slot_moved", text, "walvec resync")
+
+
+def _standby_away(report: Report) -> Verdict | None:
+    """Name the standby for which the server holds back the stream."""
+    away = next((gap for gap in report.slot.failover_gaps if gap.holds_up), None)
+    if away is None:
+        return None
+    text = f"{away.subject} {away.detail}; start the standby, or remove its name from the setting."
+    level: Level = "failed" if (report.slot.lag_bytes or 0) >= IDLE_BYTES else "warning"
+    return Verdict(level, "standby_away", text, away.remedy)
+
+
+def _failover_gap(report: Report) -> Verdict | None:
+    found = [gap for gap in report.slot.failover_gaps if not gap.holds_up]
+    if not found:
+        return None
+    first = found[0]
+    more = f" ({len(found) - 1} more: `walvec check`)" if len(found) > 1 else ""
+    text = f"All is well until a failover: {first.subject} {first.detail}{more}."
+    return Verdict("warning", "failover_gap", text, first.remedy)
 
 
 def _slot_at_risk(report: Report) -> Verdict | None:
@@ -276,11 +303,13 @@ _RULES: tuple[Callable[[Report], Verdict | None], ...] = (
     _slot_lost,
     _not_set_up,
     _old_primary,
+    _promoted,
     _other_server,
     _slot_missing,
     _checkpoint_ahead,
     _slot_moved,
     _slot_at_risk,
+    _standby_away,
     _foreign_reader,
     _not_running,
     _stalled,
@@ -289,6 +318,7 @@ _RULES: tuple[Callable[[Report], Verdict | None], ...] = (
     _paused,
     _dead_letters,
     _wal_kept,
+    _failover_gap,
     _nothing_followed,
     _backfilling,
     _catching_up,

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 
 from walvec.config.load import Config
 from walvec.database.connect import connect_source, connect_target
+from walvec.database.standbys import failover_findings
 from walvec.vectorizer.binding import Binding
 from walvec.vectorizer.preconditions.embedder_side import embedder_finding
 from walvec.vectorizer.preconditions.questions import ask_catalog
@@ -12,6 +13,7 @@ from walvec.vectorizer.preconditions.records import Records, read_records, slot_
 from walvec.vectorizer.preconditions.source_side import source_findings
 from walvec.vectorizer.preconditions.target_side import pgvector_finding, server_finding, target_findings
 from walvec_slots.errors import WalvecError
+from walvec_slots.failover import failover_wanted
 from walvec_slots.probe import Finding, probe_server, require
 from walvec_slots.settle import Connection
 
@@ -22,7 +24,7 @@ async def examine(config: Config, *, offline: bool) -> list[Finding]:
     async with AsyncExitStack() as stack:
         source = await _open(stack, "source", connect_source(config, role="check"), findings)
         target = await _open(stack, "target", connect_target(config, role="check"), findings)
-        findings += await survey(config, source, target)
+        findings += await survey(config, source, target, hosts=True)
     findings.append(await embedder_finding(config, offline=offline))
     return findings
 
@@ -39,12 +41,17 @@ async def _open(
 
 
 async def survey(
-    config: Config, source: Connection | None, target: Connection | None, *, replaces_slot: bool = False
+    config: Config,
+    source: Connection | None,
+    target: Connection | None,
+    *,
+    replaces_slot: bool = False,
+    hosts: bool = False,
 ) -> list[Finding]:
     """Check both databases: what `check` reports, and `setup` and `resync` require.
 
     A database that cannot be reached is None. `replaces_slot`: the present slot will be dropped, so its place
-    does not matter.
+    does not matter. `hosts`: the standbys in [source] dsn are inspected too.
     """
     findings = [] if config.vectorizers else [_nothing_to_do()]
     bindings: dict[str, Binding] = {}
@@ -56,6 +63,7 @@ async def survey(
         looking = source_findings(config, source, records, bindings, replaces_slot=replaces_slot)
         found = [finding async for finding in looking]
         findings += [finding for finding in found if finding.subject not in spoken_for] + slot
+        findings += await failover_findings(config, source, hosts=hosts)
     if target:
         findings += [finding async for finding in target_findings(config, target, records, bindings)]
     return findings
@@ -68,6 +76,7 @@ async def require_to_run(config: Config, source: Connection, target: Connection)
     """
     require([] if config.vectorizers else [_nothing_to_do()])
     require(await probe_server(source))
+    failover_wanted(config.source.failover, source.info.server_version)
     server = await ask_catalog(target, "target_server")
     require([server_finding(server), pgvector_finding(await ask_catalog(target, "pgvector"), config)])
 

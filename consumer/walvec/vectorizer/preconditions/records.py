@@ -7,9 +7,10 @@ import psycopg
 
 from walvec.config.load import Config
 from walvec.database.checkpoint import Checkpoint, load_checkpoint
-from walvec.database.continuity import look_at_server, require_continuity
+from walvec.database.continuity import look_at_server, require_continuity, was_promoted
 from walvec.database.migrate import is_migrated, is_outdated
 from walvec.database.ownership import Ownership, load_ledger, require_own_schema, require_own_slot
+from walvec.database.promotion import look_for_fork
 from walvec.database.registry import VectorizerState, load_vectorizers
 from walvec.vectorizer.preconditions.questions import METADATA_SCHEMA, ask_catalog, write_remedy
 from walvec_slots.errors import WalvecError
@@ -65,7 +66,10 @@ async def slot_findings(
     try:
         if checkpoint and not replaced:
             server = await look_at_server(source)
-            require_continuity(config.source, source.info.dbname, slots, checkpoint, server)
+            fork = None
+            if was_promoted(checkpoint, server):
+                fork = await look_for_fork(config, checkpoint, server.timeline)
+            require_continuity(config.source, source.info.dbname, slots, checkpoint, server, fork=fork)
         elif own:
             require_own_slot(own, records.ledger)
     except WalvecError as error:

@@ -9,6 +9,7 @@ import pytest
 from tests.unit.commands.status.conftest import NOON, SLOT, VECTORIZER, Reported
 from walvec.commands.status.reading import Report
 from walvec.commands.status.verdict import judge, unreadable
+from walvec.database.standbys import Gap
 
 AWAY = {
     "exists": None,
@@ -20,6 +21,8 @@ AWAY = {
     "lag_seconds": None,
     "retained_bytes": None,
 }
+AWAITED = Gap("synchronized_standby_slots", "names standby1", "ALTER SYSTEM …", holds_up=True)
+GAP = Gap("sync_replication_slots", "no standby is copying slots", "ALTER SYSTEM …")
 DOWN = {"active": False, "writer": False}
 
 # State -> what makes it, its level, what its sentence tells to do. In the order in which they matter.
@@ -32,11 +35,13 @@ STATES: dict[str, tuple[dict[str, Any], str, str]] = {
         "walvec setup",
     ),
     "old_primary": ({"old_primary": True, "same_server": False}, "failed", "the present one"),
+    "promoted": ({"promoted": True, "same_server": False, "writer": False}, "failed", "walvec run"),
     "other_server": ({"same_server": False}, "failed", "walvec resync"),
     "slot_missing": ({"exists": False, "active": False}, "failed", "walvec resync"),
     "checkpoint_ahead": ({"checkpoint_lsn": "0/4000000"}, "failed", "walvec resync"),
     "slot_moved": ({"confirmed_lsn": "0/3000080"}, "failed", "walvec resync"),
     "slot_at_risk": ({"safe_wal_bytes": 2**20}, "warning", "raise max_slot_wal_keep_size"),
+    "standby_away": ({"failover_gaps": (AWAITED,)}, "warning", "names standby1"),
     "foreign_reader": ({"active": True, "writer": False}, "failed", "stop it"),
     "not_running": (DOWN, "failed", "start `walvec run`"),
     "stalled": (
@@ -53,6 +58,7 @@ STATES: dict[str, tuple[dict[str, Any], str, str]] = {
     "paused": ({"vectorizer": {"paused": "column x is gone"}}, "failed", "fixed"),
     "dead_letters": ({"vectorizer": {"dead_letters": 2}}, "warning", "walvec dead-letter list"),
     "wal_kept": ({"retained_bytes": 2**31}, "warning", "pg_stat_activity"),
+    "failover_gap": ({"failover_gaps": (GAP, GAP)}, "warning", "1 more: `walvec check`"),
     "nothing_followed": ({"vectorizer": None}, "warning", "walvec setup"),
     "backfilling": ({"vectorizer": {"phase": "rows", "rows_done": 400}}, "ok", "Nothing to do"),
     "catching_up": ({"stalled_seconds": 7.0, "lag_seconds": 7.0}, "ok", "the oldest for 7 s"),
