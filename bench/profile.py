@@ -40,7 +40,7 @@ _SESSIONS = {
     "walvec evaluate": "evaluate",
     "walvec lookup": "look-up",
     "walvec backfill": "backfill",
-    "walvec writer": "write",
+    "walvec write": "write",
     "walwriter": "write",
     "background writer": "write",
     "checkpointer": "write",

@@ -39,6 +39,13 @@ SELECT
     extract(epoch FROM clock_timestamp() - a.query_start)::float8 AS seconds
 FROM pg_stat_activity AS a WHERE a.pid = %(pid)s
 
+-- name: writing_sessions
+-- The sessions that write batches for the process of a session: those of its role in its database. Two processes of one
+-- role and database look alike, so a wait may belong to the other one.
+SELECT w.pid FROM pg_stat_activity AS h
+JOIN pg_stat_activity AS w ON w.datid = h.datid AND w.usesysid = h.usesysid AND w.application_name = 'walvec write'
+WHERE h.pid = %(pid)s
+
 -- name: vector_type
 -- pgvector's type `vector`, and the schema that the extension is in. No row: there is no such extension.
 SELECT t.oid, t.typarray, quote_ident(n.nspname)

@@ -145,8 +145,7 @@ class Pipeline:
         ]
         await self.watch.look_for_retries()
         for name, backfill in self.backfills.items():
-            async with self.writer.turn:
-                await backfill.begin(self.writer)
+            await backfill.begin(self.writer)
             reading.append(tasks.create_task(backfill.run(self.budget), name=f"{name}: backfill"))
         return reading, working
 

@@ -326,6 +326,6 @@ def test_somebody_deletes_a_vector_that_is_to_be_moved(sidecar: Sidecar) -> None
 def waits_for_a_lock(sidecar: Sidecar) -> bool:
     """Whether the writer waits for somebody's lock."""
     query = (
-        "SELECT FROM pg_stat_activity WHERE application_name = 'walvec writer' AND wait_event_type = 'Lock'"
+        "SELECT FROM pg_stat_activity WHERE application_name = 'walvec write' AND wait_event_type = 'Lock'"
     )
     return bool(sidecar.source.execute(query).fetchall())

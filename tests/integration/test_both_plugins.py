@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests.fix_embedding_service import EmbeddingService
+from tests.fix_lacks import require
 from tests.fix_postgres import databases
 from tests.fix_process import Run, logging
 from tests.fix_sidecar import Sidecar
@@ -94,6 +95,7 @@ def pair(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -
     ):
         source = create()
         with psycopg.connect(source, autocommit=True) as owner:
+            require(owner, "wal2json")
             for table in TABLES:
                 owner.execute(table.encode())
         sidecars = []

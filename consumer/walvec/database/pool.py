@@ -75,6 +75,9 @@ class SessionPool:
         except BaseException:
             self._open -= 1
             raise
+        # One may have been given back while the server was refusing this one.
+        if self._free:
+            return self._free.pop()[0]
         freed: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
         self._stranded.append(freed)
         try:

@@ -63,6 +63,17 @@ async def look_at_statement(connection: psycopg.AsyncConnection[Any], pid: int) 
     return await cursor.fetchone()
 
 
+async def look_at_process(connection: psycopg.AsyncConnection[Any], pid: int) -> WaitingStatement | None:
+    """Ask what the process whose session holds the fence waits for in the target.
+
+    Of its statements, this is the one that has been waiting longest for something that the server can name.
+    """
+    cursor = await connection.execute(_QUERIES["writing_sessions"], {"pid": pid})
+    pids = [pid, *(writer for (writer,) in await cursor.fetchall())]
+    seen = [statement for other in pids if (statement := await look_at_statement(connection, other))]
+    return max(seen, key=lambda found: (found.reason() is not None, found.seconds or 0.0), default=None)
+
+
 class HeldUp:
     """Which sessions of this process were seen waiting, since when, and for what."""
 

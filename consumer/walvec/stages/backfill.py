@@ -75,7 +75,8 @@ class Backfill:
     async def begin(self, writer: Writer) -> None:
         """Save what is about to be read, and see whether an index is missing.
 
-        Nothing is saved where some rows have been read already. The caller holds the writer's turn.
+        Nothing is saved where some rows have been read already. The caller must not hold the writer's turn:
+        the session may be building another index, which waits for batches that wait for their turn.
         """
         kind = self._lane.binding.vectorizer.index
         if self.phase == "done" and kind != "none" and not await index_is_valid(self._table, self._target):

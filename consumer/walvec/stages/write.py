@@ -66,7 +66,8 @@ class Writer:
         `with_letters`: the vectorizers that have dead letters.
         `max_dead_letters`: of one vectorizer; above it, a batch is refused that parks most rows. 0: any.
         """
-        # Held by whoever moves the position or the checkpoint, until that is committed.
+        # Held while position or checkpoint move, until that is committed. Batches wait for it with a
+        # transaction open, so its holder must wait for nothing but its own statements.
         self.turn = asyncio.Lock()
 
         self._connection = connection

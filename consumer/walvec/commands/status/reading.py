@@ -18,7 +18,7 @@ from walvec.database.fence import find_holder
 from walvec.database.migrate import require_schema
 from walvec.database.registry import VectorizerState, load_vectorizers
 from walvec.database.standbys import Gap, find_gaps, read_standbys
-from walvec.database.waiting import HELD_UP_AFTER, WaitingStatement, look_at_statement
+from walvec.database.waiting import HELD_UP_AFTER, WaitingStatement, look_at_process
 from walvec_slots.errors import ConnectionLost
 from walvec_slots.failover import FIRST_VERSION, failover_wanted
 from walvec_slots.lsn import Lsn
@@ -186,7 +186,7 @@ class Reader:
         holder = await find_holder(target, name)
         active, lag = bool(row.get("active")), row.get("lag_bytes")
         age = checkpoint.get("age")
-        statement = await look_at_statement(target, holder.pid) if holder else None
+        statement = await look_at_process(target, holder.pid) if holder else None
         stalled, waits_for = _stalled(checkpoint, statement)
         same = None
         if server and checkpoint:
