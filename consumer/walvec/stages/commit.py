@@ -66,10 +66,12 @@ class Committer:
         Tries again while something is in the way. The session is kept for all tries: batches that follow may
         hold the others until this one is committed.
         """
-        if self._unseen.are_many:
-            await self._source.observe_snapshot()
+        # The session is asked for first. If anything were awaited before, a batch that follows could overtake
+        # this one, and keep the last session until this one is committed.
         async with self._sessions.lease() as session:
             prepared.times.done("session")
+            if self._unseen.are_many:
+                await self._source.observe_snapshot()
             done = await retry_in_place(self._try_commit, session, lane.name, prepared, is_next)
         _log_batch(done)
         self._committed(done)
